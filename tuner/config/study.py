@@ -1,0 +1,91 @@
+"""`StudySpec`: what the user asked for. Read from YAML by `tuner.config.load.load_study_spec`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from tuner.config.base import Frozen
+
+
+class DataSpec(Frozen):
+    """Where a COCO data set is. Relative paths are relative to `root`; `load_study_spec` makes `root` absolute."""
+
+    root: Path = Field(Path(), description="folder that the other paths start from")
+    images: Path = Field(Path("images"), description="folder of the images")
+    train: Path = Field(description="COCO JSON of the training split")
+    val: Path = Field(description="COCO JSON of the validation split, by which trials are judged")
+    test: Path | None = Field(None, description="COCO JSON of the test split, looked at once, for the final config")
+    on_bad_boxes: Literal["refuse", "repair"] = Field(
+        "refuse",
+        description="boxes outside the image or without area: refuse the data set, or clip and drop, with counts",
+    )
+
+    def path(self, relative: Path) -> Path:
+        """The path of a part of the data set, from `root`."""
+        return self.root / relative
+
+
+class ObjectiveSpec(Frozen):
+    """What is optimised: one value of `Metrics`, by name."""
+
+    metric: str = Field("map", description="name of a metric, such as map, map50, map_small or f1")
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class SamplerSpec(Frozen):
+    """Optuna's sampler, by name; the options that a sampler has no use for must be left out."""
+
+    name: Literal["tpe", "random", "gp", "cmaes", "grid"] = "tpe"
+    seed: int = Field(0, ge=0, description="seed of the sampler and, with the trial number, of each trial")
+    multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
+    startup_trials: PositiveInt | None = Field(None, description="TPE, GP, CMA-ES: random trials before the model")
+
+
+class PrunerSpec(Frozen):
+    """Optuna's pruner, by name, with epochs as the resource."""
+
+    name: Literal["successive_halving", "hyperband", "median", "percentile", "patient", "none"] = "successive_halving"
+    first_rung: PositiveInt | None = Field(
+        None, description="epochs before the first decision; default: a tenth of all"
+    )
+    reduction_factor: int | None = Field(
+        None, ge=2, description="successive halving, Hyperband: keep one of so many (3)"
+    )
+    startup_trials: int | None = Field(None, ge=0, description="median, percentile: complete trials before pruning (5)")
+    percentile: float | None = Field(
+        None, gt=0.0, lt=100.0, description="percentile: keep the best so many percent (25)"
+    )
+    patience: int | None = Field(None, ge=0, description="patient: epochs without gain before pruning (5)")
+
+
+class BudgetSpec(Frozen):
+    """When a study ends; whichever comes first."""
+
+    trials: PositiveInt | None = Field(30, description="finished trials (complete, pruned or failed)")
+    timeout: PositiveFloat | None = Field(None, description="seconds of wall time for one `tuner run`; '2h' in YAML")
+
+
+class StudySpec(Frozen):
+    """A whole study: data, defaults, search space, search, budget and machine."""
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataSpec
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="fields of TrialConfig that differ from its defaults: the study's default config",
+    )
+    space: str | dict[str, Any] = Field(
+        "default", description="name of a ready-made space, path of a YAML file, or the dimensions themselves"
+    )
+    objective: ObjectiveSpec = ObjectiveSpec()
+    sampler: SamplerSpec = SamplerSpec()
+    pruner: PrunerSpec = PrunerSpec()
+    budget: BudgetSpec = BudgetSpec()
+    storage: str | None = Field(None, description="database URL; default: SQLite in ./tuner-studies")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    slots: PositiveInt | None = Field(
+        None, description="trials at the same time on this machine; default: by the device"
+    )

@@ -1,0 +1,79 @@
+"""`TrialConfig`: one point of the search space, with everything that training and post-processing need.
+
+Every default and every valid range of a hyperparameter is defined here and nowhere else. What a study
+searches are narrower ranges of the same fields (`search_spaces/`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from tuner.config.base import Frozen
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+AnchorSizes = tuple[tuple[tuple[PositiveFloat, PositiveFloat], ...], ...]
+"""Anchors as (width, height) pairs in pixels of the letterboxed image, one tuple for each level, finest first."""
+
+
+class Augment(Frozen):
+    """Random changes to training images. Geometry is in fractions of the canvas, so it is free of the image size."""
+
+    mosaic: Probability = Field(0.3, description="probability that a sample is a mosaic of four images")
+    close_mosaic: float = Field(
+        0.2, ge=0.0, le=1.0, description="the last part of training (fraction of the epochs) that uses no mosaic"
+    )
+    horizontal_flip: Probability = Field(0.5, description="probability of a left-right flip")
+    vertical_flip: Probability = Field(0.0, description="probability of an upside-down flip")
+    strength: float = Field(
+        0.5, ge=0.0, le=1.0, description="strength of affine and colour changes: 0 none, 1 the strongest"
+    )
+
+
+class TrialConfig(Frozen):
+    """One fully described training run, except for its seed.
+
+    Two trials with equal configs and equal seeds are the same experiment. `anchors` names how the anchor
+    set is made; `anchor_sizes` holds the set itself and is filled in before training
+    (`tuner.models.anchors.resolve_anchors`), so that a stored config never depends on the code that
+    made its anchors.
+    """
+
+    model: str = Field("dense-tiny", description="detector, by its name in tuner.models.catalog")
+    weights: str = Field(
+        "none", description="'none' (from scratch), 'default' (torchvision's backbone), or the path of a weights file"
+    )
+    anchors: str = Field("default", description="anchor recipe, by its name in tuner.models.anchors")
+    anchor_sizes: AnchorSizes | None = Field(
+        None, description="explicit anchors per level, (width, height) in pixels; None: not resolved, or no anchors"
+    )
+    image_size: int = Field(320, ge=32, le=4096, description="longer side of the canvas in pixels")
+
+    epochs: PositiveInt = Field(36, description="full training length; schedules are laid out for it")
+    batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
+    learning_rate: float = Field(2e-3, gt=0.0, le=10.0, description="peak learning rate")
+    weight_decay: float = Field(5e-4, ge=0.0, le=1.0, description="weight decay; never on norms and biases")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD, first beta of AdamW")
+    schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="learning-rate schedule")
+    warmup_epochs: float = Field(1.0, ge=0.0, description="linear warm-up, in epochs")
+    gradient_clip: float = Field(10.0, ge=0.0, description="maximum gradient norm; 0 switches clipping off")
+    ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="decay of the averaged weights per step; 0 off")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic of forward and backward; auto: bf16 where the device computes it natively"
+    )
+
+    augment: Augment = Augment()
+
+    nms_iou: float = Field(0.6, gt=0.0, le=1.0, description="IoU above which a weaker box is suppressed")
+    confidence: Probability = Field(0.25, description="score below which a detection is not shown in production")
+    max_detections: PositiveInt = Field(100, description="detections kept per image")
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g}, longer than the training of {self.epochs} epochs"
+            )
+        return self

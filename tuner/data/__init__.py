@@ -1,0 +1,1 @@
+"""COCO index, checks, image cache, letterbox, augmentation, batches and generated scenes."""

@@ -1,0 +1,1 @@
+"""Production configs and trained models."""

@@ -1,0 +1,1 @@
+"""Detectors, heads, assigners, losses and anchors."""

@@ -1,0 +1,40 @@
+"""`Detector`: the one interface that every detector has towards training and evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Candidates(NamedTuple):
+    """Predictions of one batch before suppression, padded to one number of rows.
+
+    Attributes:
+        boxes: (B, P, 4) float32, xyxy in pixels of the letterboxed image.
+        scores: (B, P) float32 in 0 … 1, descending; 0 in padded rows.
+        labels: (B, P) int64, class indices 0 … K-1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Detector(nn.Module, ABC):
+    """A detector on letterboxed images; labels are 0 … K-1 on both sides, whatever the network counts inside."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Named loss terms, each a scalar in float32; their sum is what is minimised.
+
+        Args:
+            images: (B, 3, H, W) uint8, RGB.
+            boxes: (B, M, 4) float32, xyxy in pixels, padded (see `tuner.data.batch.Batch`).
+            labels: (B, M) int64.
+        """
+
+    @abstractmethod
+    def candidates(self, images: Tensor) -> Candidates:
+        """Predictions before suppression for (B, 3, H, W) uint8 RGB images; call in eval mode under `inference_mode`."""

@@ -1,0 +1,1 @@
+"""Suppression, the exact threshold sweep and operating points."""

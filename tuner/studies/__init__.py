@@ -1,0 +1,1 @@
+"""Creating and loading studies, samplers, pruners, objectives and budgets."""

@@ -1,0 +1,1 @@
+"""The contract that a trainer fulfils, and the built-in trainer."""

@@ -1,0 +1,135 @@
+"""The contract between a worker and whatever trains a trial (the built-in trainer or a user's own).
+
+A trainer is a callable that takes a `TrainingTask` and yields one `EpochResult` for each finished epoch.
+It saves its state under `task.workdir` before it yields, and starts from the saved state when called again
+with the same task. The caller prunes by closing the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tuner.config.errors import FailureKind, TunerError
+from tuner.config.study import DataSpec
+from tuner.config.trial import TrialConfig
+from tuner.evaluation.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """One trial as a trainer sees it.
+
+    Attributes:
+        config: What to train, with resolved anchors.
+        seed: Seed of weights, shuffling and augmentation.
+        data: The data set; `data.train` is trained on, `data.val` judged by.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: CPU threads for the whole trial.
+        workdir: Folder of this trial alone, for checkpoints and evidence.
+        cache_dir: Folder that trials share, for decoded images.
+        sweep_nms: Whether the NMS IoU is swept at the end (decision 4) or taken from the config.
+        sweep_confidence: Likewise for the confidence threshold.
+    """
+
+    config: TrialConfig
+    seed: int
+    data: DataSpec
+    device: str
+    threads: int
+    workdir: Path
+    cache_dir: Path
+    sweep_nms: bool = True
+    sweep_confidence: bool = True
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch brought.
+
+    Attributes:
+        epoch: Number of finished epochs, from 1.
+        metrics: On the validation split, with the EMA weights; the last epoch's has the operating point.
+        losses: Mean of each loss term over the epoch.
+        learning_rate: At the end of the epoch.
+        train_seconds: Wall time of the training part.
+        eval_seconds: Wall time of the evaluation.
+        cpu_seconds: CPU time of the process over both.
+        peak_memory: Largest memory so far in bytes: of the GPU where there is one, else of the process.
+        executed: What ran where it differs from the config, such as a smaller micro-batch; for the record.
+    """
+
+    epoch: int
+    metrics: Metrics
+    losses: dict[str, float]
+    learning_rate: float
+    train_seconds: float
+    eval_seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    executed: dict[str, str] = field(default_factory=dict)
+
+
+StopRequested = Callable[[], bool]
+"""Asked before each batch; once it says yes, the trainer saves its state and raises `Interrupted`."""
+
+
+class Trainer(Protocol):
+    """What trains a trial."""
+
+    def __call__(self, task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+        """Train, yielding after each epoch; see the module's text.
+
+        Raises:
+            Interrupted: `stop_requested` said yes and the state is saved.
+            TrialFailed: The trial cannot go on; says why.
+        """
+        ...
+
+
+class Interrupted(Exception):
+    """Training stopped on request, with its state saved."""
+
+
+class TrialFailed(TunerError):
+    """A trial ended without a result, for a reason that has one defined outcome (decision 12)."""
+
+    kind: FailureKind
+
+
+class OutOfMemory(TrialFailed):
+    """Not even a micro-batch of one image fits: told as pruned, with a violated constraint."""
+
+    kind = FailureKind.OUT_OF_MEMORY
+
+
+class Diverged(TrialFailed):
+    """The loss is not finite: told as pruned with the last value."""
+
+    kind = FailureKind.DIVERGED
+
+
+class BadData(TrialFailed):
+    """An image or annotation cannot be read in the middle of a study."""
+
+    kind = FailureKind.BAD_DATA
+
+
+class BadConfig(TrialFailed):
+    """The config cannot be built or trained, on any machine."""
+
+    kind = FailureKind.BAD_CONFIG
+
+
+class DiskFull(TrialFailed):
+    """The state cannot be saved."""
+
+    kind = FailureKind.DISK
+
+
+class BrokenDevice(TrialFailed):
+    """The device stopped working."""
+
+    kind = FailureKind.DEVICE

@@ -1,0 +1,1 @@
+"""The built-in trainer: loop, optimiser, schedule, EMA, mixed precision, checkpoint."""
