@@ -71,6 +71,8 @@ class FailureKind(StrEnum):
     DISK = "disk"
     KILLED = "killed"
     LOST = "lost"
+    ERROR = "error"
+    """An exception that nobody foresaw; its traceback is kept in the trial's folder."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
