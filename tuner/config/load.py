@@ -1,0 +1,165 @@
+"""Reading study files: `load_study_spec`, the study's default config (`base_config`), and writing specs out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tuner.config.errors import ConfigError
+from tuner.config.source import Section, located, read_yaml, where
+from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[dhms]\s*)+$")
+_PASSWORD = re.compile(r"^([^:/?#]+://[^:@/]*):.*@")
+
+
+def load_study_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
+    """Read and check a study file.
+
+    Relative paths in the file start from its folder: `data.root`, `defaults.weights` and `space`, when it
+    is a path, come back absolute or (the space) as the mapping that the file held.
+
+    Args:
+        path: The YAML file.
+        overrides: Values that replace those of the file, by dotted name, such as
+            `{"budget.trials": 10, "budget.timeout": "2h", "defaults.epochs": 20}`; None leaves the file's.
+
+    Raises:
+        ConfigError: Names the file, line and key of each problem.
+    """
+    path = Path(path)
+    data = read_yaml(path)
+    for name in [name for name, value in data.items() if value is None]:
+        del data[name]  # a key whose lines are all commented out
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _override(data, name, value)
+    try:
+        _read_duration(data)
+        spec = StudySpec.model_validate(data)
+    except ValidationError as error:
+        raise located(error, data, StudySpec) from None
+    folder = path.absolute().parent
+    # Validation makes plain dicts; these two are judged later, by stages that want to name their lines too.
+    defaults = data.get("defaults", {})
+    weights = defaults.get("weights")
+    if isinstance(weights, str) and weights not in ("none", "default"):
+        defaults["weights"] = str(folder / Path(weights).expanduser())
+    space = data.get("space", spec.space)
+    if isinstance(space, str) and is_path(space):
+        space = read_yaml(folder / Path(space).expanduser())
+    root = folder / spec.data.root.expanduser()
+    spec = spec.model_copy(
+        update={"defaults": defaults, "space": space, "data": spec.data.model_copy(update={"root": root})}
+    )
+    base_config(spec)
+    return spec
+
+
+def is_path(space: str) -> bool:
+    """Whether the text that names a search space is the path of a file rather than the name of a ready-made one."""
+    return "/" in space or space.endswith((".yaml", ".yml"))
+
+
+def base_config(spec: StudySpec) -> TrialConfig:
+    """The study's default config: `spec.defaults` over the defaults of `TrialConfig`.
+
+    Nested fields may be written as a mapping (`augment: {mosaic: 0.5}`) or by their dotted name
+    (`augment.mosaic: 0.5`).
+
+    Raises:
+        ConfigError: A field is unknown, given twice or has a value that it refuses.
+    """
+    data = _undotted(spec.defaults)
+    try:
+        return TrialConfig.model_validate(data)
+    except ValidationError as error:
+        raise located(error, data, TrialConfig, under=("defaults",)) from None
+
+
+def dump_study_spec(spec: StudySpec) -> str:
+    """The spec as YAML that `load_study_spec` reads again; a password in the storage URL becomes `***`."""
+    data = spec.model_dump(mode="json", exclude_none=True)
+    if spec.storage is not None:
+        data["storage"] = _PASSWORD.sub(r"\1:***@", spec.storage)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds of a duration such as "2h", "90m", "1h30m", "45s", "1.5d" or a plain number of seconds.
+
+    Raises:
+        ConfigError: The text is not a duration, or the duration is not longer than nothing.
+    """
+    seconds: float
+    if isinstance(text, str) and _DURATION.match(text.strip()):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text))
+    else:
+        try:
+            seconds = float("nan") if isinstance(text, bool) else float(text)
+        except (TypeError, ValueError):
+            seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{text!r} is not a duration", hint="Write it like 2h, 90m, 1h30m or a number of seconds.")
+    return seconds
+
+
+def _read_duration(data: Section) -> None:
+    budget = data.get("budget")
+    if isinstance(budget, dict) and budget.get("timeout") is not None:
+        try:
+            budget["timeout"] = parse_duration(budget["timeout"])
+        except ConfigError as error:
+            place = where(data, ("budget", "timeout"))
+            raise ConfigError(place + error.message, hint=error.hint) from None
+
+
+def _override(data: Section, name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    node: dict[str, Any] = data
+    for depth, key in enumerate(parents):
+        child = node.setdefault(key, {})
+        if child is None:
+            child = node[key] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{where(data, tuple(parents[: depth + 1]))}should be a mapping, found {child!r}")
+        node = child
+    node[last] = value
+
+
+def _undotted(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`{"augment.mosaic": 1}` as `{"augment": {"mosaic": 1}}`, with the lines kept."""
+    result = _copy(data)
+    for name in [name for name in result if "." in name]:
+        *parents, last = name.split(".")
+        node = result
+        value = result.pop(name)
+        for depth, key in enumerate(parents):
+            child = node.get(key, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"{where(data, tuple(parents[: depth + 1]))}should be a mapping, found {child!r}")
+            if isinstance(data, Section) and not isinstance(child, Section):
+                child = Section(child, data.file, data.lines.get(name, data.line), {})
+            else:
+                child = _copy(child)
+            node[key] = child
+            if isinstance(node, Section) and isinstance(data, Section):
+                node.lines.setdefault(key, data.lines.get(name, data.line))
+            node = child
+        if last in node:
+            raise ConfigError(f"{where(data, (name,))}is given twice, by its dotted name and in a mapping")
+        node[last] = value
+        if isinstance(node, Section) and isinstance(data, Section):
+            node.lines[last] = data.lines.get(name, data.line)
+    return result
+
+
+def _copy(data: Mapping[str, Any]) -> dict[str, Any]:
+    return Section(data, data.file, data.line, data.lines) if isinstance(data, Section) else dict(data)

@@ -1,0 +1,228 @@
+"""YAML that remembers where each key stands, so that errors can name file, line and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tuner.config.errors import ConfigError, nearest
+
+
+class Section(dict[str, Any]):
+    """A mapping of a YAML file, with the lines of its keys; everywhere else it is a plain dict.
+
+    Attributes:
+        file: The file it was read from, as the user named it.
+        line: Line (from 1) on which the mapping starts.
+        lines: Line of each key.
+    """
+
+    def __init__(self, values: Mapping[str, Any], file: Path, line: int, lines: Mapping[str, int]) -> None:
+        super().__init__(values)
+        self.file = file
+        self.line = line
+        self.lines = dict(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Section, (dict(self), self.file, self.line, self.lines))
+
+
+class KeyProblem(ValueError):
+    """A problem with a key deeper in a model than the validator that found it.
+
+    Args:
+        keys: Path of the key from the model that is being validated.
+        message: What is wrong with it.
+    """
+
+    def __init__(self, keys: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Safe YAML with the scalars of YAML 1.2: `1e-4` is a number, `no` and `2024-01-01` are text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML fills it below)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+     "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):  # fmt: skip
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
+    )
+
+
+def read_yaml(path: Path) -> Section:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        ConfigError: The file cannot be read, is not valid YAML, is not a mapping, or names a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", hint="Write one with `tuner init`, or check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> Section:
+    """Parse the text of a YAML file that holds one mapping; see `read_yaml`."""
+    loader = _CoreLoader(text)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
+        return _Builder(loader, path).section(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    finally:
+        loader.dispose()
+
+
+def _kind(node: yaml.Node | None) -> str:
+    if node is None:
+        return "nothing"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+
+
+class _Builder:
+    """Turns a node tree into values; a node that several aliases name becomes one shared value."""
+
+    def __init__(self, loader: _CoreLoader, path: Path) -> None:
+        self.loader = loader
+        self.path = path
+        self.done: dict[int, Any] = {}
+        self.open: set[int] = set()
+
+    def value(self, node: yaml.Node) -> Any:
+        if id(node) in self.done:
+            return self.done[id(node)]
+        if id(node) in self.open:
+            raise ConfigError(f"{self.path}:{node.start_mark.line + 1}: an alias that contains itself")
+        self.open.add(id(node))
+        result: Any
+        if isinstance(node, yaml.MappingNode):
+            result = self.section(node)
+        elif isinstance(node, yaml.SequenceNode):
+            result = [self.value(child) for child in node.value]
+        else:
+            try:
+                result = self.loader.construct_object(node)
+            except ValueError as error:
+                raise ConfigError(f"{self.path}:{node.start_mark.line + 1}: {error}") from None
+        self.open.remove(id(node))
+        self.done[id(node)] = result
+        return result
+
+    def section(self, node: yaml.MappingNode) -> Section:
+        self._refuse_duplicates(node)
+        self.loader.flatten_mapping(node)
+        values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:  # merged keys come first and are overwritten by the mapping's own
+            key = self._key(key_node)
+            values[key] = self.value(value_node)
+            lines[key] = key_node.start_mark.line + 1
+        return Section(values, self.path, node.start_mark.line + 1, lines)
+
+    def _refuse_duplicates(self, node: yaml.MappingNode) -> None:
+        seen: dict[str, int] = {}
+        for key_node, _ in node.value:
+            key, line = self._key(key_node), key_node.start_mark.line + 1
+            if key in seen:
+                raise ConfigError(f"{self.path}:{line}: {key}: the same key stands on line {seen[key]} already")
+            seen[key] = line
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise ConfigError(f"{self.path}:{node.start_mark.line + 1}: a key must be a single word")
+        return str(node.value)
+
+
+def where(data: Any, keys: tuple[Any, ...]) -> str:
+    """The place of a key as "file:line: a.b: ", as exactly as `data` knows it; the file is left out where unknown."""
+    file: Path | None = None
+    line: int | None = None
+    node = data
+    for key in keys:
+        if isinstance(node, Section):
+            file, line = node.file, node.lines.get(str(key), node.line)
+            if key in node and key not in node.lines:  # not of the file: given on the command line
+                file = None
+        if isinstance(node, Mapping):
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            break
+    if not keys and isinstance(data, Section):
+        file, line = data.file, data.line
+    place = f"{file}:{line}: " if file is not None else ""
+    name = ".".join(str(key) for key in keys)
+    return f"{place}{name}: " if name else place
+
+
+def located(error: ValidationError, data: Any, model: type[BaseModel], *, under: tuple[str, ...] = ()) -> ConfigError:
+    """A `ConfigError` that names file, line and key of each problem that pydantic found in `data`.
+
+    Args:
+        error: What `model.model_validate(data)` raised.
+        data: The data as read, `Section`s where they come from a file.
+        model: The model, for the names that would have been right.
+        under: Keys that lead to `data` in the file, for the message.
+    """
+    lines = []
+    for problem in error.errors():
+        found = problem.get("ctx", {}).get("error")
+        inner = found.keys if isinstance(found, KeyProblem) else ()
+        keys = tuple(problem["loc"]) + inner
+        place = where(data, keys)
+        if under:
+            place = place.replace(f"{'.'.join(map(str, keys))}: ", f"{'.'.join(map(str, under + keys))}: ", 1)
+        lines.append(place + explain(problem, model, keys))
+    return ConfigError("\n".join(lines))
+
+
+def explain(problem: Any, model: type[BaseModel] | None, keys: tuple[Any, ...]) -> str:
+    """One problem of a pydantic `ValidationError` in words, with the value that was found."""
+    if problem["type"] == "extra_forbidden":
+        names = _field_names(model, keys[:-1]) if model else []
+        return f"unknown key. {nearest(str(keys[-1]), names)}" if names else "unknown key"
+    if problem["type"] == "missing":
+        return "is missing"
+    if isinstance(problem.get("ctx", {}).get("error"), ValueError):
+        return str(problem["ctx"]["error"])
+    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"should be a mapping of keys to values, found {problem['input']!r}"
+    message = problem["msg"].replace("Input should", "should").replace("String should", "should")
+    found = problem["input"]
+    return f"{message}, found {found!r}" if isinstance(found, str | int | float | None) else message
+
+
+def _field_names(model: type[BaseModel], keys: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the model that `keys` lead to."""
+    for key in keys:
+        field = model.model_fields.get(str(key))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)

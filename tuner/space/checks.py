@@ -1,0 +1,108 @@
+"""Checks of a search space against `TrialConfig` and in itself; each raises `KeyProblem` with the key at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+from tuner.config.errors import nearest
+from tuner.config.source import KeyProblem
+from tuner.space.dimension import (
+    CategoricalDimension,
+    Dimension,
+    FixedDimension,
+    FloatDimension,
+    IntDimension,
+)
+from tuner.space.fields import FIXED_PER_STUDY, search_fields
+
+SWEPT_FIELDS = ("nms_iou", "confidence")
+"""Thresholds that change nothing about the weights, so that one training judges all their values (decision 4)."""
+
+
+def check_dimension(name: str, dimension: Dimension) -> None:
+    """Check that the field exists, that its type fits and that it takes every value of the dimension."""
+    at = ("dimensions", name)
+    if name in FIXED_PER_STUDY:
+        raise KeyProblem(at, f"cannot be a dimension: {FIXED_PER_STUDY[name]}")
+    field = search_fields().get(name)
+    if field is None:
+        raise KeyProblem(at, f"no such field of a trial's config. {nearest(name, search_fields())}")
+    if isinstance(dimension, FixedDimension):
+        if problem := field.problem(dimension.value):
+            raise KeyProblem((*at, "value"), problem)
+    elif isinstance(dimension, CategoricalDimension):
+        for choice in dimension.choices:
+            if problem := field.problem(choice):
+                raise KeyProblem((*at, "choices"), problem)
+    else:
+        if field.kind not in (int, float):
+            raise KeyProblem((*at, "type"), f"{name} is not a number: use `type: categorical` with `choices`")
+        if field.kind is int and isinstance(dimension, FloatDimension):
+            raise KeyProblem((*at, "type"), f"{name} is a whole number: use `type: int`")
+        for key in ("low", "high"):
+            if field.problem(getattr(dimension, key)):
+                raise KeyProblem(
+                    (*at, key),
+                    f"{getattr(dimension, key):g} lies outside the valid range of {name}, which is {field.limits}",
+                )
+    _check_mode(name, dimension)
+
+
+def _check_mode(name: str, dimension: Dimension) -> None:
+    at = ("dimensions", name)
+    if isinstance(dimension, IntDimension) or not isinstance(dimension, FloatDimension):
+        return
+    if name not in SWEPT_FIELDS:
+        if dimension.mode == "sweep":
+            raise KeyProblem(
+                (*at, "mode"),
+                f"only {' and '.join(SWEPT_FIELDS)} can be swept; {name} changes what is trained and is sampled",
+            )
+    elif dimension.mode != "sample":
+        for key in ("log", "step", "when"):
+            if getattr(dimension, key):
+                raise KeyProblem(
+                    (*at, key),
+                    f"means nothing where every value of {name} is judged by sweeping; add `mode: sample` to sample it",
+                )
+
+
+def check_conditions(name: str, dimensions: Mapping[str, Dimension], swept: Container[str]) -> None:
+    """Check that the conditions of a dimension name other dimensions and values that these can take."""
+    for other, allowed in dimensions[name].when.items():
+        at = ("dimensions", name, "when", other)
+        if other not in dimensions:
+            raise KeyProblem(at, f"a condition on an unknown dimension. {nearest(other, dimensions)}")
+        if other in swept:
+            raise KeyProblem(at, f"{other} is swept after training, so nothing can depend on it")
+        for value in allowed:
+            if not dimensions[other].contains(value):
+                wanted = f" {nearest(value, _texts(dimensions[other]))}" if isinstance(value, str) else ""
+                raise KeyProblem(at, f"{other} is never {value!r}; it is {dimensions[other]}.{wanted}")
+
+
+def _texts(dimension: Dimension) -> list[str]:
+    values = dimension.choices if isinstance(dimension, CategoricalDimension) else ()
+    return [value for value in values if isinstance(value, str)]
+
+
+def in_order(dimensions: Mapping[str, Dimension]) -> dict[str, Dimension]:
+    """The dimensions, each after those that its conditions name, otherwise in the order of the file.
+
+    Raises:
+        KeyProblem: Conditions go round in a circle.
+    """
+    ordered: dict[str, Dimension] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " -> ".join((*path[path.index(name) :], name))
+            raise KeyProblem(("dimensions", path[-1], "when", name), f"the conditions go round in a circle: {circle}")
+        if name not in ordered:
+            for other in dimensions[name].when:
+                visit(other, (*path, name))
+            ordered[name] = dimensions[name]
+
+    for name in dimensions:
+        visit(name, ())
+    return ordered

@@ -1,0 +1,175 @@
+"""`Dimension`: what a search space says about one field of `TrialConfig`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from tuner.config.base import Frozen
+from tuner.config.source import KeyProblem
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Conditions = dict[str, Annotated[tuple[Value, ...], BeforeValidator(_as_list), Field(min_length=1)]]
+"""Names of other dimensions with the values that each may have; all must hold."""
+
+
+class _Dimension(Frozen):
+    when: Conditions = Field(
+        default_factory=dict, description="the dimension is active only where each of these has one of these values"
+    )
+
+
+class FixedDimension(_Dimension):
+    """One value for all trials, the default config's included; with `when`, for those where it holds."""
+
+    type: Literal["fixed"] = "fixed"
+    value: Value
+
+    def contains(self, value: Any) -> bool:
+        """Whether the dimension can take the value."""
+        return _same(value, self.value)
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+class CategoricalDimension(_Dimension):
+    """One of several values, without an order."""
+
+    type: Literal["categorical"] = "categorical"
+    choices: tuple[Value, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _all_different(self) -> Self:
+        for i, choice in enumerate(self.choices):
+            if any(_same(choice, other) for other in self.choices[:i]):
+                raise KeyProblem(("choices",), f"{choice!r} stands there twice")
+        return self
+
+    def contains(self, value: Any) -> bool:
+        """Whether the dimension can take the value."""
+        return any(_same(value, choice) for choice in self.choices)
+
+    def distribution(self) -> BaseDistribution:
+        """The dimension in Optuna's terms."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
+
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Let a trial choose a value."""
+        return trial.suggest_categorical(name, self.choices)
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(repr, self.choices))}"
+
+
+class _Range(_Dimension):
+    low: float
+    high: float
+    log: StrictBool = False
+    step: float | None = None
+
+    @model_validator(mode="after")
+    def _range_holds_values(self) -> Self:
+        if self.low >= self.high:
+            raise KeyProblem(
+                ("high",),
+                f"the range {self.low:g} … {self.high:g} is empty: `high` must be greater than `low`"
+                if self.low > self.high
+                else f"the range holds {self.low:g} alone: write it as a fixed value",
+            )
+        if self.log and self.low <= 0:
+            raise KeyProblem(("low",), f"a logarithmic range must start above 0, found {self.low:g}")
+        if self.step is not None:
+            if self.log:
+                raise KeyProblem(("step",), "a range has either `log` or `step`, not both")
+            if self.step <= 0:
+                raise KeyProblem(("step",), f"must be greater than 0, found {self.step:g}")
+            low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step))
+            if (high - low) % step:
+                last = low + (high - low) // step * step
+                raise KeyProblem(
+                    ("step",),
+                    f"{self.step:g} does not divide the range {self.low:g} … {self.high:g}: the last value on the "
+                    f"grid is {float(last):g}, the next {float(last + step):g}; make one of them `high`",
+                )
+        return self
+
+    def contains(self, value: Any) -> bool:
+        """Whether the dimension can take the value."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or (Decimal(str(value)) - Decimal(str(self.low))) % Decimal(str(self.step)) == 0
+
+    def __str__(self) -> str:
+        extra = " (log)" if self.log else f" in steps of {self.step:g}" if self.step is not None else ""
+        return f"{self.low:g} … {self.high:g}{extra}"
+
+
+class FloatDimension(_Range):
+    """A range of numbers; `mode: sweep` is for thresholds that are judged exactly instead of sampled."""
+
+    type: Literal["float"] = "float"
+    low: StrictFloat | StrictInt
+    high: StrictFloat | StrictInt
+    step: StrictFloat | StrictInt | None = None
+    mode: Literal["sample", "sweep"] | None = Field(
+        None, description="nms_iou and confidence: sweep (default) or sample; all others are sampled"
+    )
+
+    def distribution(self) -> BaseDistribution:
+        """The dimension in Optuna's terms."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Let a trial choose a value."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
+
+
+class IntDimension(_Range):
+    """A range of whole numbers, both ends included."""
+
+    type: Literal["int"] = "int"
+    low: StrictInt
+    high: StrictInt
+    step: StrictInt | None = None
+
+    def contains(self, value: Any) -> bool:
+        """Whether the dimension can take the value."""
+        return super().contains(value) and value == int(value)
+
+    def distribution(self) -> BaseDistribution:
+        """The dimension in Optuna's terms."""
+        from optuna.distributions import IntDistribution
+
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Let a trial choose a value."""
+        return trial.suggest_int(name, self.low, self.high, log=self.log, step=self.step or 1)
+
+
+Dimension = Annotated[
+    FloatDimension | IntDimension | CategoricalDimension | FixedDimension, Field(discriminator="type")
+]
+SampledDimension = FloatDimension | IntDimension | CategoricalDimension
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that keeps True apart from 1, but not 1 from 1.0."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)

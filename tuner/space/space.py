@@ -1,0 +1,195 @@
+"""`SearchSpace`: which configs a study may try, and how a trial chooses one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import ValidationError, model_validator
+
+from tuner.config.base import Frozen
+from tuner.config.errors import ConfigError, nearest
+from tuner.config.trial import TrialConfig
+from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, in_order
+from tuner.space.dimension import Dimension, FixedDimension, FloatDimension, SampledDimension
+from tuner.space.fields import get_value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+_ANCHORS_DEPEND_ON = ("model", "image_size", "anchors")
+
+
+class InfeasibleConfig(ConfigError):
+    """A point of the space whose values do not fit together, such as a warm-up longer than the training.
+
+    Ranges are checked one by one when a space is loaded; combinations can be judged only when a trial has
+    chosen them. A study tells such a trial as pruned with a violated constraint, without training it, so that
+    the sampler learns the border (as with out-of-memory, decision 8); clipping the value instead would store
+    a parameter that was not used.
+    """
+
+
+class SearchSpace(Frozen):
+    """Dimensions by the dotted name of the `TrialConfig` field that each is about.
+
+    A dimension whose conditions do not hold, and every field without a dimension, has the value of the
+    default config. A condition on a dimension that is itself inactive does not hold. A fixed value holds
+    for every trial, the default config included.
+
+    The model is checked as a whole and goes to JSON and back (`model_dump_json`, `model_validate_json`), so
+    that a study carries its space with it.
+    """
+
+    name: str
+    dimensions: dict[str, Dimension]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, dimension in self.dimensions.items():
+            check_dimension(name, dimension)
+        for name in self.dimensions:
+            check_conditions(name, self.dimensions, self.swept)
+        in_order(self.dimensions)
+        return self
+
+    @property
+    def swept(self) -> dict[str, FloatDimension]:
+        """The thresholds that are judged exactly at the end of a trial instead of sampled (decision 4)."""
+        return {
+            name: dimension
+            for name, dimension in self.dimensions.items()
+            if name in SWEPT_FIELDS and isinstance(dimension, FloatDimension) and dimension.mode != "sample"
+        }
+
+    @property
+    def sampled(self) -> dict[str, SampledDimension]:
+        """The dimensions that Optuna samples, each after those that its conditions name."""
+        return {
+            name: dimension
+            for name, dimension in in_order(self.dimensions).items()
+            if not isinstance(dimension, FixedDimension) and name not in self.swept
+        }
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The sampled dimensions in Optuna's terms; a trial holds those whose conditions hold there."""
+        return {name: dimension.distribution() for name, dimension in self.sampled.items()}
+
+    def suggest(self, trial: BaseTrial, base: TrialConfig) -> TrialConfig:
+        """Let a trial choose a config, dimension by dimension.
+
+        Args:
+            trial: Optuna's trial; its parameters get the dotted names.
+            base: The study's default config.
+
+        Raises:
+            InfeasibleConfig: The chosen values do not fit together; see there what a study does then.
+        """
+        return self._config(base, self._walk(lambda name, dimension: dimension.suggest(trial, name)))
+
+    def apply(self, base: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
+        """The config of a trial with these parameters; the inverse of `params_of`.
+
+        Raises:
+            ConfigError: A parameter is unknown, inactive, missing or outside its range.
+            InfeasibleConfig: The values do not fit together.
+        """
+        left = dict(params)
+
+        def take(name: str, dimension: SampledDimension) -> Any:
+            if name not in left:
+                raise ConfigError(f"the parameter {name} is missing; the space {self.name!r} has {name}: {dimension}")
+            value = left.pop(name)
+            if not dimension.contains(value):
+                raise ConfigError(f"{name} = {value!r} lies outside the space {self.name!r}: {dimension}")
+            return value
+
+        values = self._walk(take)
+        for name in left:
+            if name in self.sampled:
+                raise ConfigError(f"the parameter {name} is given, but its conditions do not hold")
+            raise ConfigError(
+                f"the space {self.name!r} has no parameter {name!r}", hint=nearest(name, self.sampled) if left else ""
+            )
+        return self._config(base, values)
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial could have exactly these parameters (their combination aside)."""
+        try:
+            self.apply(TrialConfig(), params)
+        except InfeasibleConfig:
+            return True
+        except ConfigError:
+            return False
+        return True
+
+    def params_of(self, config: TrialConfig) -> dict[str, Any]:
+        """The parameters of a trial that has this config, for enqueuing it.
+
+        Fixed values replace those of the config; thresholds that are swept are no parameters.
+
+        Raises:
+            ConfigError: The config lies outside a range; names both.
+        """
+
+        def take(name: str, dimension: SampledDimension) -> Any:
+            value = get_value(config, name)
+            if not dimension.contains(value):
+                raise ConfigError(
+                    f"the default config's {name} = {value!r} lies outside the search space {self.name!r}: {dimension}",
+                    hint=f"Widen the space, or set {name} under `defaults` in the study file.",
+                )
+            return dimension_value(dimension, value)
+
+        walked = self._walk(take)
+        return {name: walked[name] for name in self.sampled if name in walked}
+
+    def default_config(self, base: TrialConfig) -> TrialConfig:
+        """The config of the first trial: `base`, with the fixed values of the space.
+
+        Raises:
+            ConfigError: `base` lies outside a range.
+        """
+        return self.apply(base, self.params_of(base))
+
+    def _walk(self, choose: Any) -> dict[str, Any]:
+        """The values of all active dimensions, sampled ones from `choose(name, dimension)`."""
+        values: dict[str, Any] = {}
+        swept = self.swept
+        for name, dimension in in_order(self.dimensions).items():
+            if name in swept or not all(
+                other in values and self.holds(values[other], allowed) for other, allowed in dimension.when.items()
+            ):
+                continue
+            values[name] = dimension.value if isinstance(dimension, FixedDimension) else choose(name, dimension)
+        return values
+
+    @staticmethod
+    def holds(value: Any, allowed: tuple[Any, ...]) -> bool:
+        """Whether a value is one of those that a condition allows."""
+        return any(FixedDimension(value=one).contains(value) for one in allowed)
+
+    @staticmethod
+    def _config(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
+        data = base.model_dump()
+        for name, value in values.items():
+            *parents, last = name.split(".")
+            node = data
+            for key in parents:
+                node = node[key]
+            node[last] = value
+        if any(data[name] != getattr(base, name) for name in _ANCHORS_DEPEND_ON):
+            data["anchor_sizes"] = None  # they were made for another network or canvas: to be resolved anew
+        try:
+            return TrialConfig.model_validate(data)
+        except ValidationError as error:
+            reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
+            raise InfeasibleConfig(f"the values of this point do not fit together: {reasons}") from None
+
+
+def dimension_value(dimension: SampledDimension, value: Any) -> Any:
+    """A contained value in the form that the dimension itself gives it: its own choice object, int or float."""
+    if dimension.type == "categorical":
+        return next(choice for choice in dimension.choices if choice == value)
+    return int(value) if dimension.type == "int" else float(value)
