@@ -1,0 +1,189 @@
+"""A slot's process: messages, outcomes and ends, with real processes and a fake trainer."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pytest
+
+from tuner.config.errors import FailureKind
+from tuner.config.study import DataSpec
+from tuner.config.trial import TrialConfig
+from tuner.trainers.contract import TrainingTask
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
+from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
+
+
+@pytest.fixture
+def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slot]:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    slot = Slot(SlotPlan(0, "cpu", 1), "fake_trainer:train", tmp_path / "slot.log")
+    yield slot
+    slot.hang_up()
+    slot.wait(10)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Callable[..., TrainingTask]:
+    def make(number: int = 0, epochs: int = 3, **plan: object) -> TrainingTask:
+        (tmp_path / "plan.json").write_text(json.dumps({str(number): plan}))
+        return TrainingTask(
+            TrialConfig(epochs=epochs), number, DataSpec(train=Path("a"), val=Path("b")), "cpu", 1,
+            workdir=tmp_path / str(number), cache_dir=tmp_path / "cache",
+        )  # fmt: skip
+
+    return make
+
+
+def hear(slot: Slot) -> ToWorker:
+    """The next message; fails the test when the process dies instead."""
+    while True:
+        assert slot.connection is not None
+        wait([slot.connection], timeout=1)
+        messages = slot.receive()
+        if messages:
+            assert len(messages) == 1
+            return messages[0]
+        assert slot.exit_code() is None, last_lines(slot.log)
+
+
+def run(slot: Slot, task: TrainingTask) -> tuple[list[int], Ended]:
+    """Run a trial to its end, never pruning: the epochs and how it ended."""
+    slot.send(Run(task))
+    epochs = []
+    while not isinstance(message := hear(slot), Ended):
+        if isinstance(message, EpochReported):
+            epochs.append(message.result.epoch)
+            slot.send(Verdict(prune=False))
+    return epochs, message
+
+
+def wait_for_death(slot: Slot) -> int:
+    while (code := slot.exit_code()) is None:
+        time.sleep(0.01)
+    return code
+
+
+def test_one_process_trains_trial_after_trial(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    pid = slot.pid
+    assert hear(slot) == Ready()
+    assert run(slot, task(0)) == ([1, 2, 3], Ended("complete"))
+    assert run(slot, task(1, epochs=2)) == ([1, 2], Ended("complete"))
+    assert slot.pid == pid != os.getpid()
+
+
+def test_a_verdict_prunes(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    slot.send(Run(task()))
+    assert hear(slot) == Ready()
+    assert isinstance(hear(slot), EpochReported)
+    slot.send(Verdict(prune=True))
+    assert hear(slot) == Ended("pruned")
+
+
+def test_stop_saves_and_the_next_run_goes_on(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    slot.send(Run(task(epochs=4)))
+    assert hear(slot) == Ready()
+    assert isinstance(hear(slot), EpochReported)
+    slot.send(Stop())
+    slot.send(Verdict(prune=False))
+    assert hear(slot) == Ended("interrupted")
+    # The stop was for that run alone; the epoch that was reported last is reported again.
+    assert run(slot, task(epochs=4)) == ([1, 2, 3, 4], Ended("complete"))
+
+
+def test_a_terminals_interrupt_is_the_workers_business_and_sigterm_saves(
+    slot: Slot, task: Callable[..., TrainingTask]
+) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    assert slot.pid is not None
+    slot.send(Run(task()))
+    assert isinstance(hear(slot), EpochReported)
+    os.kill(slot.pid, signal.SIGINT)
+    slot.send(Verdict(prune=False))
+    assert isinstance(hear(slot), EpochReported)
+    os.kill(slot.pid, signal.SIGTERM)
+    slot.send(Verdict(prune=False))
+    assert hear(slot) == Ended("interrupted")
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("OutOfMemory", FailureKind.OUT_OF_MEMORY),
+        ("Diverged", FailureKind.DIVERGED),
+        ("BadData", FailureKind.BAD_DATA),
+        ("BadConfig", FailureKind.BAD_CONFIG),
+        ("DiskFull", FailureKind.DISK),
+        ("BrokenDevice", FailureKind.DEVICE),
+        ("full disk", FailureKind.DISK),
+        ("bug", FailureKind.ERROR),
+    ],
+)
+def test_every_failure_has_its_kind_and_the_process_lives_on(
+    slot: Slot, task: Callable[..., TrainingTask], action: str, kind: FailureKind
+) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    failing = task(0, action=action, epoch=2)
+    epochs, ended = run(slot, failing)
+    assert (epochs, ended.outcome, ended.kind) == ([1], "failed", kind)
+    assert ended.message
+    if action == "bug":
+        log = failing.workdir / "error.log"
+        assert str(log) in ended.message
+        assert "nobody foresaw this" in log.read_text()
+        assert "misbehave" in log.read_text()
+    assert run(slot, task(1))[1] == Ended("complete")
+
+
+@pytest.mark.parametrize(("action", "how"), [("exit", "exit code 7"), ("sigkill", "SIGKILL")])
+def test_a_death_is_named(slot: Slot, task: Callable[..., TrainingTask], action: str, how: str) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    slot.send(Run(task(action=action)))
+    assert describe_exit(wait_for_death(slot)).startswith(how)
+    slot.bury()
+    assert not slot.up
+    assert not slot.given_up
+    slot.start()
+    assert hear(slot) == Ready()
+
+
+def test_a_trainer_that_cannot_be_imported_is_given_up(tmp_path: Path) -> None:
+    slot = Slot(SlotPlan(0, "cpu", 1), "no_such_module:train", tmp_path / "slot.log")
+    starts = []
+    for _ in range(MAX_STARTS):
+        assert not slot.given_up
+        slot.start()
+        assert describe_exit(wait_for_death(slot)) == "exit code 1"
+        slot.bury()
+        starts.append(slot.start_at - time.monotonic())
+    assert slot.given_up
+    assert starts == sorted(starts)
+    assert "no_such_module" in last_lines(slot.log, 1)
+
+
+def test_a_process_whose_worker_is_gone_saves_and_ends(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    slot.send(Run(running := task()))
+    assert isinstance(hear(slot), EpochReported)
+    slot.send(Verdict(prune=False))
+    slot.hang_up()
+    assert wait_for_death(slot) == 0
+    assert json.loads((running.workdir / "last.json").read_text())
+
+
+def test_the_environment_limits_threads_and_shows_one_gpu() -> None:
+    got = environment(SlotPlan(0, "cuda", 3, visible_gpu="GPU-1"))
+    assert {got[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")} == {"3"}
+    assert got["CUDA_VISIBLE_DEVICES"] == "GPU-1"

@@ -1,0 +1,80 @@
+"""What a worker and the trial process of one of its slots say to each other, over a pipe.
+
+The worker sends `Prepare` once, then a `Run` for each trial, a `Verdict` for each reported epoch, `Stop`
+when the trial shall save and end, and closes the pipe when the process is no longer needed. The process
+answers with one `Ready`, then an `EpochReported` per epoch and one `Ended` per trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tuner.config.errors import FailureKind
+from tuner.trainers.contract import EpochResult, TrainingTask
+
+Outcome = Literal["complete", "pruned", "interrupted", "failed"]
+"""How an attempt ended."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """The first message: import the trainer and get ready.
+
+    Attributes:
+        trainer: Import path of the trainer, "package.module:callable".
+        threads: CPU threads for the whole process.
+    """
+
+    trainer: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train this trial, from its saved state where there is one."""
+
+    task: TrainingTask
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to an `EpochReported`: go on, or end here because the pruner says so."""
+
+    prune: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Save the state at the next batch and end the trial as interrupted."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The process has imported the trainer and waits for trials."""
+
+
+@dataclass(frozen=True)
+class EpochReported:
+    """An epoch is finished and its state saved; the process waits for the `Verdict`."""
+
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The trial is over; the process waits for the next.
+
+    Attributes:
+        outcome: How it ended.
+        kind: Why it failed; None unless `outcome` is "failed".
+        message: What to tell the user; empty unless it failed.
+    """
+
+    outcome: Outcome
+    kind: FailureKind | None = None
+    message: str = ""
+
+
+ToProcess = Prepare | Run | Verdict | Stop
+ToWorker = Ready | EpochReported | Ended

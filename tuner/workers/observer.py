@@ -1,0 +1,69 @@
+"""What a worker tells to whoever watches it: the live table, log lines, the dashboard's pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tuner.trainers.contract import EpochResult
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended
+
+if TYPE_CHECKING:
+    from tuner.studies.study import Assignment
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What one call of `run_worker` did.
+
+    Attributes:
+        reason: Why it ended: the study's budget is spent; the time is up; Ctrl-C or SIGTERM; failures that
+            would only repeat.
+        message: The failure, for a reader; empty otherwise.
+        complete: Trials that it finished.
+        pruned: Trials that it ended early, those without a result for a reason that the sampler learns included.
+        failed: Trials that failed.
+        interrupted: Trials that it left with their state saved.
+        epochs: Epochs that it trained.
+        wall_seconds: From start to end.
+        cpu_seconds: CPU time of its trials.
+    """
+
+    reason: Literal["finished", "timeout", "interrupted", "failed"]
+    message: str
+    complete: int
+    pruned: int
+    failed: int
+    interrupted: int
+    epochs: int
+    wall_seconds: float
+    cpu_seconds: float
+
+
+class Observer:
+    """Base of observers: does nothing. Called in the worker's own thread, after the database knows.
+
+    An exception in an observer is reported as a notice and stops nothing.
+    """
+
+    def worker_started(self, slots: list[SlotPlan]) -> None:
+        """The worker begins."""
+
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        """A slot got a trial; `assignment.first_epoch` is above 1 when it goes on with an interrupted one."""
+
+    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+        """An epoch is in the database."""
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        """The attempt is over, and the database knows how."""
+
+    def notice(self, text: str) -> None:
+        """Something that a user should read, such as a process that died and is started again."""
+
+    def tick(self) -> None:
+        """About once a second."""
+
+    def worker_ended(self, report: WorkerReport) -> None:
+        """The worker is done."""

@@ -1,0 +1,173 @@
+"""A slot as its worker sees it: one trial process, what it works on, and how to start it again when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Prepare, ToProcess, ToWorker
+
+MAX_STARTS = 3
+"""Starts that may fail one after the other before a slot is given up."""
+RESTART_DELAY = 1.0
+"""Seconds before a process that died is started again; doubled with each death before a trial is finished."""
+LONGEST_RESTART_DELAY = 60.0
+
+
+class Slot:
+    """One trial process after another, for one place on one device.
+
+    Args:
+        plan: Device and threads.
+        trainer: Import path of the trainer.
+        log: File that the process writes its output to; appended.
+    """
+
+    def __init__(self, plan: SlotPlan, trainer: str, log: Path) -> None:
+        self.plan = plan
+        self.log = log
+        self.ready = False
+        self.start_at = 0.0
+        self._trainer = trainer
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._failed_starts = 0
+        self._deaths = 0
+
+    @property
+    def connection(self) -> Connection | None:
+        """The worker's end of the pipe, to wait on; None while no process is up."""
+        return self._connection
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a process, living or not yet cleared away."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the trial process; None while no process is up."""
+        return self._process.pid if self._process else None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether every start failed, so that there will be no other."""
+        return self._failed_starts >= MAX_STARTS
+
+    def start(self) -> None:
+        """Start the process; it says `Ready` when it has imported the trainer."""
+        ours, theirs = Pipe()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tuner.workers.trial_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment(self.plan),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # a terminal's Ctrl-C reaches the worker alone
+            )
+        self._connection = ours
+        self.ready = False
+        self.send(Prepare(self._trainer, self.plan.threads))
+
+    def send(self, message: ToProcess) -> None:
+        """Send; a process that is gone is noticed by `poll`, not here."""
+        if self._connection is not None:
+            try:
+                self._connection.send(message)
+            except OSError:
+                return
+
+    def receive(self) -> list[ToWorker]:
+        """All messages that have arrived."""
+        messages: list[ToWorker] = []
+        try:
+            while self._connection is not None and self._connection.poll():
+                messages.append(self._connection.recv())
+        except (EOFError, OSError):
+            pass  # the process is dead or dying; `exit_code` says so
+        self.ready = self.ready or bool(messages)
+        return messages
+
+    def exit_code(self) -> int | None:
+        """Exit code of a process that has died, minus the signal that killed it; None otherwise."""
+        return self._process.poll() if self._process else None
+
+    def bury(self) -> None:
+        """Clear away a process that has died, and plan the next start."""
+        self._failed_starts = 0 if self.ready else self._failed_starts + 1
+        self.start_at = time.monotonic() + min(LONGEST_RESTART_DELAY, RESTART_DELAY * 2**self._deaths)
+        self._deaths += 1
+        self.hang_up()
+        self._process = None
+
+    def succeeded(self) -> None:
+        """A trial was finished: the next death is the first again."""
+        self._deaths = 0
+
+    def kill(self) -> None:
+        """End the process at once; the next start may follow at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.hang_up()
+        self._process = None
+
+    def hang_up(self) -> None:
+        """Close the pipe, upon which the process saves what it trains and ends by itself."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self.ready = False
+
+    def wait(self, grace: float) -> None:
+        """Wait for the process to end, and kill it after `grace` seconds."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def environment(plan: SlotPlan) -> dict[str, str]:
+    """The environment of a slot's process: thread limits and the GPU it may see, set before anything is imported."""
+    threads = str(plan.threads)
+    limits = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), threads
+    )
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    environment = {**os.environ, **limits, "PYTHONPATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
+    if plan.visible_gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = plan.visible_gpu
+    return environment
+
+
+def describe_exit(code: int) -> str:
+    """Exit code of a process in words, with the signal's name."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (perhaps the system ran out of memory)" if name == "SIGKILL" else ""
+    return f"{name}{hint}"
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    """The end of a log file, for a message."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-count:])

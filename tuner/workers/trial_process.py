@@ -1,0 +1,171 @@
+"""The trial process of a slot: trains one trial after another and tells its worker over a pipe.
+
+Started as ``python -m tuner.workers.trial_process FD`` with one end of a socket pair, and not by
+`multiprocessing`, so that thread limits and the visible GPU are in its environment before anything is
+imported, and so that a caller's script needs no ``if __name__ == "__main__"``. It stays alive between
+trials: imports, the CUDA context and the trainer's caches are paid for once.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import gc
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
+from tuner.trainers.contract import Interrupted, Trainer, TrainingTask, TrialFailed
+from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
+
+ORPHAN_GRACE = 60.0
+"""Seconds that a process whose worker is gone may take to save its state before it ends itself."""
+ERROR_LOG = "error.log"
+"""File in a trial's folder with the traceback of an exception that nobody foresaw."""
+
+_KIND_OF_ERROR: tuple[tuple[type[TunerError], FailureKind], ...] = (
+    (DataError, FailureKind.BAD_DATA),
+    (ConfigError, FailureKind.BAD_CONFIG),
+    (WeightsError, FailureKind.BAD_CONFIG),
+    (DeviceError, FailureKind.DEVICE),
+    (DiskError, FailureKind.DISK),
+)
+
+
+class Mailbox:
+    """The process's end of the pipe, read by a thread, so that `stop` is up to date while the trainer works."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inbox: queue.SimpleQueue[Prepare | Run | Verdict | None] = queue.SimpleQueue()
+        self.stop = threading.Event()
+        threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
+
+    def receive(self) -> Prepare | Run | Verdict | None:
+        """The next message; None: the worker has closed the pipe or is gone."""
+        return self._inbox.get()
+
+    def send(self, message: ToWorker) -> None:
+        """Tell the worker; without effect when it is gone."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            self.stop.set()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                break
+            if isinstance(message, Stop):
+                self.stop.set()
+                continue
+            if isinstance(message, Run):
+                self.stop.clear()  # here and not in the main thread, where it could undo a later Stop
+            self._inbox.put(message)
+        self.stop.set()
+        self._inbox.put(None)
+        # A trial that hangs must not hold the GPU for ever once nobody waits for it.
+        time.sleep(ORPHAN_GRACE)
+        os._exit(1)
+
+
+def load_trainer(path: str) -> Trainer:
+    """Import a trainer.
+
+    Args:
+        path: "package.module:callable".
+
+    Raises:
+        ConfigError: The path has another form, or the module has no such callable.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise ConfigError(f"trainer {path!r} is not of the form package.module:callable")
+    trainer = getattr(importlib.import_module(module), name, None)
+    if not callable(trainer):
+        raise ConfigError(f"module {module!r} has no callable {name!r} to train with")
+    loaded: Trainer = trainer
+    return loaded
+
+
+def run_trial(trainer: Trainer, task: TrainingTask, mailbox: Mailbox) -> Ended:
+    """Train one trial to its end, reporting each epoch; every exception becomes an `Ended`."""
+    try:
+        task.workdir.mkdir(parents=True, exist_ok=True)
+        results = trainer(task, mailbox.stop.is_set)
+        for result in results:
+            mailbox.send(EpochReported(result))
+            verdict = mailbox.receive()
+            if verdict is None:
+                return Ended("interrupted")
+            if isinstance(verdict, Verdict) and verdict.prune:
+                # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.
+                getattr(results, "close", lambda: None)()
+                return Ended("pruned")
+        return Ended("complete")
+    except Interrupted:
+        return Ended("interrupted")
+    except TrialFailed as error:
+        return Ended("failed", error.kind, str(error))
+    except TunerError as error:
+        kind = next((kind for type_, kind in _KIND_OF_ERROR if isinstance(error, type_)), FailureKind.ERROR)
+        return Ended("failed", kind, str(error))
+    except Exception as error:
+        return _unforeseen(error, task.workdir)
+
+
+def _unforeseen(error: Exception, workdir: Path) -> Ended:
+    text = "".join(traceback.format_exception(error))
+    sys.stderr.write(text)
+    summary = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / ERROR_LOG).write_text(text, encoding="utf-8")
+    except OSError as full:
+        return Ended("failed", FailureKind.ERROR, f"{summary} (traceback not saved: {full})")
+    return Ended("failed", FailureKind.ERROR, f"{summary} (traceback in {workdir / ERROR_LOG})")
+
+
+def _limit_threads(threads: int) -> None:
+    # The environment holds the limits already; this settles them for libraries that read it otherwise.
+    # Looked up, not imported: a trainer that uses neither need not pay for them.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    if cv2 := sys.modules.get("cv2"):
+        cv2.setNumThreads(0)
+
+
+def main(file_descriptor: int) -> None:
+    """Serve one worker until it closes the pipe."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides, and says so over the pipe
+    mailbox = Mailbox(Connection(file_descriptor))
+    signal.signal(signal.SIGTERM, lambda *_: mailbox.stop.set())
+    prepare = mailbox.receive()
+    if not isinstance(prepare, Prepare):
+        return
+    trainer = load_trainer(prepare.trainer)
+    _limit_threads(prepare.threads)
+    mailbox.send(Ready())
+    while isinstance(message := mailbox.receive(), Run):
+        ended = run_trial(trainer, message.task, mailbox)
+        gc.collect()  # what the trial held must be free before the next one starts
+        mailbox.send(ended)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
