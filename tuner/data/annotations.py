@@ -1,0 +1,267 @@
+"""One COCO annotation file to a `Split`, with every fault named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.config.errors import DataError
+from tuner.data.check import BoxReport, check_boxes, check_files_exist, header_sizes, listed
+from tuner.data.split import Split
+
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+def read_annotations(
+    path: Path, images_dir: Path, *, name: str, on_bad_boxes: Literal["refuse", "repair"] = "refuse"
+) -> tuple[Split, BoxReport]:
+    """Read a COCO annotation file; image files are opened only where it lacks their width or height.
+
+    Boxes stay as they are in the file, to the bit, unless they are repaired. `area` is width times height
+    where an annotation has none; a clipped box has at most its remaining width times height.
+
+    Args:
+        path: The JSON file.
+        images_dir: Folder that its file names are relative to.
+        name: Name of the split.
+        on_bad_boxes: What to do with boxes outside their image or without area: refuse the file, or clip
+            and drop them, counted in the report.
+
+    Returns:
+        The split and what was found wrong with its boxes.
+
+    Raises:
+        DataError: The file is missing, is not JSON or not COCO, has no images, no categories or no boxes,
+            ids are doubled or unknown, numbers are not finite, or boxes are bad and to be refused.
+    """
+    content = _read_json(path)
+    images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
+    for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
+        if not rows:
+            raise DataError(f"{path}: no {key}", hint="Check that this is the annotation file you mean.")
+
+    category_ids, classes = _categories(categories, path)
+    image_ids = _ids(images, "id", "image", path)
+    _refuse_doubles(image_ids, "image", path)
+    file_names = tuple(_strings(images, "file_name", "image", path))
+    sizes = _sizes(images, [images_dir / file_name for file_name in file_names], path)
+
+    annotation_ids = _ids(annotations, "id", "annotation", path)
+    _refuse_doubles(annotation_ids, "annotation", path)
+    image_index = _lookup(_ids(annotations, "image_id", "annotation", path), image_ids, "image", annotation_ids, path)
+    labels = _lookup(
+        _ids(annotations, "category_id", "annotation", path), category_ids, "category", annotation_ids, path
+    )
+    boxes = _boxes(annotations, annotation_ids, path)
+    areas = _areas(annotations, boxes, annotation_ids, path)
+    crowd = np.array([row.get("iscrowd", 0) in (1, True) for row in annotations], np.bool_)
+
+    order = np.argsort(image_index, kind="stable")
+    image_index, annotation_ids, labels = image_index[order], annotation_ids[order], labels[order]
+    boxes, areas, crowd = boxes[order], areas[order], crowd[order]
+
+    describe = _Descriptions(annotation_ids, image_index, file_names)
+    repaired, keep, report = check_boxes(boxes, sizes[image_index], split=name, policy=on_bad_boxes, describe=describe)
+    if on_bad_boxes == "refuse" and not report.clean:
+        raise DataError(
+            f"{path}: {report.text()}",
+            hint="Mend the annotations, or let boxes be clipped and dropped: `on_bad_boxes: repair` "
+            "(--on-bad-boxes repair).",
+        )
+    if not keep.any():
+        raise DataError(f"{path}: none of its {len(boxes)} boxes has an area inside its image")
+    changed = (repaired != boxes).any(axis=1)
+    areas = np.where(changed, np.minimum(areas, repaired[:, 2] * repaired[:, 3]), areas)
+    counts = np.bincount(image_index[keep], minlength=len(images))
+    split = Split(
+        name=name,
+        images_dir=images_dir,
+        file_names=file_names,
+        image_ids=image_ids,
+        sizes=sizes,
+        boxes=repaired[keep],
+        areas=areas[keep],
+        labels=labels[keep],
+        crowd=crowd[keep],
+        annotation_ids=annotation_ids[keep],
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        classes=classes,
+        category_ids=tuple(category_ids.tolist()),
+    )
+    return split, report
+
+
+class _Descriptions(Sequence[str]):
+    """Names of annotations, made only when a message asks for one."""
+
+    def __init__(self, ids: NDArray[np.int64], image_index: NDArray[np.int64], file_names: tuple[str, ...]) -> None:
+        self._ids, self._image_index, self._file_names = ids, image_index, file_names
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return f"annotation {self._ids[index]} of {self._file_names[self._image_index[index]]}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"the annotation file {path} does not exist",
+            hint="Check the paths under `data`; they are relative to `data.root`.",
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
+            hint="The file may be cut off: make or copy it again.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file: {error.reason} at byte {error.start}") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path}: a {type(content).__name__} at the top, but a COCO annotation file is an object with "
+            "images, annotations and categories"
+        )
+    return content
+
+
+def _rows(content: dict[str, Any], key: str, path: Path) -> Rows:
+    rows = content.get(key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        found = "missing" if key not in content else "not a list of objects"
+        raise DataError(f"{path}: {key!r} is {found}", hint="A COCO annotation file lists one object for each.")
+    return rows
+
+
+def _column(rows: Rows, key: str, what: str, path: Path) -> list[Any]:
+    try:
+        return [row[key] for row in rows]
+    except KeyError:
+        at = next(i for i, row in enumerate(rows) if key not in row)
+        known = f" (id {rows[at]['id']!r})" if "id" in rows[at] else ""
+        raise DataError(f"{path}: {what} number {at + 1}{known} has no {key!r}") from None
+
+
+def _ids(rows: Rows, key: str, what: str, path: Path) -> NDArray[np.int64]:
+    values = _column(rows, key, what, path)
+    if set(map(type, values)) != {int} or not all(-(2**63) <= value < 2**63 for value in values):
+        at = next(i for i, value in enumerate(values) if type(value) is not int or not -(2**63) <= value < 2**63)
+        raise DataError(f"{path}: {what} number {at + 1} has {key} {values[at]!r}, expected a whole number")
+    return np.array(values, np.int64)
+
+
+def _strings(rows: Rows, key: str, what: str, path: Path) -> list[str]:
+    values = _column(rows, key, what, path)
+    for at, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{path}: {what} number {at + 1} has {key} {value!r}, expected a text")
+    return values
+
+
+def _refuse_doubles(ids: NDArray[np.int64], what: str, path: Path) -> None:
+    values, counts = np.unique(ids, return_counts=True)
+    doubled = values[counts > 1]
+    if doubled.size:
+        raise DataError(
+            f"{path}: {doubled.size} {what} ids are used more than once: {listed(doubled)}",
+            hint=f"Give every {what} an id of its own.",
+        )
+
+
+def _categories(rows: Rows, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    ids = _ids(rows, "id", "category", path)
+    _refuse_doubles(ids, "category", path)
+    names = _strings(rows, "name", "category", path)
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DataError(f"{path}: two categories have the same name: {listed(doubled)}", hint="Rename one of them.")
+    order = np.argsort(ids)
+    return ids[order], tuple(names[i] for i in order)
+
+
+def _lookup(
+    wanted: NDArray[np.int64], known: NDArray[np.int64], what: str, annotation_ids: NDArray[np.int64], path: Path
+) -> NDArray[np.int64]:
+    """The position of each wanted id among the known ones."""
+    order = np.argsort(known)
+    index = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+    unknown = np.flatnonzero(known[index] != wanted)
+    if unknown.size:
+        first = unknown[0]
+        raise DataError(
+            f"{path}: {unknown.size} annotations have a {what} id that the file does not list; the first is "
+            f"annotation {annotation_ids[first]} with {what}_id {wanted[first]}",
+            hint=f"Add the missing {what} or remove these annotations.",
+        )
+    return index.astype(np.int64)
+
+
+def _sizes(images: Rows, paths: list[Path], path: Path) -> NDArray[np.int32]:
+    if any(image.get("width") is None or image.get("height") is None for image in images):
+        check_files_exist(paths)
+        return header_sizes(paths)
+    values = [(image["width"], image["height"]) for image in images]
+    sizes = _numbers(values)
+    if sizes is None or not np.isfinite(sizes).all() or (sizes < 1).any() or (sizes != np.rint(sizes)).any():
+        at = next(i for i, pair in enumerate(values) if not all(_positive_whole(value) for value in pair))
+        width, height = values[at]
+        raise DataError(
+            f"{path}: image {images[at]['file_name']!r} has width {width!r} and height {height!r}, "
+            "expected whole numbers above 0"
+        )
+    return sizes.astype(np.int32)
+
+
+def _positive_whole(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 2**31 and value == int(value)
+
+
+def _boxes(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
+    values = _column(rows, "bbox", "annotation", path)
+    boxes = _numbers(values)
+    if boxes is None or boxes.shape != (len(rows), 4) or not np.isfinite(boxes).all():
+        at = next(i for i, value in enumerate(values) if not _is_box(value))
+        raise DataError(
+            f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
+        )
+    return boxes
+
+
+def _is_box(value: object) -> bool:
+    found = _numbers([value])
+    return found is not None and found.shape == (1, 4) and bool(np.isfinite(found).all())
+
+
+def _areas(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
+    values = [row.get("area") for row in rows]
+    stated = np.array([value is not None for value in values], np.bool_)
+    areas = boxes[:, 2] * boxes[:, 3]
+    if stated.any():
+        found = _numbers([value for value in values if value is not None])
+        if found is None or found.ndim != 1 or not np.isfinite(found).all():
+            at = next(i for i, value in enumerate(values) if value is not None and not _is_number(value))
+            raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number")
+        areas[stated] = found
+    return areas
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
+    """The values as an array of floats, None where one of them is no number (texts are not parsed)."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else None

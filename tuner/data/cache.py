@@ -1,0 +1,175 @@
+"""Letterboxed images of a split, decoded once per machine and shared by all its processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from tuner.config.errors import DataError, DiskError
+from tuner.data.check import check_sizes, raise_unreadable
+from tuner.data.images import read_image
+from tuner.data.letterbox import PAD_VALUE, Canvas, content_rects, letterbox, placements
+from tuner.data.split import Split
+
+_FORMAT = 1
+"""Raise when letterboxing or decoding changes, so that older files are not taken for current ones."""
+_RESERVE = 64 * 2**20
+"""Bytes that a new cache leaves free on the disk."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedImages:
+    """Letterboxed images of a split in the split's order, mapped from disk.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, RGB, read-only; pages are shared with other processes.
+        canvas: (W, H) as a `Canvas`.
+        placements: (N, 3) float64, as of `tuner.data.letterbox.placements`.
+        content: (N, 4) int64, xyxy in whole pixels: the part of the canvas that each image covers.
+        path: The file behind `images`.
+    """
+
+    images: np.memmap[tuple[int, ...], np.dtype[np.uint8]]
+    canvas: Canvas
+    placements: NDArray[np.float64]
+    content: NDArray[np.int64]
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 1) -> CachedImages:
+    """Open the letterboxed images of a split, and make them first where they are not there.
+
+    The file is named by a digest of the image files' paths, sizes and times and of the canvas, so a changed
+    image makes a new file. One process builds while others wait; the file gets its name only when it is
+    whole, so a crash leaves nothing that could be taken for a cache.
+
+    Args:
+        split: Whose images; boxes do not matter.
+        canvas: Size of the letterboxed images.
+        cache_dir: Folder for the files, made if missing.
+        threads: Images that are decoded at the same time.
+
+    Raises:
+        DataError: Images are missing, unreadable or of another size than annotated; names the first ones.
+        DiskError: The folder is not writable or the disk too full; says what is needed and what is free.
+    """
+    shape = (len(split), canvas.height, canvas.width, 3)
+    path = cache_dir / f"{split.name}-{canvas.width}x{canvas.height}-{_digest(split, canvas)[:24]}.npy"
+    if not _is_whole(path, shape):
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not _is_whole(path, shape):
+                    _build(split, canvas, path, shape, threads)
+        except OSError as error:
+            raise DiskError(
+                f"the image cache {path} cannot be written: {error.strerror or error}",
+                hint="Free space there, or choose another cache folder.",
+            ) from error
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    return CachedImages(
+        images=images,
+        canvas=canvas,
+        placements=placements(split.sizes, canvas),
+        content=content_rects(split.sizes, canvas),
+        path=path,
+    )
+
+
+def _digest(split: Split, canvas: Canvas) -> str:
+    total = hashlib.sha256(repr((_FORMAT, PAD_VALUE, tuple(canvas), str(split.images_dir.resolve()))).encode())
+    total.update(split.sizes.tobytes())
+    for name in split.file_names:
+        try:
+            status = os.stat(split.images_dir / name)  # noqa: PTH116 (on the path of each trial's start)
+        except OSError as error:
+            raise DataError(
+                f"{split.images_dir / name}: cannot be read: {error.strerror}",
+                hint="Put the image back, or remove it from the annotation file.",
+            ) from error
+        total.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return total.hexdigest()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The NumPy header of a C-ordered uint8 array."""
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    )
+    return stream.getvalue()
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return path.stat().st_size == len(_header(shape)) + int(np.prod(shape))
+    except FileNotFoundError:
+        return False
+
+
+def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], threads: int) -> None:
+    """Write the file; the caller holds the lock."""
+    unfinished = path.with_suffix(".unfinished")  # one name only, so that leftovers of a crash are overwritten
+    unfinished.unlink(missing_ok=True)
+    needed = int(np.prod(shape)) + _RESERVE
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise DiskError(
+            f"the image cache needs {needed / 2**20:.0f} MiB in {path.parent}, but {free / 2**20:.0f} MiB are free "
+            f"({len(split)} images at {canvas.width} x {canvas.height})",
+            hint="Free space there (caches of other image sizes may be deleted), or choose another cache folder.",
+        )
+    header = _header(shape)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(header)
+            file.flush()
+            _write_images(split, canvas, file.fileno(), len(header), threads)
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int) -> None:
+    bytes_per_image = canvas.height * canvas.width * 3
+    paths = [split.images_dir / name for name in split.file_names]
+    found = np.zeros_like(split.sizes)
+
+    def write(index: int) -> str | None:
+        try:
+            image = read_image(paths[index])
+        except DataError as error:
+            return error.message
+        found[index] = image.shape[1], image.shape[0]
+        if (found[index] == split.sizes[index]).all():
+            # Positioned writes instead of a writable map: a full disk is an error there, not a SIGBUS.
+            _write_at(file, letterbox(image, canvas).tobytes(), start + index * bytes_per_image)
+        return None
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        faults = list(pool.map(write, range(len(paths))))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    raise_unreadable([fault for fault in faults if fault is not None])
+    check_sizes(paths, split.sizes, found)
+
+
+def _write_at(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,174 @@
+"""Checks of boxes and image files, with what was found in words a user can act on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.config.base import Frozen
+from tuner.config.errors import DataError
+from tuner.data.images import image_size
+
+TOLERANCE = 0.5
+"""Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
+SHOWN = 5
+"""Examples in a message."""
+
+
+class BoxReport(Frozen):
+    """What was found wrong with the boxes of one split, and what was done about it.
+
+    Attributes:
+        split: Name of the split.
+        boxes: Boxes in the annotation file.
+        outside: Boxes that reach over the image's edge by more than `TOLERANCE`.
+        without_area: Boxes whose width or height in the file is zero or negative.
+        clipped: Boxes that were cut at the edge and kept (repair only).
+        dropped: Boxes that were left out: without area, in the file or after clipping (repair only).
+        examples: The first bad boxes, each in words.
+    """
+
+    split: str
+    boxes: int
+    outside: int = 0
+    without_area: int = 0
+    clipped: int = 0
+    dropped: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether every box has an area and lies in its image."""
+        return self.outside == 0 and self.without_area == 0
+
+    def text(self) -> str:
+        """The report as one or more lines for the terminal."""
+        if self.clean:
+            return f"{self.split}: {self.boxes} boxes, all with an area and inside their images"
+        lines = (
+            f"{self.split}: of {self.boxes} boxes {self.outside} outside the image, {self.without_area} without area"
+        )
+        if self.clipped or self.dropped:
+            lines += f"; {self.clipped} clipped, {self.dropped} dropped"
+        return "\n".join([lines, *(f"  {example}" for example in self.examples)])
+
+
+def check_boxes(
+    boxes: NDArray[np.float64],
+    sizes: NDArray[np.int32],
+    *,
+    split: str,
+    policy: Literal["refuse", "repair"],
+    describe: Sequence[str] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], BoxReport]:
+    """Find boxes outside their image or without area; repair them where that is asked for.
+
+    Args:
+        boxes: (M, 4) float64, COCO xywh in original pixels.
+        sizes: (M, 2) int32, (width, height) of each box's image.
+        split: Name for the report.
+        policy: "refuse" changes nothing (the caller raises), "repair" clips and drops.
+        describe: M names for the examples; default: the box's position.
+
+    Returns:
+        Boxes (M, 4), of which only the bad ones differ; (M,) bool, which to keep; the report.
+    """
+    ends = boxes[:, :2] + boxes[:, 2:]
+    without_area: NDArray[np.bool_] = np.asarray((boxes[:, 2:] <= 0).any(axis=1))
+    outside: NDArray[np.bool_] = ~without_area & ((boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)).any(axis=1)
+    bad = np.flatnonzero(without_area | outside)
+    repaired: NDArray[np.float64] = boxes
+    keep: NDArray[np.bool_] = np.ones(len(boxes), np.bool_)
+    if policy == "repair" and bad.size:
+        start = np.clip(boxes[outside, :2], 0, sizes[outside])
+        clipped = np.concatenate([start, np.clip(ends[outside], 0, sizes[outside]) - start], axis=1)
+        repaired = boxes.copy()
+        repaired[outside] = clipped
+        keep = (repaired[:, 2:] > 0).all(axis=1)
+    examples = []
+    for i in bad[:SHOWN].tolist():
+        name = describe[i] if describe is not None else f"box {i}"
+        fault = "has no area" if without_area[i] else "is outside"
+        width, height = sizes[i].tolist()
+        bbox = ", ".join(f"{value:g}" for value in boxes[i])
+        examples.append(f"{name}: bbox [{bbox}] {fault} (image {width} x {height})")
+    repairing = policy == "repair"
+    report = BoxReport(
+        split=split,
+        boxes=len(boxes),
+        outside=int(outside.sum()),
+        without_area=int(without_area.sum()),
+        clipped=int((outside & keep).sum()) if repairing else 0,
+        dropped=int((~keep).sum()),
+        examples=tuple(examples),
+    )
+    return repaired, keep, report
+
+
+def check_files_exist(paths: Sequence[Path]) -> None:
+    """Raise a `DataError` that counts and names the image files that are not there."""
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 (twice as fast)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(paths)} image files are missing: {listed(str(path) for path in missing)}",
+            hint="Check `data.images`: file names in the annotation file are relative to that folder.",
+        )
+
+
+def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:
+    """(N, 2) int32, (width, height) after EXIF rotation, from the headers of image files.
+
+    Raises:
+        DataError: Files cannot be read; names the first ones.
+    """
+
+    def size_or_fault(path: Path) -> tuple[int, int] | str:
+        try:
+            return image_size(path)
+        except DataError as error:
+            return error.message
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(size_or_fault, paths, chunksize=64))
+    raise_unreadable([fault for fault in found if isinstance(fault, str)])
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+def check_sizes(paths: Sequence[Path], stated: NDArray[np.int32], found: NDArray[np.int32]) -> None:
+    """Raise a `DataError` where stated sizes differ from those of the files, both (N, 2), after EXIF rotation."""
+    wrong = np.flatnonzero((stated != found).any(axis=1)).tolist()
+    if not wrong:
+        return
+    texts = [f"{paths[i]} is {found[i, 0]} x {found[i, 1]}, not {stated[i, 0]} x {stated[i, 1]}" for i in wrong[:SHOWN]]
+    turned = all((stated[i, ::-1] == found[i]).all() for i in wrong)
+    raise DataError(
+        f"{len(wrong)} of {len(paths)} images have another size than the annotation file says: {listed(texts)}",
+        hint="The files carry an EXIF rotation that the annotations do not know: rotate the pixels or remove the "
+        "tag, whichever the boxes were drawn on."
+        if turned
+        else "The boxes may not fit these files: use the images that were annotated, or mend width and height.",
+    )
+
+
+def raise_unreadable(faults: Sequence[str]) -> None:
+    """Raise a `DataError` that counts and names unreadable images; nothing where there is none."""
+    if len(faults) == 1:
+        raise DataError(faults[0], hint="Replace the file, or remove the image from the annotation file.")
+    if faults:
+        raise DataError(
+            f"{len(faults)} images cannot be read: {listed(faults)}",
+            hint="Replace the files, or remove the images from the annotation file.",
+        )
+
+
+def listed(items: Iterable[object]) -> str:
+    """The first few items in one line, and how many more there are."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more

@@ -1,0 +1,122 @@
+"""The splits of a data set, read from COCO annotation files and checked against each other and the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tuner.config.errors import DataError
+from tuner.config.study import DataSpec
+from tuner.data.annotations import read_annotations
+from tuner.data.check import BoxReport, check_files_exist, check_sizes, header_sizes, listed
+from tuner.data.split import Split
+
+SplitName: TypeAlias = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """All splits of a data set, with the same classes.
+
+    Attributes:
+        train: What is trained on.
+        val: What trials are judged by.
+        test: What the final config is judged by, once; None where the spec names none.
+        reports: What was found wrong with the boxes, by split name.
+        warnings: Findings that stop nothing, such as an image in two splits, each a sentence.
+    """
+
+    train: Split
+    val: Split
+    test: Split | None
+    reports: dict[str, BoxReport]
+    warnings: tuple[str, ...]
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are: train, val and perhaps test."""
+        return (self.train, self.val) if self.test is None else (self.train, self.val, self.test)
+
+
+def load_dataset(spec: DataSpec) -> Dataset:
+    """Read and check all splits, down to the headers of the image files.
+
+    Raises:
+        DataError: As `load_split`; the splits' categories differ; a file's size differs from the annotated one.
+    """
+    names: tuple[SplitName, ...] = ("train", "val") if spec.test is None else ("train", "val", "test")
+    loaded = {name: load_split(spec, name) for name in names}
+    splits = {name: split for name, (split, _) in loaded.items()}
+    train = splits["train"]
+    for split in splits.values():
+        _check_same_classes(train, split, spec.path(spec.train), spec.path(getattr(spec, split.name)))
+    for split in splits.values():
+        paths = _paths(split)
+        check_sizes(paths, split.sizes, header_sizes(paths))
+    return Dataset(
+        train=train,
+        val=splits["val"],
+        test=splits.get("test"),
+        reports={name: report for name, (_, report) in loaded.items()},
+        warnings=_overlaps(list(splits.values())),
+    )
+
+
+def load_split(spec: DataSpec, which: SplitName) -> tuple[Split, BoxReport]:
+    """Read one split and check that its image files exist (their contents are checked by `load_dataset`).
+
+    Raises:
+        DataError: As `read_annotations`; the spec has no such split; the folder or image files are missing.
+    """
+    relative: Path | None = getattr(spec, which)
+    if relative is None:
+        raise DataError(f"the data set has no {which} split", hint=f"Name its annotation file as `data.{which}`.")
+    images_dir = spec.path(spec.images)
+    if not images_dir.is_dir():
+        raise DataError(f"the image folder {images_dir} does not exist", hint="Check `data.images` and `data.root`.")
+    split, report = read_annotations(spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes)
+    check_files_exist(_paths(split))
+    return split, report
+
+
+def _paths(split: Split) -> list[Path]:
+    return [split.images_dir / file_name for file_name in split.file_names]
+
+
+def _check_same_classes(first: Split, other: Split, first_path: Path, other_path: Path) -> None:
+    ours = dict(zip(first.category_ids, first.classes, strict=True))
+    theirs = dict(zip(other.category_ids, other.classes, strict=True))
+    if ours == theirs:
+        return
+    differences = []
+    for category in sorted(ours.keys() | theirs.keys()):
+        here, there = ours.get(category), theirs.get(category)
+        if here != there:
+            words = [
+                f"{name!r} in {split.name}" if name else f"missing in {split.name}"
+                for name, split in ((here, first), (there, other))
+            ]
+            differences.append(f"id {category} is {' but '.join(words)}")
+    raise DataError(
+        f"the categories of {other_path} differ from those of {first_path}: {listed(differences)}",
+        hint="Give all annotation files the same list of categories, also where a split has none of a class.",
+    )
+
+
+def _overlaps(splits: list[Split]) -> tuple[str, ...]:
+    """Sentences on images that are listed twice, in one split or in two."""
+    warnings = []
+    for i, split in enumerate(splits):
+        names = set(split.file_names)
+        if len(names) < len(split):
+            doubled = sorted(name for name in names if split.file_names.count(name) > 1)
+            warnings.append(f"{split.name} lists {len(doubled)} images more than once: {listed(doubled)}")
+        for other in splits[i + 1 :]:
+            both = sorted(names & set(other.file_names))
+            if both:
+                warnings.append(
+                    f"{len(both)} images are in {split.name} and in {other.name}, which flatters the results: "
+                    f"{listed(both)}"
+                )
+    return tuple(warnings)
