@@ -55,8 +55,8 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-     "-+.0123456789"),
+    ("float", r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
     ("merge", r"<<", "<"),
 ):  # fmt: skip
     _CoreLoader.add_implicit_resolver(
@@ -81,8 +81,8 @@ def read_yaml(path: Path) -> Section:
 
 def parse_yaml(text: str, path: Path) -> Section:
     """Parse the text of a YAML file that holds one mapping; see `read_yaml`."""
-    loader = _CoreLoader(text)
     try:
+        loader = _CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
@@ -93,8 +93,6 @@ def parse_yaml(text: str, path: Path) -> Section:
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
 
 
 def _kind(node: yaml.Node | None) -> str:
@@ -164,9 +162,9 @@ def where(data: Any, keys: tuple[Any, ...]) -> str:
     node = data
     for key in keys:
         if isinstance(node, Section):
-            file, line = node.file, node.lines.get(str(key), node.line)
-            if key in node and key not in node.lines:  # not of the file: given on the command line
-                file = None
+            if key in node.lines or line is None:
+                line = node.lines.get(key, node.line)
+            file = None if key in node and key not in node.lines else node.file  # None: given on the command line
         if isinstance(node, Mapping):
             node = node.get(key)
         elif isinstance(node, list) and isinstance(key, int) and key < len(node):

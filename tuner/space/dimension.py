@@ -110,9 +110,12 @@ class _Range(_Dimension):
 
     def contains(self, value: Any) -> bool:
         """Whether the dimension can take the value."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return self.step is None or (Decimal(str(value)) - Decimal(str(self.low))) % Decimal(str(self.step)) == 0
+        if self.step is None:
+            return self.low <= value <= self.high
+        steps = (value - self.low) / self.step  # rounded, since Optuna's grid values are sums of floats
+        return abs(steps - round(steps)) < 1e-8 and 0 <= round(steps) <= round((self.high - self.low) / self.step)
 
     def __str__(self) -> str:
         extra = " (log)" if self.log else f" in steps of {self.step:g}" if self.step is not None else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -64,9 +66,7 @@ def _build(name: str, source: Mapping[str, Any]) -> SearchSpace:
     origins = _dimensions(source, ())
     raw: dict[str, Any] = {}
     for dotted, keys in origins.items():
-        node: Any = source
-        for key in keys:
-            node = node[key]
+        node = _at(source, keys)
         raw[dotted] = _plain(node) if isinstance(node, Mapping) else {"type": "fixed", "value": node}
     try:
         return SearchSpace.model_validate({"name": name, "dimensions": raw})
@@ -83,9 +83,13 @@ def _dimensions(source: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str,
         inner = _dimensions(value, keys) if dotted in sections() and isinstance(value, Mapping) else {dotted: keys}
         for name, path in inner.items():
             if name in found:
-                raise ConfigError(f"{where(source, (path[len(prefix)],))}{name} is given twice, nested and dotted")
+                raise ConfigError(f"{where(source, path[len(prefix) :])}is given twice, nested and dotted")
             found[name] = path
     return found
+
+
+def _at(source: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return functools.reduce(operator.getitem, keys, source)
 
 
 def _plain(node: Any) -> Any:
@@ -106,6 +110,8 @@ def _located(
             keys = keys[:2]
         elif len(keys) > 1:  # the place in a list, or the type that was tried
             keys = keys[:1]
+        if not isinstance(_at(source, origins[name]), Mapping):  # a plain value has no keys of its own
+            keys = []
         place = where(source, (*origins[name], *keys))
         lines.append(place + _words(problem, raw[name], keys))
     return ConfigError("\n".join(dict.fromkeys(lines)))

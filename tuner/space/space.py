@@ -179,8 +179,8 @@ class SearchSpace(Frozen):
             for key in parents:
                 node = node[key]
             node[last] = value
-        if any(data[name] != getattr(base, name) for name in _ANCHORS_DEPEND_ON):
-            data["anchor_sizes"] = None  # they were made for another network or canvas: to be resolved anew
+        if data["anchors"] != "custom" and any(data[name] != getattr(base, name) for name in _ANCHORS_DEPEND_ON):
+            data["anchor_sizes"] = None  # made for another network or canvas, or by another recipe: to be made anew
         try:
             return TrialConfig.model_validate(data)
         except ValidationError as error:

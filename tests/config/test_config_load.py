@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.config.errors import ConfigError
+from tuner.config.load import base_config, dump_study_spec, load_study_spec, parse_duration
+from tuner.config.source import Section, parse_yaml
+from tuner.config.study import DataSpec, StudySpec
+from tuner.config.trial import TrialConfig
+
+MINIMAL = """\
+name: cells
+data:
+  train: train.json
+  val: val.json
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def refused(folder: Path, text: str, **overrides: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_study_spec(write(folder, text), overrides)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_minimal_study_has_all_defaults(tmp_path: Path) -> None:
+    spec = load_study_spec(write(tmp_path, MINIMAL))
+    assert spec == StudySpec(name="cells", data=DataSpec(root=tmp_path, train=Path("train.json"), val=Path("val.json")))
+    assert base_config(spec) == TrialConfig()
+
+
+def test_a_key_whose_lines_are_commented_out_counts_as_left_out(tmp_path: Path) -> None:
+    assert load_study_spec(write(tmp_path, MINIMAL + "defaults:\n#  epochs: 3\nsampler:\n")).defaults == {}
+
+
+def test_relative_paths_start_at_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "space.yaml").write_text("learning_rate: {type: float, low: 1e-4, high: 1e-1, log: true}\n")
+    (tmp_path / "a" / "study.yaml").write_text(
+        "name: x\ndata: {root: ../data, train: t.json, val: v.json}\ndefaults: {weights: w.pth}\nspace: space.yaml\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    spec = load_study_spec(Path("a/study.yaml"))
+    assert spec.data.path(spec.data.train) == tmp_path / "a" / ".." / "data" / "t.json"
+    assert base_config(spec).weights == str(tmp_path / "a" / "w.pth")
+    assert isinstance(spec.space, Section)
+    assert spec.space == {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}}
+
+
+@pytest.mark.parametrize("weights", ["none", "default"])
+def test_names_of_weights_are_no_paths(tmp_path: Path, weights: str) -> None:
+    spec = load_study_spec(write(tmp_path, f"{MINIMAL}defaults: {{weights: {weights}}}"))
+    assert base_config(spec).weights == weights
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("learning_rate: 1e-4", {"learning_rate": 1e-4}),
+        ("augment: {mosaic: 0.9}", {"augment": {"mosaic": 0.9}}),
+        ("augment.mosaic: 0.9", {"augment": {"mosaic": 0.9}}),
+        ("augment: {strength: 0}\n  augment.mosaic: .9", {"augment": {"mosaic": 0.9, "strength": 0}}),
+    ],
+)
+def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str, expected: dict[str, object]) -> None:
+    spec = load_study_spec(write(tmp_path, f"{MINIMAL}defaults:\n  {lines}\n"))
+    assert base_config(spec) == TrialConfig.model_validate(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "sampler:\n  nmae: tpe\n", "study.yaml:6: sampler.nmae: unknown key. Did you mean 'name'?"),
+        (MINIMAL + "budgets: {}\n", "study.yaml:5: budgets: unknown key. Did you mean 'budget'?"),
+        (MINIMAL + "name: again\n", "study.yaml:5: name: the same key stands on line 1 already"),
+        ("name: x\ndata:\n  train: t.json\n", "study.yaml:2: data.val: is missing"),
+        (MINIMAL + "budget:\n  trials: -1\n", "study.yaml:6: budget.trials: should be greater than 0, found -1"),
+        (MINIMAL + "budget:\n  timeout: soon\n", "study.yaml:6: budget.timeout: 'soon' is not a duration"),
+        (MINIMAL + "sampler: tpe\n", "study.yaml:5: sampler: should be a mapping of keys to values, found 'tpe'"),
+        (MINIMAL + "sampler: {name: tpr}\n", "study.yaml:5: sampler.name: should be 'tpe', 'random'"),
+        (
+            MINIMAL + "defaults:\n  epochs: 5\n  learning_rat: 1\n",
+            "study.yaml:7: defaults.learning_rat: unknown key. Did you mean 'learning_rate'?",
+        ),
+        (
+            MINIMAL + "defaults:\n  augment:\n    mosaic: 2\n",
+            "study.yaml:7: defaults.augment.mosaic: should be less than or equal to 1, found 2",
+        ),
+        (MINIMAL + "defaults:\n  augment.mosaik: 1\n", "study.yaml:6: defaults.augment.mosaik: unknown key. Did you"),
+        (
+            MINIMAL + "defaults:\n  augment: {mosaic: 1}\n  augment.mosaic: 1\n",
+            "study.yaml:7: augment.mosaic: is given twice",
+        ),
+        (MINIMAL + "defaults: {epochs: 2, warmup_epochs: 3}\n", "warmup_epochs is 3, longer than the training of 2"),
+        (MINIMAL + "space: [1\n", "study.yaml:6: not valid YAML: "),
+        ("name: [x\n\tdata: 1", "study.yaml:2: not valid YAML: "),
+        ("- name\n", "study.yaml: expected a mapping of keys to values, found a list"),
+        ("", "study.yaml: expected a mapping of keys to values, found nothing"),
+        ("a: &a [*a]\n", "study.yaml:1: an alias that contains itself"),
+        ("name: !!python/object/apply:os.system [ls]\n", "name: should be a valid string"),
+    ],
+)
+def test_errors_name_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text)
+
+
+def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_study_spec(tmp_path / "absent.yaml")
+    (tmp_path / "study.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_study_spec(tmp_path / "study.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_study_spec(tmp_path)
+
+
+def test_overrides_replace_the_files_values(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "budget: {trials: 5}\n")
+    spec = load_study_spec(
+        path, {"budget.trials": 7, "budget.timeout": "1h30m", "defaults.epochs": 3, "device": "cpu", "slots": None}
+    )
+    assert (spec.budget.trials, spec.budget.timeout, spec.device, spec.slots) == (7, 5400.0, "cpu", None)
+    assert base_config(spec).epochs == 3
+
+
+def test_an_overrides_error_names_no_line_of_the_file(tmp_path: Path) -> None:
+    assert refused(tmp_path, MINIMAL, device=3).startswith("device: ")
+    message = refused(tmp_path, MINIMAL + "budget: {timeout: 2h}\n", **{"budget.trials": -2})
+    assert message == "budget.trials: should be greater than 0, found -2"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("1h 30m", 5400), ("45s", 45), ("1.5d", 129600), ("60", 60), (2, 2)],
+)
+def test_durations(text: str | int, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-5m", "0", "1x", "2h later", "nan", "inf", True, "1:30"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a duration"):
+        parse_duration(text)
+
+
+def test_specs_survive_yaml_and_json(tmp_path: Path) -> None:
+    spec = load_study_spec(
+        write(
+            tmp_path,
+            MINIMAL + "defaults: {learning_rate: 1e-5}\nspace: {nms_iou: 0.5}\nbudget: {timeout: 2h}\nslots: 2\n",
+        )
+    )
+    again = load_study_spec(write(tmp_path, dump_study_spec(spec)))
+    assert again == spec
+    assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
+    assert again.digest() == spec.digest()
+
+
+def test_dumped_specs_hold_no_password(tmp_path: Path) -> None:
+    spec = load_study_spec(write(tmp_path, MINIMAL + "storage: postgresql+psycopg://me:s3cret@host/db\n"))
+    assert "s3cret" not in dump_study_spec(spec)
+    assert "postgresql+psycopg://me:***@host/db" in dump_study_spec(spec)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_read_as_written(number: float) -> None:
+    assert parse_yaml(f"a: {number!r}", Path("x"))["a"] == number
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("1E5", 1e5), ("no", "no"), ("010", "010"), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"),
+     ("true", True), ("~", None), ("", None), ("-3", -3), ("'1e-4'", "1e-4"), (".5", 0.5)],
+)  # fmt: skip
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    read = parse_yaml(f"a: {text}", Path("x"))["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_merged_keys_keep_their_own_lines() -> None:
+    section = parse_yaml("a: &a\n  x: 1\n  y: 2\nb:\n  <<: *a\n  y: 3\n", Path("f"))
+    assert section["b"] == {"x": 1, "y": 3}
+    assert section["b"].lines["x"] == 2
+    assert section["b"].lines["y"] == 6
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        parse_yaml(text, Path("f.yaml"))
