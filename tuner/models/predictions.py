@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tuner.config.errors import DataError
+
+_DTYPES = {"boxes": np.float32, "scores": np.float32, "labels": np.int64, "offsets": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +35,62 @@ class _FlatBoxes:
     def image_index(self) -> NDArray[np.int64]:
         """(P,) int64, the index of the image that each box lies in."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
+
+    def check(self, images: int, classes: int) -> None:
+        """Make sure that these are finite predictions for a split of `images` images and `classes` classes.
+
+        Raises:
+            DataError: Another number of images, a label out of range, or NaN or infinity in boxes or scores.
+        """
+        if len(self.offsets) != images + 1:
+            raise DataError(f"predictions for {len(self.offsets) - 1} images, but the split has {images}")
+        bad = (self.labels < 0) | (self.labels >= classes)
+        if bad.any():
+            raise DataError(
+                f"{bad.sum()} of {len(bad)} predictions have a label outside 0 … {classes - 1}, "
+                f"first {self.labels[bad][0]} in image number {self.image_index[bad][0]}"
+            )
+        bad = ~(np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.scores))
+        if bad.any():
+            raise DataError(
+                f"{bad.sum()} of {len(bad)} predictions have NaN or infinite coordinates or scores, "
+                f"first in image number {self.image_index[bad][0]}",
+                hint="Check that the training did not diverge and that its precision suits the model.",
+            )
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file without pickles; it appears under its name only once it is complete."""
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, boxes=self.boxes, scores=self.scores, labels=self.labels, offsets=self.offsets)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is missing, broken or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in _DTYPES}
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file of predictions") from None
+        except (ValueError, KeyError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: not a file of predictions ({error})") from error
+        count = len(arrays["scores"])
+        shapes = {"boxes": (count, 4), "scores": (count,), "labels": (count,), "offsets": (len(arrays["offsets"]),)}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or arrays[name].dtype != _DTYPES[name]:
+                raise DataError(
+                    f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, "
+                    f"expected {np.dtype(_DTYPES[name])} {shape}"
+                )
+        offsets = arrays["offsets"]
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 0).any():
+            raise DataError(f"{path}: offsets do not divide {count} predictions among images")
+        return cls(**arrays)
 
 
 class RawPredictions(_FlatBoxes):

@@ -1,0 +1,32 @@
+"""Applying the confidence thresholds of an operating point to suppressed detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.models.predictions import Detections
+from tuner.postprocess.operating_point import OperatingPoint
+
+
+def class_thresholds(point: OperatingPoint, classes: Sequence[str]) -> NDArray[np.float64]:
+    """(K,) float64, the confidence threshold of each class."""
+    return np.array([point.class_confidence.get(name, point.confidence) for name in classes])
+
+
+def is_shown(detections: Detections, point: OperatingPoint, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """(P,) bool, whether a detection reaches the threshold of its class.
+
+    Scores are float32: a threshold is compared at that precision, so that one that was chosen among the
+    scores shows the detection that it was taken from.
+    """
+    return detections.scores >= class_thresholds(point, classes).astype(np.float32)[detections.labels]
+
+
+def select(detections: Detections, keep: NDArray[np.bool_]) -> Detections:
+    """The part of the detections that a (P,) mask names."""
+    counts = np.bincount(detections.image_index[keep], minlength=len(detections.offsets) - 1)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Detections(detections.boxes[keep], detections.scores[keep], detections.labels[keep], offsets)
