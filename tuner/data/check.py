@@ -80,8 +80,9 @@ def check_boxes(
         Boxes (M, 4), of which only the bad ones differ; (M,) bool, which to keep; the report.
     """
     ends = boxes[:, :2] + boxes[:, 2:]
-    without_area: NDArray[np.bool_] = np.asarray((boxes[:, 2:] <= 0).any(axis=1))
-    outside: NDArray[np.bool_] = ~without_area & ((boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)).any(axis=1)
+    without_area = np.asarray((boxes[:, 2:] <= 0).any(axis=1), np.bool_)
+    beyond = (boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)
+    outside = np.asarray(beyond.any(axis=1), np.bool_) & ~without_area
     bad = np.flatnonzero(without_area | outside)
     repaired: NDArray[np.float64] = boxes
     keep: NDArray[np.bool_] = np.ones(len(boxes), np.bool_)
@@ -90,7 +91,7 @@ def check_boxes(
         clipped = np.concatenate([start, np.clip(ends[outside], 0, sizes[outside]) - start], axis=1)
         repaired = boxes.copy()
         repaired[outside] = clipped
-        keep = (repaired[:, 2:] > 0).all(axis=1)
+        keep = np.asarray((repaired[:, 2:] > 0).all(axis=1), np.bool_)
     examples = []
     for i in bad[:SHOWN].tolist():
         name = describe[i] if describe is not None else f"box {i}"

@@ -1,0 +1,150 @@
+"""Batches of cached images: shuffled and augmented for training, in order for evaluation."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tuner.config.errors import DataError
+from tuner.config.trial import Augment
+from tuner.data.augment import Augmenter
+from tuner.data.batch import IGNORE, PADDING, Batch
+from tuner.data.cache import CachedImages
+from tuner.data.letterbox import to_canvas
+from tuner.data.split import Split
+
+_ROW_STEP = 8
+"""Rows of a batch's boxes are rounded up to a multiple of this, so that few tensor shapes occur."""
+
+
+class TrainingBatches:
+    """The training batches of all epochs.
+
+    A batch depends on seed, epoch and its number alone: not on workers, threads or what was asked for before.
+
+    Each epoch is one pass over the split: every image leads exactly one sample (the other three images of a
+    mosaic are drawn at random). An epoch has as many batches as images / batch size, rounded up, and the
+    images are dealt out evenly, so batches differ by one image at most; none is larger than the batch size,
+    none is a tiny rest, and nothing is dropped. A split smaller than the batch size makes one batch.
+
+    Args:
+        split: Boxes and classes of the images.
+        cached: The split's letterboxed images.
+        augment: Random changes; mosaics end with the last `close_mosaic` part of the epochs.
+        batch_size: Most images in a batch.
+        seed: Of shuffling and augmentation.
+        epochs: Full length of the training, for `close_mosaic`.
+        workers: Threads that prepare batches ahead; 0 makes them in the calling thread when asked for.
+        pin_memory: Put batches into pinned memory, for asynchronous copies to a CUDA device.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        cached: CachedImages,
+        augment: Augment,
+        batch_size: int,
+        seed: int,
+        epochs: int,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if len(cached) != len(split):
+            raise DataError(f"the image cache holds {len(cached)} images, the {split.name} split {len(split)}")
+        self._augment = augment
+        self._images = np.asarray(cached.images)
+        self._content = cached.content
+        x, y, width, height = split.boxes.T
+        corners = np.stack([x, y, x + width, y + height], axis=1)
+        self._boxes = to_canvas(corners, cached.placements[split.image_index])
+        self._crowd = split.crowd
+        self._labels = np.where(split.crowd, IGNORE, split.labels)
+        self._offsets = split.offsets
+        self._seed = seed
+        self._mosaic_epochs = round(epochs * (1 - augment.close_mosaic))
+        self._workers = workers
+        self._pin_memory = pin_memory
+        self._local = threading.local()
+        self.steps_per_epoch = -(-len(split) // batch_size)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: From 0.
+            start_batch: Where to start, to go on after an interruption.
+        """
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
+        positions = np.array_split(np.arange(len(order)), self.steps_per_epoch)[start_batch:]
+        if self._workers == 0:
+            for chunk in positions:
+                yield self._make(epoch, order, chunk)
+            return
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
+        try:
+            ahead: deque[Future[Batch]] = deque()
+            for chunk in positions:
+                ahead.append(pool.submit(self._make, epoch, order, chunk))
+                if len(ahead) > 2 * self._workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _make(self, epoch: int, order: NDArray[np.int64], positions: NDArray[np.int64]) -> Batch:
+        augmenter = self._augmenter()
+        images = torch.empty((len(positions), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin_memory)
+        pixels = images.numpy()
+        samples = [
+            augmenter.sample(
+                int(order[position]),
+                np.random.default_rng((self._seed, epoch, position)),
+                mosaic=epoch < self._mosaic_epochs,
+                out=pixels[i],
+            )
+            for i, position in enumerate(positions.tolist())
+        ]
+        rows = max(1, *(len(indices) for _, indices in samples))
+        rows = -(-rows // _ROW_STEP) * _ROW_STEP
+        boxes = np.zeros((len(samples), rows, 4), np.float32)
+        labels = np.full((len(samples), rows), PADDING, np.int64)
+        for i, (found, indices) in enumerate(samples):
+            boxes[i, : len(indices)] = found
+            labels[i, : len(indices)] = self._labels[indices]
+        box_tensor, label_tensor = torch.from_numpy(boxes), torch.from_numpy(labels)
+        if self._pin_memory:
+            box_tensor, label_tensor = box_tensor.pin_memory(), label_tensor.pin_memory()
+        return Batch(images.permute(0, 3, 1, 2), box_tensor, label_tensor)
+
+    def _augmenter(self) -> Augmenter:
+        """This thread's augmenter."""
+        found: Augmenter | None = getattr(self._local, "augmenter", None)
+        if found is None:
+            found = Augmenter(self._augment, self._images, self._content, self._boxes, self._crowd, self._offsets)
+            self._local.augmenter = found
+        return found
+
+
+def evaluation_batches(cached: CachedImages, batch_size: int, *, pin_memory: bool = False) -> Iterator[Tensor]:
+    """The images of a split in its order, unchanged.
+
+    Args:
+        cached: The split's letterboxed images.
+        batch_size: Images per batch; the last one may be smaller.
+        pin_memory: Put batches into pinned memory, for asynchronous copies to a CUDA device.
+
+    Yields:
+        (B, 3, H, W) uint8, RGB, channels-last in memory.
+    """
+    for start in range(0, len(cached), batch_size):
+        images = torch.from_numpy(np.array(cached.images[start : start + batch_size]))
+        yield (images.pin_memory() if pin_memory else images).permute(0, 3, 1, 2)
