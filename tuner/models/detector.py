@@ -37,4 +37,4 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def candidates(self, images: Tensor) -> Candidates:
-        """Predictions before suppression for (B, 3, H, W) uint8 RGB images; call in eval mode under `inference_mode`."""
+        """Predictions before suppression for (B, 3, H, W) uint8 RGB images, in eval mode under `inference_mode`."""

@@ -1,0 +1,150 @@
+"""The dense detector: it learns, it ignores crowds, and its parts do what their texts say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tuner.config.errors import ConfigError, WeightsError
+from tuner.config.trial import AnchorSizes, TrialConfig
+from tuner.data.batch import IGNORE, PADDING
+from tuner.models.boxes import iou
+from tuner.models.build import build_detector
+from tuner.models.dense import MAX_CANDIDATES, DenseDetector, anchor_grid
+from tuner.models.detector import Detector
+from tuner.models.losses import quality_focal_loss
+
+ANCHORS: AnchorSizes = (((12.0, 12.0),), ((28.0, 28.0),), ((60.0, 60.0),))
+
+
+def tiny(classes: int = 2, **changes: object) -> Detector:
+    torch.manual_seed(0)
+    return build_detector(TrialConfig(model="dense-tiny", anchor_sizes=ANCHORS, **changes), classes)  # type: ignore[arg-type]
+
+
+def squares() -> tuple[Tensor, Tensor, Tensor]:
+    """Two images, each with a red and a blue square on grey."""
+    images = torch.full((2, 3, 64, 96), 90, dtype=torch.uint8)
+    boxes = torch.zeros(2, 4, 4)
+    labels = torch.full((2, 4), PADDING)
+    for i, ((x, y, s), (u, v, t)) in enumerate((((8, 10, 24), (60, 20, 16)), ((50, 8, 40), (10, 30, 28)))):
+        images[i, 0, y : y + s, x : x + s] = 250
+        images[i, 2, v : v + t, u : u + t] = 250
+        boxes[i, :2] = torch.tensor([[x, y, x + s, y + s], [u, v, u + t, v + t]])
+        labels[i, :2] = torch.tensor([0, 1])
+    return images, boxes, labels
+
+
+def quality_of_best(detector: Detector, images: Tensor, boxes: Tensor, labels: Tensor) -> float:
+    """Mean IoU of the highest-scoring candidate of each object's class with the object."""
+    detector.eval()
+    with torch.inference_mode():
+        found = detector.candidates(images)
+    values = []
+    for i in range(len(images)):
+        for box, label in zip(boxes[i], labels[i], strict=True):
+            if label >= 0:
+                first = int((found.labels[i] == label).float().argmax())
+                values.append(float(iou(found.boxes[i, first], box)))
+    return sum(values) / len(values)
+
+
+def test_learns_what_it_is_shown() -> None:
+    images, boxes, labels = squares()
+    detector = tiny()
+    before = quality_of_best(detector, images, boxes, labels)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    detector.train()
+    losses = []
+    for _ in range(60):
+        loss = torch.stack(list(detector.losses(images, boxes, labels).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    # Batch-norm statistics settle at the final weights before the model is judged.
+    with torch.no_grad():
+        for _ in range(30):
+            detector.losses(images, boxes, labels)
+    assert losses[-1] < 0.3 * losses[0]
+    assert before < 0.4
+    assert quality_of_best(detector, images, boxes, labels) > 0.8
+
+
+def test_candidates_are_padded_sorted_and_bounded() -> None:
+    detector = tiny(classes=3).eval()
+    with torch.inference_mode():
+        found = detector.candidates(squares()[0])
+    rows = min(MAX_CANDIDATES, (12 * 8 + 6 * 4 + 3 * 2) * 3)
+    assert found.boxes.shape == (2, rows, 4)
+    assert found.boxes.dtype == torch.float32
+    assert (found.scores.diff(dim=1) <= 0).all()
+    assert int(found.labels.max()) <= 2
+
+
+def test_an_image_without_objects_teaches_that_there_is_nothing() -> None:
+    images, boxes, labels = squares()
+    losses = tiny().losses(images, torch.zeros_like(boxes), torch.full_like(labels, PADDING))
+    assert float(losses["class"]) > 0
+    assert float(losses["box"]) == 0
+
+
+def test_background_in_a_crowd_region_costs_nothing() -> None:
+    images, boxes, labels = squares()
+    everywhere = torch.tensor([0.0, 0.0, 96.0, 64.0])
+    crowd = boxes.clone()
+    crowd[:, 0] = everywhere
+    crowd_labels = torch.full_like(labels, PADDING)
+    crowd_labels[:, 0] = IGNORE
+    assert float(tiny().losses(images, crowd, crowd_labels)["class"]) == 0
+    boxes[:, 2], labels[:, 2] = everywhere, IGNORE
+    assert float(tiny().losses(images, boxes, labels)["class"]) > 0
+
+
+def test_the_loss_does_not_depend_on_the_padding() -> None:
+    images, boxes, labels = squares()
+    wide = torch.cat((boxes, torch.zeros(2, 8, 4)), dim=1)
+    wide_labels = torch.cat((labels, torch.full((2, 8), PADDING)), dim=1)
+    for name, value in tiny().losses(images, boxes, labels).items():
+        torch.testing.assert_close(tiny().losses(images, wide, wide_labels)[name], value)
+
+
+def test_anchors_stand_on_cell_centres_of_each_level() -> None:
+    grid = anchor_grid(ANCHORS, (8, 16, 32), 64, 96, torch.device("cpu"))
+    assert len(grid.boxes) == 12 * 8 + 6 * 4 + 3 * 2
+    assert grid.boxes[0].tolist() == [4 - 6, 4 - 6, 4 + 6, 4 + 6]
+    assert grid.boxes[1].tolist() == [12 - 6, 4 - 6, 12 + 6, 4 + 6]  # x runs fastest
+    assert grid.boxes[-1].tolist() == [80 - 30, 48 - 30, 80 + 30, 48 + 30]
+
+
+def test_half_precision_moves_no_box() -> None:
+    detector = tiny().eval()
+    images = squares()[0]
+    with torch.inference_mode():
+        exact = detector.candidates(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = detector.candidates(images)
+    assert isinstance(detector, DenseDetector)
+    assert rounded.boxes.dtype == torch.float32
+    # Untrained offsets are near 0, so boxes are anchors: rounded to bf16 they would be off by up to half a pixel.
+    assert float((exact.boxes.sum((1, 2)) - rounded.boxes.sum((1, 2))).abs().max()) / exact.boxes[0].numel() < 0.05
+
+
+def test_quality_focal_loss_from_its_definition() -> None:
+    logits, quality = torch.tensor([-3.0, 0.2, 2.0]), torch.tensor([0.0, 0.7, 1.0])
+    p = logits.sigmoid()
+    expected = -((quality - p).abs() ** 2) * ((1 - quality) * (1 - p).log() + quality * p.log())
+    torch.testing.assert_close(quality_focal_loss(logits, quality), expected)
+
+
+def test_anchors_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="3 anchor levels of equal length"):
+        build_detector(TrialConfig(anchor_sizes=(((1.0, 1.0),),)), 2)
+    with pytest.raises(ConfigError, match="has anchors, but the config holds none"):
+        build_detector(TrialConfig(), 2)
+
+
+def test_tiny_has_no_pretrained_weights() -> None:
+    with pytest.raises((ConfigError, WeightsError), match="no pretrained weights"):
+        tiny(weights="default")

@@ -1,0 +1,118 @@
+"""Schedules, parameter groups, averaging and accumulation."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tuner.config.trial import TrialConfig
+from tuner.data.batch import Batch
+from tuner.models.detector import Candidates, Detector
+from tuner.trainers.contract import OutOfMemory
+from tuner.trainers.detection.ema import Ema
+from tuner.trainers.detection.optimizer import build_optimizer, learning_rate
+from tuner.trainers.detection.precision import Precision
+from tuner.trainers.detection.step import TrainStep
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: object) -> TrialConfig:
+    return TrialConfig(precision="fp32", **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("step", [0.5, 1.0, 1.0, 0.1, 0.01]),
+        ("cosine", [0.5, 0.9, 0.5, 0.25, 0.01]),
+    ],
+)
+def test_learning_rate(schedule: str, expected: list[float]) -> None:
+    c = config(schedule=schedule, learning_rate=1.0, warmup_epochs=2, epochs=10)
+    rates = [learning_rate(c, step, steps_per_epoch=10) for step in (9, 20, 50, 67, 99)]
+    assert rates == pytest.approx(expected, abs=0.06)
+
+
+def test_warm_up_is_linear_and_starts_above_zero() -> None:
+    c = config(schedule="constant", learning_rate=1.0, warmup_epochs=1, epochs=3)
+    assert [learning_rate(c, step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_no_weight_decay_on_norms_and_biases() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, free = build_optimizer(model, config(weight_decay=0.1)).param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert [p.ndim for p in decayed["params"]] == [4]
+    assert free["weight_decay"] == 0.0
+    assert len(free["params"]) == 3
+
+
+def test_ema_follows_its_formula_and_copies_counters() -> None:
+    model = nn.BatchNorm1d(1)
+    ema = Ema(model, 0.9)
+    expected = 1.0
+    for step in range(1, 40):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+            assert model.num_batches_tracked is not None
+            model.num_batches_tracked.fill_(step)
+        ema.update()
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert float(ema.model.weight) == pytest.approx(expected, rel=1e-5)
+    assert int(ema.model.num_batches_tracked) == 39  # type: ignore[arg-type]
+
+
+def test_ema_off_is_the_model_itself() -> None:
+    model = nn.Linear(1, 1)
+    ema = Ema(model, 0.0)
+    ema.update()
+    assert ema.model is model
+
+
+class Line(Detector):
+    """Predicts the mean pixel; refuses more images than `limit`, as a full GPU would."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if len(images) > self.limit:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return {"line": (images.float().mean((2, 3)) @ self.weight).mean()}
+
+    def candidates(self, images: Tensor) -> Candidates:
+        raise NotImplementedError
+
+
+def batch() -> Batch:
+    images = torch.randint(0, 255, (8, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Batch(images, torch.zeros(8, 1, 4), torch.full((8, 1), -1))
+
+
+def trained(limit: int) -> tuple[TrainStep, Tensor, float]:
+    detector = Line(limit)
+    c = config(optimizer="sgd", momentum=0.0, learning_rate=1e-3, weight_decay=0.0, gradient_clip=0.0, batch_size=8)
+    step = TrainStep(detector, build_optimizer(detector, c), Precision(c, CPU), c)
+    losses = step(batch())
+    return step, copy.deepcopy(detector.weight.detach()), float(losses["line"])
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_no_result() -> None:
+    whole, expected, loss = trained(limit=8)
+    parts, weight, same_loss = trained(limit=3)
+    assert (whole.micro_batch, parts.micro_batch) == (8, 2)
+    torch.testing.assert_close(weight, expected)
+    assert same_loss == pytest.approx(loss)
+
+
+def test_out_of_memory_with_one_image_ends_the_trial() -> None:
+    with pytest.raises(OutOfMemory, match="not even one image fits"):
+        trained(limit=0)

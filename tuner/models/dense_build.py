@@ -1,0 +1,68 @@
+"""The sizes of `dense`, from one that trains on a CPU in minutes upward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from tuner.config.errors import ConfigError
+from tuner.config.trial import TrialConfig
+from tuner.models.catalog import family
+from tuner.models.dense import DenseDetector
+from tuner.models.dense_network import DenseNetwork, PlainTrunk
+from tuner.models.dense_trunks import resnet, shufflenet
+from tuner.models.detector import Detector
+
+
+@dataclass(frozen=True)
+class DenseSize:
+    """A size of `dense`.
+
+    Attributes:
+        trunk: Builds the trunk from the config's `weights`.
+        width: Channels of pyramid and head.
+        depth: Convolutions of the head before its last layer.
+    """
+
+    trunk: Callable[[str], nn.Module]
+    width: int
+    depth: int
+
+
+def _plain(weights: str) -> nn.Module:
+    if weights != "none":
+        raise ConfigError(
+            f"dense-tiny has no pretrained weights, but weights is {weights!r}",
+            hint="Use weights: none, or a size on a torchvision backbone, such as dense-shufflenet.",
+        )
+    return PlainTrunk(widths=(16, 32, 64, 96, 128), depths=(0, 1, 1, 1))
+
+
+SIZES: dict[str, DenseSize] = {
+    "dense-tiny": DenseSize(_plain, width=64, depth=1),
+    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=64, depth=1),
+    "dense-small": DenseSize(lambda weights: resnet("resnet18", weights), width=96, depth=2),
+    "dense-medium": DenseSize(lambda weights: resnet("resnet34", weights), width=128, depth=3),
+    "dense-large": DenseSize(lambda weights: resnet("resnet50", weights), width=192, depth=4),
+}
+
+
+def build_dense(config: TrialConfig, num_classes: int) -> Detector:
+    """A `DenseDetector` of the config's size, with the config's anchors.
+
+    Raises:
+        ConfigError: The anchors do not fit the head: one set per stride, of equal length.
+        WeightsError: The pretrained weights are missing, out of reach or of another shape.
+    """
+    strides = family(config.model).strides
+    sizes = config.anchor_sizes or ()
+    if len(sizes) != len(strides) or len({len(level) for level in sizes}) != 1:
+        raise ConfigError(
+            f"{config.model} needs {len(strides)} anchor levels of equal length, found lengths "
+            f"{[len(level) for level in sizes]}"
+        )
+    size = SIZES[config.model]
+    network = DenseNetwork(size.trunk(config.weights), size.width, size.depth, len(sizes[0]), num_classes)
+    return DenseDetector(network, sizes, strides)

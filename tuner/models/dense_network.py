@@ -1,0 +1,138 @@
+"""The bare network of the dense detector: trunk, feature pyramid and a head shared by all levels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution, batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNormAct(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return F.relu(x + self.second(self.first(x)), inplace=True)
+
+
+class PlainTrunk(nn.Module):
+    """Plain 3 x 3 convolutions, which CPUs and GPUs alike compute faster than depthwise ones of the same cost.
+
+    Args:
+        widths: Channels at strides 2, 4, 8, 16 and 32.
+        depths: Residual blocks at strides 4, 8, 16 and 32.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int, int], depths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, widths[0], 3, 2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(ConvNormAct(inputs, outputs, 3, 2), *(Residual(outputs) for _ in range(depth)))
+            for inputs, outputs, depth in zip(widths[:-1], widths[1:], depths, strict=True)
+        )
+        self.channels = widths[2:]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features at strides 8, 16 and 32 of (B, 3, H, W) images in 0 … 1."""
+        x = self.stem(x)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+
+class FeaturePyramid(nn.Module):
+    """Feature pyramid (Lin et al., 2017) over three levels with nearest-neighbour upsampling."""
+
+    def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvNormAct(c, channels, 1) for c in inputs)
+        self.smooth = nn.ModuleList(ConvNormAct(channels, channels) for _ in inputs)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Features of equal width, finest first, of the same sizes as the inputs."""
+        merged = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
+        for i in range(len(merged) - 1, 0, -1):
+            merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[-2:])
+        return [smooth(m) for smooth, m in zip(self.smooth, merged, strict=True)]
+
+
+class DenseHead(nn.Module):
+    """Class logits and box offsets for each anchor; the convolutions are shared by all levels, the norms are not.
+
+    Levels see objects of different sizes with different statistics, hence a batch norm for each
+    (as in EfficientDet's head).
+    """
+
+    def __init__(self, channels: int, levels: int, anchors: int, classes: int, depth: int) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(nn.Conv2d(channels, channels, 3, 1, 1, bias=False) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(depth)) for _ in range(levels))
+        self.classes = nn.Conv2d(channels, anchors * classes, 1)
+        self.boxes = nn.Conv2d(channels, anchors * 4, 3, padding=1)
+        nn.init.normal_(self.classes.weight, std=0.01)
+        nn.init.constant_(self.classes.bias, -math.log((1 - 0.01) / 0.01))  # scores start at 0.01 (focal loss paper)
+        nn.init.normal_(self.boxes.weight, std=0.01)
+        nn.init.zeros_(self.boxes.bias)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """For each level (B, A * K, H, W) class logits and (B, A * 4, H, W) box offsets."""
+        logits, deltas = [], []
+        for x, norms in zip(features, self.norms, strict=True):
+            for conv, norm in zip(self.towers, norms, strict=True):
+                x = F.relu(norm(conv(x)), inplace=True)
+            logits.append(self.classes(x))
+            deltas.append(self.boxes(x))
+        return logits, deltas
+
+
+class DenseNetwork(nn.Module):
+    """Trunk, pyramid and head.
+
+    Args:
+        trunk: Gives features at strides 8, 16 and 32 and says their `channels`.
+        width: Channels of pyramid and head.
+        depth: Convolutions of the head before its last layer.
+        anchors: Anchors per position, equal on all levels.
+        classes: Number of classes.
+    """
+
+    def __init__(self, trunk: nn.Module, width: int, depth: int, anchors: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pyramid = FeaturePyramid(trunk.channels, width)  # type: ignore[arg-type]
+        self.head = DenseHead(width, len(trunk.channels), anchors, classes, depth)  # type: ignore[arg-type]
+        self.num_classes = classes
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions for (B, 3, H, W) images in 0 … 1.
+
+        Returns:
+            (B, N, K) class logits and (B, N, 4) box offsets in float32, ordered as `AnchorGrid`.
+        """
+        logits, deltas = self.head(self.pyramid(self.trunk(images)))
+        return _flatten(logits, self.num_classes), _flatten(deltas, 4)
+
+
+def _flatten(levels: list[Tensor], values: int) -> Tensor:
+    """(B, A * V, H, W) of each level to (B, N, V) in float32, ordered by level, position, anchor."""
+    return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, values) for x in levels], dim=1).float()

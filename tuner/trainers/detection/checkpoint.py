@@ -1,0 +1,74 @@
+"""Checkpoints: everything that training needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuner.config.errors import WeightsError
+from tuner.trainers.contract import DiskFull
+
+CHECKPOINT = "last.pt"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: a reader sees the old one or the new one, also after a power loss.
+
+    Raises:
+        DiskFull: It cannot be written; the old one, if any, is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise DiskFull(
+            f"checkpoint {path} cannot be written: {error}", hint="Free disk space, then run the study again."
+        ) from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """Read a checkpoint without unpickling code; None when there is none.
+
+    Raises:
+        WeightsError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"checkpoint {path} cannot be read: {error}", hint="Delete it to start over.") from error
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """States of torch's random number generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Undo what was drawn since `random_state`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

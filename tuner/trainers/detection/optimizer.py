@@ -1,0 +1,61 @@
+"""Optimiser, parameter groups and learning-rate schedule from a `TrialConfig`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from tuner.config.trial import TrialConfig
+
+FINAL_FACTOR = 0.01
+"""Cosine ends at this part of the peak learning rate."""
+STEP_MILESTONES = (2 / 3, 8 / 9)
+"""Fractions of the training at which the step schedule divides by 10, those of Detectron's 1x schedule."""
+
+
+def build_optimizer(model: nn.Module, config: TrialConfig) -> Optimizer:
+    """SGD with Nesterov momentum or AdamW; weight decay on weights of two and more dimensions only.
+
+    Norms and biases are left out of the decay (Goyal et al., 2017).
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
+    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+
+
+def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step, counted from 0 over the whole training.
+
+    Linear warm-up over `warmup_epochs`, then the schedule, both laid out for `config.epochs` (decision 11).
+    """
+    total = config.epochs * steps_per_epoch
+    warmup = config.warmup_epochs * steps_per_epoch
+    progress = step / total
+    if config.schedule == "cosine":
+        factor = FINAL_FACTOR + (1 - FINAL_FACTOR) * 0.5 * (1 + math.cos(math.pi * progress))
+    elif config.schedule == "step":
+        factor = 0.1 ** sum(progress >= milestone for milestone in STEP_MILESTONES)
+    else:
+        factor = 1.0
+    return config.learning_rate * factor * min(1.0, (step + 1) / warmup if warmup > 0 else 1.0)
+
+
+def set_learning_rate(optimizer: Optimizer, value: float) -> None:
+    """Use `value` for every parameter group from the next step on."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def clip_gradients(model: nn.Module, limit: float) -> None:
+    """Scale the gradients down to a total norm of `limit`, without a host-device synchronisation; 0: leave them."""
+    if limit > 0:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), limit, foreach=True)

@@ -1,0 +1,56 @@
+"""Device and arithmetic of a training run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from tuner.config.errors import DeviceError
+from tuner.config.trial import TrialConfig
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            found = f"there are {count} CUDA devices" if count else "torch sees no CUDA device here"
+            raise DeviceError(f"device {name!r}: {found}", hint="Use --device cpu, or check the driver.")
+        return torch.device("cuda", index)
+    return torch.device(name)
+
+
+class Precision:
+    """Mixed precision: the autocast type and, for fp16, the gradient scaler.
+
+    Attributes:
+        name: "fp32", "bf16" or "fp16": what is really used.
+        scaler: Scales fp16 gradients; does nothing otherwise.
+    """
+
+    def __init__(self, config: TrialConfig, device: torch.device) -> None:
+        self.device = device
+        self.name = config.precision if config.precision != "auto" else _native(device)
+        if self.name == "fp16" and device.type == "cpu":
+            raise DeviceError("precision fp16 needs a GPU, the device is the CPU", hint="Use precision: auto.")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of forward passes."""
+        dtype = torch.float16 if self.name == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.name != "fp32")
+
+
+def _native(device: torch.device) -> str:
+    """bf16 where the device has instructions for it, else fp32: emulated bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"

@@ -1,0 +1,76 @@
+"""One optimiser step on one batch, whatever memory it takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from tuner.config.trial import TrialConfig
+from tuner.data.batch import Batch
+from tuner.models.detector import Detector
+from tuner.trainers.contract import OutOfMemory
+from tuner.trainers.detection.optimizer import clip_gradients
+from tuner.trainers.detection.precision import Precision
+
+
+class TrainStep:
+    """Forward, backward and update, with gradient accumulation where the whole batch does not fit.
+
+    Out of GPU memory halves the micro-batch and repeats the batch (decision 8); the effective batch, and so the
+    meaning of the hyperparameters, stays. Batch norm then sees micro-batches.
+
+    Attributes:
+        micro_batch: Images that go through the network at once.
+    """
+
+    def __init__(self, detector: Detector, optimizer: Optimizer, precision: Precision, config: TrialConfig) -> None:
+        self.detector = detector
+        self.optimizer = optimizer
+        self.precision = precision
+        self.config = config
+        self.micro_batch = config.batch_size
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on a batch that is on the device; returns the loss terms, still on the device.
+
+        Raises:
+            OutOfMemory: Not even one image fits.
+        """
+        while True:
+            try:
+                losses = self._backward(batch)
+                break
+            except torch.cuda.OutOfMemoryError:
+                self._shrink()
+        scaler = self.precision.scaler
+        if self.config.gradient_clip > 0:
+            scaler.unscale_(self.optimizer)
+            clip_gradients(self.detector, self.config.gradient_clip)
+        scaler.step(self.optimizer)
+        scaler.update()
+        return losses
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        total: dict[str, Tensor] = {}
+        count = len(batch.images)
+        for start in range(0, count, self.micro_batch):
+            part = slice(start, start + self.micro_batch)
+            share = len(batch.images[part]) / count
+            with self.precision.autocast():
+                losses = self.detector.losses(batch.images[part], batch.boxes[part], batch.labels[part])
+            self.precision.scaler.scale(sum(losses.values()) * share).backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                total[name] = total.get(name, 0) + value.detach() * share
+        return total
+
+    def _shrink(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        if self.micro_batch == 1:
+            raise OutOfMemory(
+                f"{self.config.model} at {self.config.image_size} px: not even one image fits the GPU's memory",
+                hint="Use a smaller image size or model.",
+            )
+        self.micro_batch = max(1, self.micro_batch // 2)

@@ -1,0 +1,251 @@
+"""The built-in trainer: from a `TrainingTask` to one `EpochResult` after another."""
+
+from __future__ import annotations
+
+import functools
+import math
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tuner.config.errors import ConfigError, DataError
+from tuner.config.study import DataSpec
+from tuner.data.batches import TrainingBatches, evaluation_batches
+from tuner.data.cache import CachedImages, open_cache
+from tuner.data.coco import Dataset, load_dataset
+from tuner.data.letterbox import Canvas, canvas_for, placements
+from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.judge import judge
+from tuner.evaluation.metrics import Metrics
+from tuner.models.build import build_detector
+from tuner.models.predictions import RawPredictions
+from tuner.trainers.contract import BadConfig, BadData, Diverged, EpochResult, Interrupted, StopRequested, TrainingTask
+from tuner.trainers.detection import checkpoint
+from tuner.trainers.detection.ema import Ema
+from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
+from tuner.trainers.detection.precision import Precision, resolve_device
+from tuner.trainers.detection.predict import predict
+from tuner.trainers.detection.step import TrainStep
+
+EVIDENCE = "evidence.npz"
+"""File in the trial's folder with the raw validation predictions of the last epoch."""
+CHECK_EVERY = 50
+"""Steps between looks at the loss: each look waits for the GPU."""
+
+
+def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+    """Train and judge a trial, epoch by epoch, from its last checkpoint if it has one; see `Trainer`.
+
+    After each epoch `task.workdir` holds the checkpoint; once the generator ends or is closed, it also holds
+    the raw validation predictions of the last epoch (`EVIDENCE`).
+    """
+    torch.set_num_threads(task.threads)
+    try:
+        run = _Run(task)
+    except ConfigError as error:
+        raise BadConfig(error.message, hint=error.hint) from error
+    except DataError as error:
+        raise BadData(error.message, hint=error.hint) from error
+    try:
+        while run.epoch < task.config.epochs:
+            started = time.perf_counter(), time.process_time()
+            losses = run.train_epoch(stop_requested)
+            trained = time.perf_counter()
+            metrics = run.evaluate(last=run.epoch == task.config.epochs)
+            yield EpochResult(
+                epoch=run.epoch,
+                metrics=metrics,
+                losses=losses,
+                learning_rate=run.learning_rate,
+                train_seconds=trained - started[0],
+                eval_seconds=time.perf_counter() - trained,
+                cpu_seconds=time.process_time() - started[1],
+                peak_memory=_peak_memory(run.device),
+                executed=run.executed(),
+            )
+    finally:
+        run.save_evidence()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What trials of one data set and canvas share in a warm process."""
+
+    dataset: Dataset
+    canvas: Canvas
+    train_images: CachedImages
+    val_images: CachedImages
+    evaluator: CocoEvaluator
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(spec: DataSpec) -> tuple[Dataset, CocoEvaluator]:
+    dataset = load_dataset(spec)
+    return dataset, CocoEvaluator(dataset.val)
+
+
+@functools.lru_cache(maxsize=4)
+def _data(spec: DataSpec, image_size: int, cache_dir: Path) -> _Data:
+    dataset, evaluator = _dataset(spec)
+    canvas = canvas_for(dataset.train.sizes, image_size)
+    return _Data(
+        dataset=dataset,
+        canvas=canvas,
+        train_images=open_cache(dataset.train, canvas, cache_dir),
+        val_images=open_cache(dataset.val, canvas, cache_dir),
+        evaluator=evaluator,
+    )
+
+
+class _Run:
+    """The state of one training: what a checkpoint holds, and what a step needs."""
+
+    def __init__(self, task: TrainingTask) -> None:
+        self.task = task
+        config = task.config
+        self.device = resolve_device(task.device)
+        self.precision = Precision(config, self.device)
+        self.data = _data(task.data, config.image_size, task.cache_dir)
+        self.epoch = 0
+        self.batch = 0
+        self.loss_sums: dict[str, Tensor] = {}
+        self.raw: RawPredictions | None = None
+
+        torch.manual_seed(task.seed)
+        detector = build_detector(config, len(self.data.dataset.train.classes))
+        self.detector = detector.to(self.device, memory_format=torch.channels_last)
+        self.ema = Ema(self.detector, config.ema_decay)
+        self.optimizer = build_optimizer(self.detector, config)
+        self.step = TrainStep(self.detector, self.optimizer, self.precision, config)
+        self.batches = TrainingBatches(
+            self.data.dataset.train,
+            self.data.train_images,
+            config.augment,
+            batch_size=config.batch_size,
+            seed=task.seed,
+            epochs=config.epochs,
+        )
+        self.steps_per_epoch = self.batches.steps_per_epoch
+        self._restore()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last step that was made."""
+        return learning_rate(self.task.config, self.epoch * self.steps_per_epoch + self.batch - 1, self.steps_per_epoch)
+
+    def train_epoch(self, stop_requested: StopRequested) -> dict[str, float]:
+        """Train to the end of the current epoch and save; returns the epoch's mean losses."""
+        self.detector.train()
+        for batch in self.batches.epoch(self.epoch, start_batch=self.batch):
+            if stop_requested():
+                self._save()
+                raise Interrupted
+            step = self.epoch * self.steps_per_epoch + self.batch
+            set_learning_rate(self.optimizer, learning_rate(self.task.config, step, self.steps_per_epoch))
+            losses = self.step(batch.to(self.device))
+            self.ema.update()
+            for name, value in losses.items():
+                self.loss_sums[name] = self.loss_sums.get(name, 0) + value
+            self.batch += 1
+            if self.batch % CHECK_EVERY == 0:
+                self._mean_losses()
+        means = self._mean_losses()
+        self.epoch, self.batch, self.loss_sums = self.epoch + 1, 0, {}
+        self._save()
+        return means
+
+    def _mean_losses(self) -> dict[str, float]:
+        """The epoch's losses so far; the one place that waits for the GPU.
+
+        Raises:
+            Diverged: A loss is not a finite number.
+        """
+        means = {name: float(value) / self.batch for name, value in self.loss_sums.items()}
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"the {name} loss became {value} in epoch {self.epoch + 1}, by step {self.batch} of "
+                    f"{self.steps_per_epoch}, at learning rate {self.learning_rate:.2g}",
+                    hint="A smaller learning rate, a longer warm-up or gradient clipping may help.",
+                )
+        return means
+
+    def evaluate(self, *, last: bool) -> Metrics:
+        """Judge the averaged weights on the validation split; the NMS IoU is swept after the last epoch only."""
+        val, config = self.data.dataset.val, self.task.config
+        self.raw = predict(
+            self.ema.model,
+            evaluation_batches(self.data.val_images, batch_size=max(config.batch_size, 16)),
+            placements(val.sizes, self.data.canvas),
+            val.sizes,
+            self.precision,
+        )
+        return judge(
+            self.data.evaluator,
+            self.raw,
+            config,
+            sweep_nms=self.task.sweep_nms and last,
+            sweep_confidence=self.task.sweep_confidence,
+        ).metrics
+
+    def executed(self) -> dict[str, str]:
+        """What ran where the config leaves it open, or where memory forced it."""
+        executed = {"precision": self.precision.name}
+        if self.step.micro_batch < self.task.config.batch_size:
+            executed["micro_batch"] = str(self.step.micro_batch)
+        return executed
+
+    def save_evidence(self) -> None:
+        """Write the last validation predictions beside the checkpoint."""
+        if self.raw is not None:
+            self.raw.save(self.task.workdir / EVIDENCE)
+
+    def _save(self) -> None:
+        checkpoint.save(
+            self.task.workdir / checkpoint.CHECKPOINT,
+            {
+                "experiment": self._experiment(),
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "loss_sums": self.loss_sums,
+                "micro_batch": self.step.micro_batch,
+                "model": self.ema.model.state_dict(),
+                "detector": self.detector.state_dict(),
+                "ema_steps": self.ema.steps,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.precision.scaler.state_dict(),
+                "random": checkpoint.random_state(self.device),
+            },
+        )
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.task.workdir / checkpoint.CHECKPOINT, self.device)
+        if state is None:
+            return
+        if state["experiment"] != self._experiment():
+            raise ConfigError(
+                f"{self.task.workdir} holds the checkpoint of another config or seed",
+                hint="Use another folder, or delete this one.",
+            )
+        self.epoch, self.batch, self.loss_sums = state["epoch"], state["batch"], state["loss_sums"]
+        self.step.micro_batch = state["micro_batch"]
+        self.detector.load_state_dict(state["detector"])
+        self.ema.model.load_state_dict(state["model"])
+        self.ema.steps = state["ema_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        checkpoint.restore_random_state(state["random"], self.device)
+
+    def _experiment(self) -> str:
+        return f"{self.task.config.digest()}/{self.task.seed}"
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
