@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
-
 from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
 from tuner.models.catalog import family
 from tuner.models.dense import DenseDetector
-from tuner.models.dense_network import DenseNetwork, PlainTrunk
+from tuner.models.dense_network import DenseNetwork, PlainTrunk, Trunk
 from tuner.models.dense_trunks import resnet, shufflenet
 from tuner.models.detector import Detector
 
@@ -26,12 +24,12 @@ class DenseSize:
         depth: Convolutions of the head before its last layer.
     """
 
-    trunk: Callable[[str], nn.Module]
+    trunk: Callable[[str], Trunk]
     width: int
     depth: int
 
 
-def _plain(weights: str) -> nn.Module:
+def _plain(weights: str) -> Trunk:
     if weights != "none":
         raise ConfigError(
             f"dense-tiny has no pretrained weights, but weights is {weights!r}",

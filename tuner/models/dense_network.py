@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,17 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)), inplace=True)
 
 
-class PlainTrunk(nn.Module):
+class Trunk(nn.Module):
+    """Gives features at strides 8, 16 and 32 of (B, 3, H, W) RGB images in 0 … 1.
+
+    Attributes:
+        channels: Width of the features of each stride.
+    """
+
+    channels: tuple[int, int, int]
+
+
+class PlainTrunk(Trunk):
     """Plain 3 x 3 convolutions, which CPUs and GPUs alike compute faster than depthwise ones of the same cost.
 
     Args:
@@ -90,6 +101,8 @@ class DenseHead(nn.Module):
         self.classes = nn.Conv2d(channels, anchors * classes, 1)
         self.boxes = nn.Conv2d(channels, anchors * 4, 3, padding=1)
         nn.init.normal_(self.classes.weight, std=0.01)
+        assert self.classes.bias is not None
+        assert self.boxes.bias is not None
         nn.init.constant_(self.classes.bias, -math.log((1 - 0.01) / 0.01))  # scores start at 0.01 (focal loss paper)
         nn.init.normal_(self.boxes.weight, std=0.01)
         nn.init.zeros_(self.boxes.bias)
@@ -98,7 +111,7 @@ class DenseHead(nn.Module):
         """For each level (B, A * K, H, W) class logits and (B, A * 4, H, W) box offsets."""
         logits, deltas = [], []
         for x, norms in zip(features, self.norms, strict=True):
-            for conv, norm in zip(self.towers, norms, strict=True):
+            for conv, norm in zip(self.towers, cast(nn.ModuleList, norms), strict=True):
                 x = F.relu(norm(conv(x)), inplace=True)
             logits.append(self.classes(x))
             deltas.append(self.boxes(x))
@@ -116,11 +129,11 @@ class DenseNetwork(nn.Module):
         classes: Number of classes.
     """
 
-    def __init__(self, trunk: nn.Module, width: int, depth: int, anchors: int, classes: int) -> None:
+    def __init__(self, trunk: Trunk, width: int, depth: int, anchors: int, classes: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.pyramid = FeaturePyramid(trunk.channels, width)  # type: ignore[arg-type]
-        self.head = DenseHead(width, len(trunk.channels), anchors, classes, depth)  # type: ignore[arg-type]
+        self.pyramid = FeaturePyramid(trunk.channels, width)
+        self.head = DenseHead(width, len(trunk.channels), anchors, classes, depth)
         self.num_classes = classes
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.functional import normalize
 
 from tuner.config.errors import WeightsError
+from tuner.models.dense_network import Trunk
 from tuner.models.weights import check_loaded, download_weights, read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _CLASSIFIERS = ("fc.", "classifier.", "conv5.")
 
 
-class StagedTrunk(nn.Module):
+class StagedTrunk(Trunk):
     """A stem to stride 4, and three stages to strides 8, 16 and 32.
 
     Args:
@@ -27,11 +28,11 @@ class StagedTrunk(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Sequential, stages: list[nn.Module], channels: tuple[int, int, int], *, normalise: bool
+        self, stem: nn.Sequential, stages: nn.Sequential, channels: tuple[int, int, int], *, normalise: bool
     ) -> None:
         super().__init__()
         self.stem = stem
-        self.stages = nn.ModuleList(stages)
+        self.stages = stages
         self.channels = channels
         self.normalise = normalise
 
@@ -50,16 +51,20 @@ class StagedTrunk(nn.Module):
 def resnet(name: str, weights: str) -> StagedTrunk:
     """A ResNet (He et al., 2016): "resnet18", "resnet34" or "resnet50"."""
     net = _classifier(name, weights)
-    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1)
+    stem = _parts(net, "conv1", "bn1", "relu", "maxpool", "layer1")
     channels = (512, 1024, 2048) if name == "resnet50" else (128, 256, 512)
-    return StagedTrunk(stem, [net.layer2, net.layer3, net.layer4], channels, normalise=True)
+    return StagedTrunk(stem, _parts(net, "layer2", "layer3", "layer4"), channels, normalise=True)
 
 
 def shufflenet(name: str, weights: str) -> StagedTrunk:
     """A ShuffleNetV2 (Ma et al., 2018): "shufflenet_v2_x0_5"."""
     net = _classifier(name, weights)
-    stem = nn.Sequential(net.conv1, net.maxpool)
-    return StagedTrunk(stem, [net.stage2, net.stage3, net.stage4], (48, 96, 192), normalise=False)
+    stem = _parts(net, "conv1", "maxpool")
+    return StagedTrunk(stem, _parts(net, "stage2", "stage3", "stage4"), (48, 96, 192), normalise=False)
+
+
+def _parts(net: nn.Module, *names: str) -> nn.Sequential:
+    return nn.Sequential(*(net.get_submodule(name) for name in names))
 
 
 def _classifier(name: str, weights: str) -> nn.Module:

@@ -60,7 +60,8 @@ class TrainStep:
             share = len(batch.images[part]) / count
             with self.precision.autocast():
                 losses = self.detector.losses(batch.images[part], batch.boxes[part], batch.labels[part])
-            self.precision.scaler.scale(sum(losses.values()) * share).backward()  # type: ignore[no-untyped-call]
+            loss = torch.stack(list(losses.values())).sum() * share
+            self.precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 total[name] = total.get(name, 0) + value.detach() * share
         return total
