@@ -20,8 +20,8 @@ of mosaic, affine and flip. Colour is albumentations'. Measured, ms for a 320 x 
 | scale (single image) | 1 / (1 + 0.6 s) … 1 + 0.6 s, uniform in its logarithm | 0.75 |
 | aspect ratio | 1 / (1 + 0.2 s) … 1 + 0.2 s, likewise, with every scale change | 0.75; mosaic tiles always |
 | shift (single image) | a share s of what scale leaves, from the middle | 0.75 |
-| brightness, contrast | ± 0.4 s each | 0.8 |
-| hue / saturation / value | ± 20 s of 180 / ± 50 s of 255 / ± 30 s of 255 | 0.5 |
+| brightness / contrast | ± 0.2 s / ± 0.4 s | 0.8 |
+| hue / saturation / value | ± 20 s of 180 / ± 50 s of 255 / ± 20 s of 255 | 0.5 |
 
 At 0 none of them happens; flips and mosaic have probabilities of their own. A mosaic's four tiles meet at a
 random point in the middle half of the canvas; each shows an image at 0.5 to 1.2 of its cached size, cut at
@@ -222,12 +222,13 @@ class Augmenter:
 def _colour(strength: float) -> albumentations.Compose | None:
     if strength == 0:
         return None
-    light = 0.4 * strength
     return albumentations.Compose(
         [
-            albumentations.RandomBrightnessContrast(brightness_limit=light, contrast_limit=light, p=0.8),
+            albumentations.RandomBrightnessContrast(
+                brightness_limit=0.2 * strength, contrast_limit=0.4 * strength, p=0.8
+            ),
             albumentations.HueSaturationValue(
-                hue_shift_limit=20 * strength, sat_shift_limit=50 * strength, val_shift_limit=30 * strength, p=0.5
+                hue_shift_limit=20 * strength, sat_shift_limit=50 * strength, val_shift_limit=20 * strength, p=0.5
             ),
         ]
     )
