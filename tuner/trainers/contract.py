@@ -72,6 +72,10 @@ class EpochResult:
     executed: dict[str, str] = field(default_factory=dict)
 
 
+DETECTIONS = "detections.npz"
+"""File in a trial's folder with the last epoch's validation detections at the operating point's NMS IoU and every
+confidence, from which reports are drawn without torch; a trainer may leave it out."""
+
 StopRequested = Callable[[], bool]
 """Asked before each batch; once it says yes, the trainer saves its state and raises `Interrupted`."""
 

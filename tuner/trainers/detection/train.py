@@ -24,7 +24,18 @@ from tuner.evaluation.judge import judge
 from tuner.evaluation.metrics import Metrics
 from tuner.models.build import build_detector
 from tuner.models.predictions import RawPredictions
-from tuner.trainers.contract import BadConfig, BadData, Diverged, EpochResult, Interrupted, StopRequested, TrainingTask
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.operating_point import OperatingPoint
+from tuner.trainers.contract import (
+    DETECTIONS,
+    BadConfig,
+    BadData,
+    Diverged,
+    EpochResult,
+    Interrupted,
+    StopRequested,
+    TrainingTask,
+)
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -115,6 +126,7 @@ class _Run:
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
         self.raw: RawPredictions | None = None
+        self.point: OperatingPoint | None = None
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
@@ -185,13 +197,15 @@ class _Run:
             val.sizes,
             self.precision,
         )
-        return judge(
+        metrics = judge(
             self.data.evaluator,
             self.raw,
             config,
             sweep_nms=self.task.sweep_nms and last,
             sweep_confidence=self.task.sweep_confidence,
         ).metrics
+        self.point = metrics.operating_point
+        return metrics
 
     def executed(self) -> dict[str, str]:
         """What ran where the config leaves it open, or where memory forced it."""
@@ -201,9 +215,13 @@ class _Run:
         return executed
 
     def save_evidence(self) -> None:
-        """Write the last validation predictions beside the checkpoint."""
-        if self.raw is not None:
-            self.raw.save(self.task.workdir / EVIDENCE)
+        """Write the last validation predictions beside the checkpoint, before and after suppression."""
+        if self.raw is None:
+            return
+        self.raw.save(self.task.workdir / EVIDENCE)
+        if self.point is not None:
+            most = self.task.config.max_detections
+            suppress(self.raw, self.point.nms_iou, max_detections=most).save(self.task.workdir / DETECTIONS)
 
     def _save(self) -> None:
         checkpoint.save(
