@@ -17,12 +17,8 @@ def class_thresholds(point: OperatingPoint, classes: Sequence[str]) -> NDArray[n
 
 
 def is_shown(detections: Detections, point: OperatingPoint, classes: Sequence[str]) -> NDArray[np.bool_]:
-    """(P,) bool, whether a detection reaches the threshold of its class.
-
-    Scores are float32: a threshold is compared at that precision, so that one that was chosen among the
-    scores shows the detection that it was taken from.
-    """
-    return detections.scores >= class_thresholds(point, classes).astype(np.float32)[detections.labels]
+    """(P,) bool, whether a detection reaches the threshold of its class."""
+    return detections.scores.astype(np.float64) >= class_thresholds(point, classes)[detections.labels]
 
 
 def select(detections: Detections, keep: NDArray[np.bool_]) -> Detections:

@@ -1,0 +1,57 @@
+"""Epoch-by-epoch progress of one training: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tuner.trainers.contract import EpochResult
+
+
+class EpochProgress:
+    """Shows each finished epoch.
+
+    Args:
+        epochs: In all.
+        judged: Whether the validation metrics mean something (not where val is trained on).
+        console: Where to; default: standard output.
+    """
+
+    def __init__(self, epochs: int, *, judged: bool, console: Console | None = None) -> None:
+        self._epochs = epochs
+        self._judged = judged
+        self._console = console or Console()
+        self._bar = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=epochs)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, result: EpochResult) -> None:
+        """Tell of one finished epoch."""
+        text = f"loss {sum(result.losses.values()):.3f}"
+        if self._judged and result.metrics.map is not None:
+            text += f", val mAP {result.metrics.map:.3f}"
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=result.epoch, description=text)
+        else:
+            seconds = result.train_seconds + result.eval_seconds
+            self._console.print(f"epoch {result.epoch}/{self._epochs}: {text}, {seconds:.1f} s", highlight=False)

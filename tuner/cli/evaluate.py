@@ -1,0 +1,73 @@
+"""`tuner evaluate`: the COCO metrics of a trained model on any annotated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tuner.cli.common import AsJson
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
+    data: Annotated[Path, typer.Option(help="COCO JSON, or a study file.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split of a study file.")] = "test",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
+    ] = None,
+    evaluator: Annotated[
+        Literal["tuner", "pycocotools"], typer.Option(help="What computes the COCO metrics.")
+    ] = "tuner",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Print COCO metrics, and precision, recall and F1 at the model's operating point."""
+    from tuner.cli.tables import metrics_table
+    from tuner.config.errors import ConfigError
+    from tuner.config.load import load_study_spec
+    from tuner.config.study import DataSpec
+    from tuner.data.coco import load_split
+
+    if data.suffix in (".yaml", ".yml"):
+        if images is not None:
+            raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
+        spec, which = load_study_spec(data).data, split
+    else:
+        folder = images or _images_beside(data)
+        # One file only: it stands for every split of the data set.
+        spec = DataSpec(root=Path.cwd(), images=folder, train=data, val=data, test=data)
+        which = "test"
+    annotated, _ = load_split(spec, which)
+
+    from tuner.evaluation.oracle import evaluate as evaluate_by_oracle
+    from tuner.export.judging import check_classes, evaluate_model
+    from tuner.export.model import load_model
+    from tuner.trainers.detection.precision import resolve_device
+
+    where = resolve_device(device)
+    loaded = load_model(model, where)
+    check_classes(loaded.info, annotated, data)
+    metrics = evaluate_model(
+        loaded,
+        annotated,
+        which,
+        where,
+        evaluate=(lambda found: evaluate_by_oracle(annotated, found)) if evaluator == "pycocotools" else None,
+    )
+    if as_json:
+        typer.echo(metrics.model_dump_json(indent=2))
+    else:
+        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
+        typer.echo(metrics_table(metrics))
+
+
+def _images_beside(data: Path) -> Path:
+    from tuner.config.errors import ConfigError
+
+    for folder in (data.parent / "images", data.parent.parent / "images"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"no folder `images` beside {data} or beside its folder", hint="Name it with --images.")

@@ -1,0 +1,39 @@
+"""`tuner export`: the best config of a study as a file for production training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.cli.common import Storage, StudyName
+
+
+def export(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="YAML file to write.")],
+    trial: Annotated[int | None, typer.Option(help="Number of the trial; default: the best complete one.")] = None,
+    storage: Storage = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the best config, its operating point and where both came from, for `tuner train`."""
+    from tuner.config.errors import DataError
+    from tuner.data.coco import load_dataset
+    from tuner.data.fingerprint import fingerprint
+    from tuner.export.production import production_config, save_production
+    from tuner.studies.study import open_study
+
+    opened = open_study(study, storage)
+    found = None
+    try:
+        found = fingerprint(opened.spec.data, load_dataset(opened.spec.data))
+    except DataError as error:
+        typer.secho(f"The data set is not at hand, so its fingerprint is left out: {error.message}", fg="yellow")
+    production = production_config(opened, trial, found)
+    save_production(production, output, force=force)
+    source = production.provenance
+    gain = "" if source.gain is None else f", {source.gain:+.4f} over the default config"
+    typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
+    typer.secho(source.trust, fg="yellow" if not source.confirmed else None)
+    typer.echo(f"Next: tuner train {output} -o model/")

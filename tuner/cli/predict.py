@@ -1,0 +1,46 @@
+"""`tuner predict`: detections of a trained model on images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("predictions"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Write detections as COCO JSON and draw them, at the model's operating point."""
+    from tuner.export.files import find_images, picture_names
+
+    paths = find_images(images)  # before torch is imported
+
+    from tuner.data.images import read_image
+    from tuner.export.model import load_model
+    from tuner.export.predicting import coco_json, predict_shown, unlabelled_split
+    from tuner.report.pictures import draw_boxes, encode
+    from tuner.trainers.detection.precision import resolve_device
+
+    where = resolve_device(device)
+    loaded = load_model(model, where)
+    split = unlabelled_split(paths, loaded.info)
+    detections = predict_shown(loaded, split, where)
+    drawn = output / "drawn"
+    drawn.mkdir(parents=True, exist_ok=True)
+    (output / "detections.json").write_text(json.dumps(coco_json(detections, split, loaded.info)), encoding="utf-8")
+    names = picture_names(paths)
+    for i, path in enumerate(paths):
+        mine = slice(detections.offsets[i], detections.offsets[i + 1])
+        picture = draw_boxes(
+            read_image(path), detections.boxes[mine], detections.labels[mine], loaded.classes, detections.scores[mine]
+        )
+        (drawn / names[i]).write_bytes(encode(picture))
+    typer.echo(
+        f"{len(detections.scores)} detections on {len(paths)} images at confidence "
+        f"{loaded.operating_point.confidence:.3f} and above: {output / 'detections.json'}, pictures in {drawn}"
+    )

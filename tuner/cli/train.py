@@ -1,0 +1,96 @@
+"""`tuner train`: the production model from an exported config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.export.production import ProductionConfig
+    from tuner.export.training import Plan
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="File that `tuner export` wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Training length; default: the study's.")] = None,
+    data: Annotated[Literal["train", "train+val"], typer.Option(help="What to train on.")] = "train",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed; default: the trial's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train the production model; called again after Ctrl-C, it goes on where it stopped."""
+    from tuner.export.production import load_production
+
+    production = load_production(config)  # before torch is imported: a typo is answered at once
+
+    from tuner.cli.epochs import EpochProgress
+    from tuner.export.training import make_plan, train_production
+    from tuner.trainers.contract import Interrupted
+    from tuner.workers.devices import available_cores
+    from tuner.workers.interrupts import Interrupts
+
+    _compare_data(production)
+    plan = make_plan(production, output, epochs=epochs, seed=seed, part=data)
+    _explain(plan)
+    try:
+        with Interrupts() as interrupts, EpochProgress(plan.config.epochs, judged=data == "train") as progress:
+            metrics = train_production(
+                plan,
+                device=device,
+                threads=available_cores(),
+                stop_requested=lambda: interrupts.requested,
+                on_epoch=progress.show,
+            )
+    except Interrupted:
+        typer.echo(f"Stopped; the state is saved in {output}. The same command goes on from there.")
+        raise typer.Exit(130) from None
+    if metrics.metrics is None:
+        typer.secho(
+            "The data set has no test split and val was trained on: nothing is left to judge the model by. "
+            "metrics.json holds no numbers.",
+            fg="yellow",
+        )
+    else:
+        from tuner.cli.tables import metrics_table
+
+        if metrics.split == "val":
+            typer.secho(
+                "The data set has no test split. These numbers are of val, by which the config was chosen: "
+                "expect less on new images.",
+                fg="yellow",
+            )
+        typer.echo(f"On the {metrics.split} split:")
+        typer.echo(metrics_table(metrics))
+    typer.echo(f"Model in {output}. Next: tuner predict {output} IMAGE…")
+
+
+def _compare_data(production: ProductionConfig) -> None:
+    from tuner.data.coco import load_dataset
+    from tuner.data.fingerprint import fingerprint
+
+    source = production.provenance
+    dataset = load_dataset(source.data)
+    differences = source.fingerprint.differences(fingerprint(source.data, dataset)) if source.fingerprint else []
+    if differences:
+        typer.secho(f"The data set is not the one of study {source.study}:", fg="yellow")
+        for difference in differences:
+            typer.secho(f"  {difference}", fg="yellow")
+
+
+def _explain(plan: Plan) -> None:
+    asked, chosen = plan.config.epochs, plan.production.config.epochs
+    if asked != chosen:
+        typer.secho(
+            f"Training {asked} epochs where the study trained {chosen}: warm-up, learning-rate schedule and the end of "
+            f"mosaic are laid out for {asked}. The config and its thresholds were chosen at {chosen}; "
+            "check them on the result.",
+            fg="yellow",
+        )
+    if plan.part == "train+val":
+        typer.secho(
+            "Training on train + val: only the test split can judge this model, at the end. The thresholds are the "
+            "study's.",
+            fg="yellow",
+        )

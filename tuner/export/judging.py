@@ -1,0 +1,82 @@
+"""Judging a trained model on annotated images, at every confidence and at its operating point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from tuner.config.errors import DataError
+from tuner.data.split import Split
+from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.metrics import Metrics
+from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
+from tuner.export.predicting import predict
+from tuner.models.predictions import Detections
+from tuner.postprocess.nms import suppress
+from tuner.report.curves import draw_precision_recall
+from tuner.report.evidence import example_picture, hits_of, point_of
+from tuner.report.pictures import encode
+
+
+def evaluate_model(
+    model: LoadedModel,
+    split: Split,
+    name: Literal["train", "val", "test"] | None,
+    device: torch.device,
+    *,
+    evaluate: Callable[[Detections], Metrics] | None = None,
+    pictures: Path | None = None,
+) -> ModelMetrics:
+    """COCO metrics at every confidence, and precision, recall and F1 at the model's operating point.
+
+    Args:
+        model: A trained model.
+        split: Annotated images with the model's classes.
+        name: Of the split, for the record.
+        device: That the model is on.
+        evaluate: Computes the COCO metrics; None: the built-in evaluator.
+        pictures: Folder to draw into.
+    """
+    evaluator = CocoEvaluator(split)
+    raw = predict(model, split, device)
+    point = model.operating_point
+    found = suppress(raw, point.nms_iou, max_detections=model.config.max_detections)
+    hits = hits_of(found, evaluator.truth)
+    here = point_of(hits, point, model.classes)
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        (pictures / "examples.jpg").write_bytes(encode(example_picture(hits, found, point, split)))
+        draw_precision_recall(hits.curve(), point, pictures / "precision-recall.png")
+    return ModelMetrics(
+        split=name,
+        metrics=(evaluate or evaluator.evaluate)(found),
+        precision=here.precision if here else None,
+        recall=here.recall if here else None,
+        f1=here.f1 if here else None,
+    )
+
+
+def check_classes(info: ModelConfig, split: Split, file: Path) -> None:
+    """Make sure that annotations have the model's classes.
+
+    Raises:
+        DataError: They do not; says which are missing and which are unknown.
+    """
+    if split.classes == info.classes:
+        return
+    missing = [name for name in info.classes if name not in split.classes]
+    unknown = [name for name in split.classes if name not in info.classes]
+    found = []
+    if missing:
+        found.append(f"lacks {', '.join(missing)}")
+    if unknown:
+        found.append(f"has {', '.join(unknown)}, which the model does not know")
+    if not found:
+        found.append(f"orders them {', '.join(split.classes)} by id, the model {', '.join(info.classes)}")
+    raise DataError(
+        f"{file}: the categories are not the model's: {'; '.join(found)}",
+        hint="Give the file the categories of the training annotations, with ids in the same order.",
+    )

@@ -1,0 +1,149 @@
+"""The folder of a trained model: `weights.pt`, `config.yaml`, `metrics.json` and `pictures/`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from tuner.config.base import Frozen
+from tuner.config.errors import ConfigError, WeightsError
+from tuner.config.trial import TrialConfig
+from tuner.data.letterbox import Canvas
+from tuner.evaluation.metrics import Metrics
+from tuner.export.production import ProductionConfig, read_yaml_model, write_text, write_yaml
+from tuner.models.build import build_detector
+from tuner.models.detector import Detector
+from tuner.postprocess.operating_point import OperatingPoint
+
+CONFIG, WEIGHTS, METRICS, PICTURES = "config.yaml", "weights.pt", "metrics.json", "pictures"
+
+
+class ModelConfig(Frozen):
+    """What the weights are of, and everything that prediction needs beside them."""
+
+    classes: tuple[str, ...] = Field(description="class names, in the order of the network's labels")
+    category_ids: tuple[int, ...] = Field(description="ids of the classes in the training annotations")
+    canvas: tuple[PositiveInt, PositiveInt] = Field(description="width and height of the network's input, in pixels")
+    config: TrialConfig = Field(description="what was trained; epochs may differ from the production config's")
+    operating_point: OperatingPoint
+    trained_on: Literal["train", "train+val"]
+    seed: int = Field(ge=0)
+    software: dict[str, str]
+    production: ProductionConfig = Field(description="the config that this model was trained from")
+
+
+class ModelMetrics(Frozen):
+    """How good the model is, and on what; None where there is no split that may judge it."""
+
+    split: Literal["test", "val"] | None
+    metrics: Metrics | None
+    precision: float | None = Field(description="at the exported operating point, all classes together, IoU 0.5")
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A trained model, ready to predict.
+
+    Attributes:
+        detector: On the device that was asked for, in eval mode.
+        info: Config, classes, canvas and operating point.
+    """
+
+    detector: Detector
+    info: ModelConfig
+
+    @property
+    def config(self) -> TrialConfig:
+        """What was trained."""
+        return self.info.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels."""
+        return self.info.classes
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The post-processing of production."""
+        return self.info.operating_point
+
+    @property
+    def canvas(self) -> Canvas:
+        """Size of the network's input."""
+        return Canvas(*self.info.canvas)
+
+
+def save_model(folder: Path, weights: dict[str, Tensor], info: ModelConfig) -> None:
+    """Write weights and config; the weights last, so that a folder with weights is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = info.production.provenance
+    header = [
+        f"A trained {info.config.model}, from trial {source.trial} of study {source.study}.",
+        f"Classes: {', '.join(info.classes)}. Trained on: {info.trained_on}.",
+        "Predict with: tuner predict FOLDER IMAGE…",
+    ]
+    write_yaml(info, folder / CONFIG, header, force=True)
+    partial = folder / f"{WEIGHTS}.partial"
+    torch.save(weights, partial)
+    partial.replace(folder / WEIGHTS)
+
+
+def save_metrics(folder: Path, metrics: ModelMetrics) -> None:
+    """Write `metrics.json`."""
+    write_text(folder / METRICS, json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n")
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a trained model.
+
+    Args:
+        folder: What `tuner train` wrote.
+        device: Where to put the network.
+
+    Raises:
+        ConfigError: The folder is missing or is no trained model; names the part that is missing.
+        WeightsError: The weights are unreadable or do not fit the config.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", hint="Train a model with `tuner train CONFIG -o FOLDER`.")
+    for part in (CONFIG, WEIGHTS):
+        if not (folder / part).is_file():
+            raise ConfigError(
+                f"{folder} is not a trained model: {part} is missing",
+                hint="A training that was interrupted goes on when `tuner train` is called again with the same folder.",
+            )
+    info = read_yaml_model(folder / CONFIG, ModelConfig)
+    # The weights of the file replace whatever the network would start from: nothing is to be fetched for it.
+    detector = build_detector(info.config.model_copy(update={"weights": "none"}), len(info.classes))
+    try:
+        detector.load_state_dict(read_weights(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
+            hint="The two files must come from one training; train again.",
+        ) from None
+    return LoadedModel(detector.to(device).eval(), info)
+
+
+def read_weights(path: Path) -> Any:
+    """The tensors of a file that `torch.save` wrote, on the CPU; never runs code from the file.
+
+    Raises:
+        WeightsError: The file is missing, broken, or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises nearly anything for a broken file
+        raise WeightsError(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None

@@ -1,0 +1,150 @@
+"""Running a trained model on images: annotated or not, one path for `predict`, `evaluate` and the test of `train`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from tuner.data.batches import evaluation_batches
+from tuner.data.cache import open_cache
+from tuner.data.images import image_size
+from tuner.data.letterbox import placements
+from tuner.data.split import Split
+from tuner.export.model import LoadedModel, ModelConfig
+from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.apply import class_thresholds, is_shown, select
+from tuner.postprocess.nms import suppress
+from tuner.trainers.detection.precision import Precision
+from tuner.trainers.detection.predict import predict as predict_batches
+
+CHUNK = 256
+"""Images that are decoded at a time, so that a large folder never fills the disk."""
+
+
+def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> Split:
+    """A split without ground truth from image files; image ids are 1 … N.
+
+    Raises:
+        DataError: An image cannot be read; named.
+    """
+    return Split(
+        name="images",
+        images_dir=Path(),
+        file_names=tuple(str(path.absolute()) for path in paths),
+        image_ids=np.arange(1, len(paths) + 1, dtype=np.int64),
+        sizes=np.array([image_size(path) for path in paths], dtype=np.int32).reshape(-1, 2),
+        **_no_annotations(len(paths)),
+        classes=info.classes,
+        category_ids=info.category_ids,
+    )
+
+
+def _no_annotations(images: int) -> dict[str, Any]:
+    return {
+        "boxes": np.zeros((0, 4)),
+        "areas": np.zeros(0),
+        "labels": np.zeros(0, np.int64),
+        "crowd": np.zeros(0, np.bool_),
+        "annotation_ids": np.zeros(0, np.int64),
+        "offsets": np.zeros(images + 1, np.int64),
+    }
+
+
+def predict(model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8) -> RawPredictions:
+    """Raw predictions on a split, whatever its annotations.
+
+    Args:
+        model: On `device`.
+        split: Images of any sizes.
+        device: Where to compute.
+        batch_size: Images at a time.
+
+    Raises:
+        DataError: An image cannot be read; named.
+    """
+    return _joined(list(_predict_chunks(model, split, device, batch_size)), RawPredictions)
+
+
+def predict_shown(model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8) -> Detections:
+    """What production shows on a split; see `predict` and `shown`."""
+    chunks = _predict_chunks(model, split, device, batch_size)
+    return _joined([shown(raw, model.info) for raw in chunks], Detections)
+
+
+def _predict_chunks(
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int
+) -> Iterator[RawPredictions]:
+    for start in range(0, len(split), CHUNK):
+        rows = slice(start, start + CHUNK)
+        names = split.file_names[rows]
+        part = replace(
+            split,
+            file_names=names,
+            image_ids=split.image_ids[rows],
+            sizes=split.sizes[rows],
+            **_no_annotations(len(names)),
+        )
+        with tempfile.TemporaryDirectory(prefix="tuner-predict-") as folder:
+            cached = open_cache(part, model.canvas, Path(folder))
+            yield predict_batches(
+                model.detector,
+                evaluation_batches(cached, batch_size),
+                placements(part.sizes, model.canvas),
+                part.sizes,
+                Precision(model.config, device),
+            )
+
+
+Boxes = TypeVar("Boxes", RawPredictions, Detections)
+
+
+def _joined(parts: Sequence[Boxes], kind: type[Boxes]) -> Boxes:
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    return kind(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+def shown(raw: RawPredictions, info: ModelConfig) -> Detections:
+    """What production shows: suppressed and cut at the operating point, class-wise thresholds honoured."""
+    point = info.operating_point
+    least = float(class_thresholds(point, info.classes).min())
+    kept = suppress(raw, point.nms_iou, max_detections=info.config.max_detections, confidence=least)
+    return select(kept, is_shown(kept, point, info.classes))
+
+
+def coco_json(detections: Detections, split: Split, info: ModelConfig) -> dict[str, Any]:
+    """Detections as a COCO data set whose annotations carry a score.
+
+    Category ids are those of the training annotations; `bbox` is xywh in pixels of the original image, so that
+    the `annotations` list alone is a COCO results list.
+    """
+    xywh = detections.boxes.astype(np.float64)
+    xywh[:, 2:] -= xywh[:, :2]
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": int(split.image_ids[image]),
+            "category_id": info.category_ids[int(detections.labels[i])],
+            "bbox": [round(v, 3) for v in xywh[i].tolist()],
+            "area": round(float(xywh[i, 2] * xywh[i, 3]), 3),
+            "iscrowd": 0,
+            "score": round(float(detections.scores[i]), 6),
+        }
+        for i, image in enumerate(detections.image_index.tolist())
+    ]
+    images = [
+        {"id": int(i), "file_name": name, "width": int(w), "height": int(h)}
+        for i, name, (w, h) in zip(split.image_ids, split.file_names, split.sizes, strict=True)
+    ]
+    categories = [{"id": i, "name": name} for i, name in zip(info.category_ids, info.classes, strict=True)]
+    return {"images": images, "annotations": annotations, "categories": categories}

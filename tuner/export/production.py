@@ -1,0 +1,197 @@
+"""`ProductionConfig`: the file that a study hands to production training."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError
+
+import tuner
+from tuner.config.base import Frozen
+from tuner.config.errors import ConfigError, StudyError
+from tuner.config.source import located, read_yaml
+from tuner.config.study import DataSpec, ObjectiveSpec
+from tuner.config.trial import TrialConfig
+from tuner.data.fingerprint import Fingerprint
+from tuner.evaluation.metrics import Metrics
+from tuner.postprocess.operating_point import OperatingPoint
+from tuner.studies.records import TrialState
+from tuner.studies.study import Study
+
+Model = TypeVar("Model", bound=Frozen)
+
+
+class Provenance(Frozen):
+    """Where a production config came from, and how far it can be trusted."""
+
+    study: str
+    trial: int = Field(ge=0)
+    seed: int = Field(ge=0, description="seed of the trial; another seed gives a slightly different model")
+    date: datetime.date
+    tuner: str = Field(description="version of tuner that wrote the file")
+    software: dict[str, str] = Field(description="versions of what the study ran on")
+    data: DataSpec
+    fingerprint: Fingerprint | None = Field(description="of the data set, to notice when training uses another")
+    objective: ObjectiveSpec
+    value: float = Field(description="of the objective, in the one run of this trial")
+    default_value: float | None = Field(description="of the objective, with the study's default config")
+    confirmed: bool = Field(False, description="whether the config was trained again with fresh seeds")
+
+    @property
+    def gain(self) -> float | None:
+        """How much better than the default config, positive whatever the objective's direction."""
+        if self.default_value is None:
+            return None
+        difference = self.value - self.default_value
+        return difference if self.objective.direction == "maximize" else -difference
+
+    @property
+    def trust(self) -> str:
+        """One sentence on how far the gain over the default can be believed."""
+        if self.confirmed:
+            return "confirmed: trained again with fresh seeds"
+        if self.gain is None:
+            return "unconfirmed: one run, and the study has no finished default trial to compare with"
+        if self.value == self.default_value:
+            return "unconfirmed: one run; no gain over the default config"
+        return f"unconfirmed: one run; a gain of {self.gain:.4f} over the default may be noise"
+
+
+class ProductionConfig(Frozen):
+    """What to train, how to post-process it, and where both came from."""
+
+    config: TrialConfig
+    operating_point: OperatingPoint
+    metrics: Metrics = Field(description="of the trial on the validation split")
+    default_metrics: Metrics | None = Field(None, description="of the study's default config on the same split")
+    provenance: Provenance
+
+
+def production_config(
+    study: Study, number: int | None = None, fingerprint: Fingerprint | None = None
+) -> ProductionConfig:
+    """The production config of one trial of a study.
+
+    Args:
+        study: The study.
+        number: The trial; None: the best complete one.
+        fingerprint: Of the study's data set; None where it is not at hand.
+
+    Raises:
+        StudyError: There is no such trial, or it did not finish.
+    """
+    record = study.best() if number is None else study.trial(number)
+    if record is None:
+        raise StudyError(
+            f"study {study.name!r} has no complete trial to export",
+            hint=f"See how far it is with `tuner status {study.name}`, or go on with `tuner run`.",
+        )
+    metrics, point = record.metrics, record.operating_point
+    if record.state is not TrialState.COMPLETE or metrics is None or point is None or record.value is None:
+        raise StudyError(
+            f"trial {record.number} of study {study.name!r} is {record.state} after {record.last_epoch} of "
+            f"{record.config.epochs} epochs: its thresholds are chosen after the last one",
+            hint="Choose a complete trial, or leave --trial out to export the best one.",
+        )
+    default = study.default_trial()
+    if default is not None and default.state is not TrialState.COMPLETE:
+        default = None
+    return ProductionConfig(
+        config=record.config,
+        operating_point=point,
+        metrics=metrics,
+        default_metrics=default.metrics if default else None,
+        provenance=Provenance(
+            study=study.name,
+            trial=record.number,
+            seed=record.seed,
+            date=datetime.datetime.now(tz=datetime.UTC).date(),
+            tuner=tuner.__version__,
+            software=record.attempts[-1].versions if record.attempts else {},
+            data=study.spec.data,
+            fingerprint=fingerprint,
+            objective=study.spec.objective,
+            value=record.value,
+            default_value=default.value if default else None,
+        ),
+    )
+
+
+def save_production(production: ProductionConfig, path: Path, *, force: bool = False) -> None:
+    """Write the config as YAML with a header that says what it is.
+
+    Raises:
+        ConfigError: The file exists and `force` is not set, or its folder does not exist.
+    """
+    source = production.provenance
+    header = [
+        f"Production config: trial {source.trial} of study {source.study}, written by tuner {source.tuner}.",
+        f"{source.objective.metric} {source.value:.4f} on the validation split"
+        + (f", {source.default_value:.4f} with the default config" if source.default_value is not None else ""),
+        source.trust,
+        f"Train it with: tuner train {path.name} -o model/",
+    ]
+    write_yaml(production, path, header, force=force)
+
+
+def load_production(path: Path) -> ProductionConfig:
+    """Read a production config.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or does not hold a production config; says the line.
+    """
+    return read_yaml_model(path, ProductionConfig)
+
+
+def read_yaml_model(path: Path, kind: type[Model]) -> Model:
+    """Read a model that `write_yaml` wrote.
+
+    Raises:
+        ConfigError: Names file, line and key of each problem.
+    """
+    data = read_yaml(path)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise located(error, data, kind) from None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Mappings on lines of their own, lists (anchors) inline."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
+def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> None:
+    """Write a model as commented YAML, whole or not at all.
+
+    Raises:
+        ConfigError: The file exists and `force` is not set, or cannot be written.
+    """
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+    values: dict[str, Any] = model.model_dump(mode="json")
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    write_text(path, "".join(f"# {line}\n" for line in header) + text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file through a temporary one, so that no reader sees half of it.
+
+    Raises:
+        ConfigError: The folder does not exist or is not writable.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            file.write(text)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Choose a folder that is writable.") from None

@@ -1,0 +1,201 @@
+"""Training the production model: the built-in trainer, then the one look at the test split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from tuner.config.errors import ConfigError, DataError
+from tuner.config.source import located
+from tuner.config.study import DataSpec
+from tuner.config.trial import TrialConfig
+from tuner.data.coco import load_split
+from tuner.data.letterbox import canvas_for
+from tuner.export.judging import check_classes, evaluate_model
+from tuner.export.model import (
+    PICTURES,
+    WEIGHTS,
+    LoadedModel,
+    ModelConfig,
+    ModelMetrics,
+    load_model,
+    read_weights,
+    save_metrics,
+    save_model,
+)
+from tuner.export.production import ProductionConfig, write_text
+from tuner.studies.records import software_versions
+from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
+from tuner.trainers.detection.checkpoint import CHECKPOINT
+from tuner.trainers.detection.precision import resolve_device
+from tuner.trainers.detection.train import train
+
+Part = Literal["train", "train+val"]
+
+_TRAINING = "training"
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One production training.
+
+    Attributes:
+        production: Where it comes from.
+        config: What is trained; differs from `production.config` at most in its epochs.
+        seed: Seed of weights, shuffling and augmentation.
+        part: What is trained on.
+        folder: The model folder.
+    """
+
+    production: ProductionConfig
+    config: TrialConfig
+    seed: int
+    part: Part
+    folder: Path
+
+    @property
+    def workdir(self) -> Path:
+        """Folder of the checkpoint and the merged annotations while training goes on."""
+        return self.folder / _TRAINING
+
+
+def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None, seed: int | None, part: Part) -> Plan:
+    """Check what is asked for against what the folder holds.
+
+    Raises:
+        ConfigError: The epochs do not fit the config; the folder holds a finished model, or another training
+            that was interrupted.
+    """
+    config = production.config
+    if epochs is not None:
+        values = config.model_dump() | {"epochs": epochs}
+        try:
+            config = TrialConfig.model_validate(values)
+        except ValidationError as error:
+            raise located(error, values, TrialConfig) from None
+    plan = Plan(production, config, production.provenance.seed if seed is None else seed, part, folder)
+    if (folder / WEIGHTS).exists():
+        raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
+    wanted = {"config": config.digest(), "seed": plan.seed, "data": part}
+    path = plan.workdir / _PLAN
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found != wanted:
+            names = ", ".join(sorted(k for k in wanted if found.get(k) != wanted[k]))
+            raise ConfigError(
+                f"{folder} holds an interrupted training with another {names}",
+                hint="Call `tuner train` as before to go on with it, or name another folder with -o.",
+            )
+    else:
+        try:
+            plan.workdir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {plan.workdir}: {error.strerror}") from None
+        write_text(path, json.dumps(wanted) + "\n")
+    return plan
+
+
+def train_production(
+    plan: Plan, *, device: str, threads: int, stop_requested: StopRequested, on_epoch: Callable[[EpochResult], None]
+) -> ModelMetrics:
+    """Train, save the model, and judge it on the test split, which is looked at here and nowhere before.
+
+    Args:
+        plan: What to train.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads.
+        stop_requested: Asked before each batch.
+        on_epoch: Told of each finished epoch. Trained on train+val, its metrics are of images that were trained on.
+
+    Raises:
+        Interrupted: On request; the state is saved, and the same call goes on.
+        TunerError: The data, the config or the device cannot be used.
+    """
+    where = resolve_device(device)
+    data = plan.production.provenance.data
+    if plan.part == "train+val":
+        data = merge_splits(data, plan.workdir / "train+val.json")
+    task = TrainingTask(
+        config=plan.config,
+        seed=plan.seed,
+        data=data,
+        device=str(where),
+        threads=threads,
+        workdir=plan.workdir,
+        cache_dir=plan.workdir / "cache",
+        sweep_nms=False,
+        sweep_confidence=False,
+    )
+    for result in train(task, stop_requested):
+        on_epoch(result)
+    trained, _ = load_split(data, "train")
+    save_model(
+        plan.folder,
+        read_weights(plan.workdir / CHECKPOINT)["model"],
+        ModelConfig(
+            classes=trained.classes,
+            category_ids=trained.category_ids,
+            canvas=canvas_for(trained.sizes, plan.config.image_size),
+            config=plan.config,
+            operating_point=plan.production.operating_point,
+            trained_on=plan.part,
+            seed=plan.seed,
+            software=software_versions(),
+            production=plan.production,
+        ),
+    )
+    metrics = judge_model(load_model(plan.folder, where), plan, where)
+    shutil.rmtree(plan.workdir)
+    return metrics
+
+
+def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> ModelMetrics:
+    """Metrics and pictures on the test split; without one, on val where that was not trained on."""
+    data = plan.production.provenance.data
+    which: Literal["test", "val"] = "test" if data.test is not None else "val"
+    if which == "val" and plan.part == "train+val":
+        metrics = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
+        save_metrics(plan.folder, metrics)
+        return metrics
+    split, _ = load_split(data, which)
+    check_classes(model.info, split, data.path(data.test or data.val))
+    metrics = evaluate_model(model, split, which, device, pictures=plan.folder / PICTURES)
+    save_metrics(plan.folder, metrics)
+    return metrics
+
+
+def merge_splits(data: DataSpec, path: Path) -> DataSpec:
+    """Write train and val as one COCO file with ids of its own, and describe the data set that trains on it.
+
+    Raises:
+        DataError: The same image is in both.
+    """
+    load_split(data, "train"), load_split(data, "val")  # checked before they are read without checks
+    parts = [json.loads(data.path(part).read_text(encoding="utf-8")) for part in (data.train, data.val)]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    both = {i["file_name"] for i in parts[0]["images"]} & {i["file_name"] for i in parts[1]["images"]}
+    if both:
+        raise DataError(
+            f"{len(both)} images are in both {data.train} and {data.val}, such as {min(both)}",
+            hint="Remove them from one of the two, or train with --data train.",
+        )
+    for part in parts:
+        ids = {image["id"]: len(images) + i for i, image in enumerate(part["images"], start=1)}
+        images += [image | {"id": ids[image["id"]]} for image in part["images"]]
+        start = len(annotations) + 1
+        annotations += [
+            annotation | {"id": start + i, "image_id": ids[annotation["image_id"]]}
+            for i, annotation in enumerate(part["annotations"])
+        ]
+    merged = {"images": images, "annotations": annotations, "categories": parts[0]["categories"]}
+    write_text(path, json.dumps(merged))
+    return data.model_copy(update={"train": path.absolute()})

@@ -1,0 +1,127 @@
+"""Pictures of images with boxes: ground truth on the left, predictions on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.data.images import read_image
+from tuner.data.split import Split
+from tuner.models.predictions import Detections
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+
+# Ten colours that stay apart for most eyes (Okabe & Ito 2008, and two greys), RGB.
+_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (120, 120, 120),
+    (255, 255, 255),
+    (0, 0, 0),
+)
+_GAP = 6
+
+
+def colour_of(label: int) -> tuple[int, int, int]:
+    """RGB colour of a class index."""
+    return _COLOURS[label % len(_COLOURS)]
+
+
+def draw_boxes(
+    image: Image,
+    boxes: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    scores: NDArray[np.floating] | None = None,
+) -> Image:
+    """A copy of the image with boxes, class names and scores drawn.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (P, 4) xyxy in pixels of this image.
+        labels: (P,) class indices.
+        classes: Class names.
+        scores: (P,), shown behind the names where given.
+    """
+    drawn = np.ascontiguousarray(image.copy())
+    thick = max(1, round(max(image.shape[:2]) / 400))
+    scale = max(0.35, max(image.shape[:2]) / 1300)
+    for i, (x1, y1, x2, y2) in enumerate(np.round(boxes).astype(int).tolist()):
+        colour = colour_of(int(labels[i]))
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thick)
+        text = classes[int(labels[i])] + (f" {scores[i]:.2f}" if scores is not None else "")
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        top = max(y1, height + 2)
+        cv2.rectangle(drawn, (x1, top - height - 2), (x1 + width, top), colour, -1)
+        ink = (0, 0, 0) if sum(colour) > 330 else (255, 255, 255)
+        cv2.putText(drawn, text, (x1, top - 2), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+    return drawn
+
+
+def choose_images(hits: NDArray[np.int64], found: NDArray[np.int64], present: NDArray[np.int64]) -> list[int]:
+    """Indices of the worst, the median and the best image by F1; fewer where there are fewer images.
+
+    Images without ground truth and without predictions have nothing to show: they come last and count as perfect.
+
+    Args:
+        hits: (N,) true positives of each image.
+        found: (N,) predictions shown on it.
+        present: (N,) true boxes in it.
+    """
+    total = found + present
+    f1 = np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)
+    # Among equals the image with more boxes says more: last for the best, first for the worst.
+    order = np.lexsort((np.where(f1 > np.median(f1), total, -total), f1))
+    picks = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
+    return list(dict.fromkeys(picks))
+
+
+def side_by_side(split: Split, detections: Detections, images: Sequence[int], *, tile: int = 360) -> Image:
+    """One picture: a row for each image, ground truth left, predictions right.
+
+    Args:
+        split: The annotated images.
+        detections: What is shown on the right, on the same images.
+        images: Indices of the images.
+        tile: Longer side of each image in the picture, in pixels.
+    """
+    rows = []
+    for i in images:
+        image = read_image(split.images_dir / split.file_names[i])
+        scale = tile / max(image.shape[:2])
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+        truth = slice(split.offsets[i], split.offsets[i + 1])
+        found = slice(detections.offsets[i], detections.offsets[i + 1])
+        xyxy = split.boxes[truth].copy()
+        xyxy[:, 2:] += xyxy[:, :2]
+        left = draw_boxes(small, xyxy * scale, split.labels[truth], split.classes)
+        right = draw_boxes(
+            small, detections.boxes[found] * scale, detections.labels[found], split.classes, detections.scores[found]
+        )
+        gap = np.full((small.shape[0], _GAP, 3), 255, np.uint8)
+        rows.append(_pad_to_width(np.hstack([left, gap, right]), 2 * tile + _GAP))
+        rows.append(np.full((_GAP, 2 * tile + _GAP, 3), 255, np.uint8))
+    return np.vstack(rows[:-1]) if rows else np.full((1, 2 * tile + _GAP, 3), 255, np.uint8)
+
+
+def _pad_to_width(row: Image, width: int) -> Image:
+    return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+
+
+def encode(image: Image, suffix: str = ".jpg") -> bytes:
+    """The image as the bytes of a JPEG or PNG file."""
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape} as {suffix}")
+    return bytes(data)

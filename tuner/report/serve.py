@@ -1,0 +1,152 @@
+"""optuna-dashboard on a storage of ours, with the artifacts of all its studies."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, BinaryIO
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.storages import BaseStorage
+
+from tuner.config.errors import ConfigError, StudyError, nearest
+from tuner.storage.database import connect
+from tuner.storage.urls import masked, studies_folder
+
+WSGIApp = Callable[..., Iterable[bytes]]
+
+
+class StudyArtifacts:
+    """The artifacts of several studies as one store, by optuna's `ArtifactStore` protocol; their ids are UUIDs.
+
+    Args:
+        folders: Gives the artifact folders; asked at each request, because studies come and go.
+    """
+
+    def __init__(self, folders: Callable[[], Iterable[Path]]) -> None:
+        self._folders = folders
+
+    def _holding(self, artifact_id: str) -> FileSystemArtifactStore:
+        for folder in self._folders():
+            if (folder / Path(artifact_id).name).is_file():
+                return FileSystemArtifactStore(folder)
+        raise ArtifactNotFound("not found")
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open an artifact, in whichever study it is."""
+        return self._holding(artifact_id).open_reader(artifact_id)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove an artifact; one that is gone already (made on another machine, say) is no error."""
+        try:
+            self._holding(artifact_id).remove(artifact_id)
+        except ArtifactNotFound:
+            return
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep a file that was uploaded on the page, in the first folder."""
+        folder = next(iter(self._folders()))
+        folder.mkdir(parents=True, exist_ok=True)
+        FileSystemArtifactStore(folder).write(artifact_id, content_body)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> tuple[WSGIServer, str]:
+    """The dashboard of a database of studies, listening, and the address of its page.
+
+    Args:
+        url: Database URL; None for the default.
+        study: Name of the study whose page is meant; None: the list of studies.
+        host: Address to listen on.
+        port: TCP port; 0 for any free one.
+
+    Raises:
+        StorageError: The database is not there or cannot be reached.
+        StudyError: There is no such study.
+        ConfigError: The port is in use or the address is not this machine's.
+    """
+    database = connect(url, create=False)
+    page = "/dashboard"
+    if study is not None:
+        with database.errors():
+            ids = {known.study_name: known._study_id for known in database.optuna.get_all_studies()}
+        if study not in ids:
+            raise StudyError(f"{masked(database.url)} has no study {study!r}", hint=nearest(study, ids) if ids else "")
+        page = f"/dashboard/studies/{ids[study]}"
+    folder = studies_folder(database.url)
+    server = make_dashboard(database.optuna, lambda: folder.glob("*/artifacts"), host, port)
+    shown = f"[{host}]" if ":" in host else host
+    return server, f"http://{shown}:{server.server_port}{page}"
+
+
+def make_dashboard(storage: BaseStorage, folders: Callable[[], Iterable[Path]], host: str, port: int) -> WSGIServer:
+    """A server that listens; call `serve_forever()` on it. Port 0 takes any free one (`server_port`).
+
+    Args:
+        storage: Optuna's storage.
+        folders: Artifact folders of the storage's studies.
+        host: Address to listen on. On a loopback address only requests that name a loopback host are answered:
+            the dashboard has no authentication, and a web page of another site must not reach it by DNS rebinding.
+        port: TCP port.
+
+    Raises:
+        ConfigError: The port is in use or the address is not this machine's.
+    """
+    app = optuna_dashboard.wsgi(storage, artifact_store=StudyArtifacts(folders))
+    try:
+        return make_server(
+            host,
+            port,
+            _only_local_names(app) if is_loopback(host) else app,
+            server_class=_Server,
+            handler_class=_QuietHandler,
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} on {host} is in use", hint=f"Choose another, such as --port {port + 1}."
+            ) from None
+        raise ConfigError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}", hint="Leave --host and --port out."
+        ) from None
+
+
+def _only_local_names(app: WSGIApp) -> WSGIApp:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        name = environ.get("HTTP_HOST", "localhost").rsplit(":", 1)[0].strip("[]")
+        if not is_loopback(name):
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"This dashboard answers to localhost only."]
+        return app(environ, start_response)
+
+    return guarded
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # The base class looks the host's full name up, which takes seconds where there is no name server.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        return
