@@ -1,0 +1,188 @@
+"""torchvision's detectors, built as torchvision builds them except for anchors, input transform and weights.
+
+With pretrained weights torchvision freezes batch norms (in its first recipes) and the first stages of the
+trunk. The norms are frozen here too; all convolutions train, as images may be far from the pretraining's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+from torchvision.models import (
+    MobileNet_V3_Large_Weights,
+    ResNet50_Weights,
+    VGG16_Weights,
+    mobilenet_v3_large,
+    resnet50,
+    vgg16,
+)
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection._utils import retrieve_out_channels
+from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.ssd import SSD, SSDHead, _vgg_extractor
+from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.models.detection.ssdlite import _mobilenet_extractor as _ssdlite_extractor
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from tuner.config.errors import ConfigError
+from tuner.config.trial import AnchorSizes, TrialConfig
+from tuner.models.anchors import check_anchors
+from tuner.models.catalog import family
+from tuner.models.detector import Detector
+from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
+from tuner.models.torchvision_detectors import FCOSDetector, RetinaNetDetector, SSDDetector, TwoStageDetector
+from tuner.models.torchvision_weights import Pretrained, load_pretrained
+
+_CHANNELS = 256
+_SSD300_MIN_SIDE = 288
+"""SSD300's last layers have nothing left of smaller images: those are padded."""
+
+
+def build_torchvision(config: TrialConfig, num_classes: int) -> Detector:
+    """Build the torchvision detector that a resolved config names.
+
+    Args:
+        config: With `anchor_sizes` filled in where the family has anchors.
+        num_classes: K, without background.
+
+    Raises:
+        ConfigError: No such family, or anchors that it cannot use.
+        WeightsError: The pretrained weights are missing, out of reach or of another shape.
+    """
+    kind = family(config.model)
+    if config.model not in _BUILDERS:
+        raise ConfigError(f"model: {config.model} is not one of torchvision's")
+    if config.anchor_sizes is not None:
+        check_anchors(config.anchor_sizes, kind)
+    return _BUILDERS[config.model](config.weights, config.anchor_sizes or (), num_classes)
+
+
+def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
+    """ResNet-50 with a feature pyramid; v2 is torchvision's newer recipe."""
+    default = ResNet50_Weights.IMAGENET1K_V2 if v2 else ResNet50_Weights.IMAGENET1K_V1
+    pretrained = load_pretrained(weights, default)
+    trunk = pretrained.fill_trunk(resnet50(norm_layer=_norm(pretrained, frozen=not v2)), unused=("fc.",))
+    if retina:
+        extra = LastLevelP6P7(2048 if v2 else _CHANNELS, _CHANNELS)
+        backbone = _resnet_fpn_extractor(trunk, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
+    else:
+        backbone = _resnet_fpn_extractor(trunk, 5, norm_layer=nn.BatchNorm2d if v2 else None)
+    return pretrained.fill_backbone(backbone)
+
+
+def _norm(pretrained: Pretrained, *, frozen: bool) -> type[nn.Module]:
+    return FrozenBatchNorm2d if pretrained and frozen else nn.BatchNorm2d
+
+
+def _faster_rcnn(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    generator = ExplicitAnchors(anchors)
+    backbone = _resnet(weights, v2=False, retina=False)
+    return TwoStageDetector(FasterRCNN(backbone, classes + 1, rpn_anchor_generator=generator))
+
+
+def _faster_rcnn_v2(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    backbone = _resnet(weights, v2=True, retina=False)
+    network = FasterRCNN(
+        backbone,
+        classes + 1,
+        rpn_anchor_generator=ExplicitAnchors(anchors),
+        rpn_head=RPNHead(_CHANNELS, len(anchors[0]), conv_depth=2),
+        box_head=FastRCNNConvFCHead((_CHANNELS, 7, 7), [_CHANNELS] * 4, [1024], norm_layer=nn.BatchNorm2d),
+    )
+    return TwoStageDetector(network)
+
+
+def _faster_rcnn_mobilenet(weights: str, anchors: AnchorSizes, classes: int, proposals: int = 1000) -> Detector:
+    # torchvision drops proposals below 0.05 here, which leaves a network trained from scratch without any.
+    pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
+    trunk = mobilenet_v3_large(norm_layer=_norm(pretrained, frozen=True))
+    pretrained.fill_trunk(trunk, unused=("classifier.",))
+    network = FasterRCNN(
+        pretrained.fill_backbone(_mobilenet_extractor(trunk, True, 6)),
+        classes + 1,
+        rpn_anchor_generator=ExplicitAnchors(anchors),
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
+    )
+    return TwoStageDetector(network)
+
+
+def _retinanet(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    backbone = _resnet(weights, v2=False, retina=True)
+    return RetinaNetDetector(RetinaNet(backbone, classes, anchor_generator=ExplicitAnchors(anchors)))
+
+
+def _retinanet_v2(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    backbone = _resnet(weights, v2=True, retina=True)
+    head = RetinaNetHead(_CHANNELS, len(anchors[0]), classes, norm_layer=partial(nn.GroupNorm, 32))
+    head.regression_head._loss_type = "giou"
+    return RetinaNetDetector(RetinaNet(backbone, classes, anchor_generator=ExplicitAnchors(anchors), head=head))
+
+
+def _fcos(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    # FCOS has no anchors, but torchvision's places a box of the stride's size on each position.
+    points = ExplicitAnchors(tuple(((s, s),) for s in family("fcos-resnet50").strides))
+    return FCOSDetector(FCOS(_resnet(weights, v2=False, retina=True), classes, anchor_generator=points))
+
+
+def _ssd300(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    pretrained = load_pretrained(weights, VGG16_Weights.IMAGENET1K_FEATURES)
+    trunk = pretrained.fill_trunk(vgg16(), unused=("classifier.",))
+    backbone = pretrained.fill_backbone(_vgg_extractor(trunk, False, 5))
+    size = (300, 300)
+    generator = ExplicitDefaultBoxes(anchors)
+    network = SSD(
+        backbone,
+        generator,
+        size,
+        classes + 1,
+        head=SSDHead(retrieve_out_channels(backbone, size), generator.num_anchors_per_location(), classes + 1),
+        image_mean=[0.48235, 0.45882, 0.40784],
+        image_std=[1.0 / 255.0] * 3,
+    )
+    return SSDDetector(network, min_side=_SSD300_MIN_SIDE)
+
+
+def _ssdlite(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+    pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them.
+    trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not pretrained.is_classifier)
+    if not pretrained:
+        for layer in trunk.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.03)
+    pretrained.fill_trunk(trunk, unused=("classifier.",))
+    backbone = pretrained.fill_backbone(_ssdlite_extractor(trunk, 6, norm))
+    size = (320, 320)
+    generator = ExplicitDefaultBoxes(anchors)
+    counts = generator.num_anchors_per_location()
+    network = SSD(
+        backbone,
+        generator,
+        size,
+        classes + 1,
+        head=SSDLiteHead(retrieve_out_channels(backbone, size), counts, classes + 1, norm),
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return SSDDetector(network)
+
+
+_BUILDERS: dict[str, Callable[[str, AnchorSizes, int], Detector]] = {
+    "fasterrcnn-resnet50": _faster_rcnn,
+    "fasterrcnn-resnet50-v2": _faster_rcnn_v2,
+    "fasterrcnn-mobilenet": _faster_rcnn_mobilenet,
+    "fasterrcnn-mobilenet-320": partial(_faster_rcnn_mobilenet, proposals=150),
+    "retinanet-resnet50": _retinanet,
+    "retinanet-resnet50-v2": _retinanet_v2,
+    "fcos-resnet50": _fcos,
+    "ssd300-vgg16": _ssd300,
+    "ssdlite320-mobilenet": _ssdlite,
+}

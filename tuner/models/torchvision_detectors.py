@@ -1,0 +1,198 @@
+"""torchvision's detectors behind the project's interface: fixed-size uint8 batches in, candidates out.
+
+The networks' own `forward` computes the losses. Three things are changed in them: the input transform, which
+only normalises; head outputs, which are float32 before boxes are decoded and losses computed, whatever the
+autocast; and, in evaluation, everything after the heads, as NMS and thresholds are chosen later.
+
+Crowd regions are dropped from the targets, so they count as background. Images without objects teach all
+families but SSD, which mines its negatives per object.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import clip_boxes_to_image
+
+from tuner.models.detector import Candidates, Detector
+
+MAX_CANDIDATES = 1000
+"""Most (box, class) pairs per image, the best by score over all levels."""
+MIN_SCORE = 1e-3
+
+
+class CanvasTransform(nn.Module):
+    """Takes the place of torchvision's `GeneralizedRCNNTransform`: normalises, and neither resizes nor copies.
+
+    Args:
+        mean: Of each channel, for pixels in 0 … 1.
+        std: Of each channel.
+        min_side: Smaller images are padded to the right and below, with the mean.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float], min_side: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
+        self.min_side = min_side
+
+    def forward(self, images: Tensor, targets: Any = None) -> tuple[ImageList, Any]:
+        """(B, 3, H, W) uint8 to normalised float32; targets stay as they are."""
+        height, width = images.shape[-2:]
+        normalised = (images.float() - self.mean) / self.std
+        padding = (0, max(0, self.min_side - width), 0, max(0, self.min_side - height))
+        if any(padding):
+            normalised = F.pad(normalised, padding)
+        return ImageList(normalised, [(height, width)] * len(images)), targets
+
+    def postprocess(self, result: Any, *_: object) -> Any:
+        """What torchvision does to its detections: here nothing."""
+        return result
+
+
+class TorchvisionDetector(Detector):
+    """What the families have in common.
+
+    Args:
+        network: torchvision's detector.
+        heads: Its modules whose outputs are decoded or enter losses.
+        min_side: See `CanvasTransform`.
+    """
+
+    first_label = 0
+    """torchvision's number of class 0: 1 where it counts the background as 0. Translated here and nowhere else."""
+
+    def __init__(self, network: nn.Module, heads: list[nn.Module], min_side: int = 0) -> None:
+        super().__init__()
+        old = network.transform
+        network.transform = CanvasTransform(old.image_mean, old.image_std, min_side)  # type: ignore[union-attr, arg-type]
+        for head in heads:
+            head.register_forward_hook(_float32_outputs)
+        self.network = network
+
+    def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
+        is_object = labels >= 0
+        targets = [
+            {"boxes": box[chosen], "labels": label[chosen] + self.first_label}
+            for box, label, chosen in zip(boxes, labels, is_object, strict=True)
+        ]
+        losses: dict[str, Tensor] = self.network(images, targets)
+        return losses
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """See `Detector.candidates`; boxes are clipped to the canvas."""
+        image_list, _ = self.network.transform(images)  # type: ignore[operator]
+        features = self.network.backbone(image_list.tensors)  # type: ignore[operator]
+        return self._candidates(image_list, features)
+
+    @abstractmethod
+    def _candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+        """Candidates from the backbone's features, finest first."""
+
+
+class SingleStageDetector(TorchvisionDetector):
+    """A network whose head predicts for each anchor.
+
+    Args:
+        network: With `backbone`, `head`, `anchor_generator` and `box_coder`.
+        min_side: See `CanvasTransform`.
+    """
+
+    def __init__(self, network: nn.Module, min_side: int = 0) -> None:
+        super().__init__(network, [network.head], min_side)  # type: ignore[list-item]
+
+    def _candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+        levels = list(features.values())
+        outputs = self.network.head(levels)  # type: ignore[operator]
+        anchors = self.network.anchor_generator(images, levels)[0]  # type: ignore[operator]
+        scores, anchor, labels = _best_pairs(self._scores(outputs))
+        deltas = outputs["bbox_regression"].gather(1, anchor[..., None].expand(-1, -1, 4))
+        boxes = self._decode(deltas.flatten(0, 1), anchors[anchor.flatten()]).view_as(deltas)
+        return Candidates(clip_boxes_to_image(boxes, images.image_sizes[0]), scores, labels)
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        """(B, N, K) scores of the classes, without background."""
+        return outputs["cls_logits"].sigmoid()
+
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """(P, 4) xyxy boxes from offsets to as many anchors."""
+        boxes: Tensor = self.network.box_coder.decode_single(deltas, anchors)  # type: ignore[union-attr, operator]
+        return boxes
+
+
+class RetinaNetDetector(SingleStageDetector):
+    """RetinaNet (Lin et al., 2017)."""
+
+
+class FCOSDetector(SingleStageDetector):
+    """FCOS (Tian et al., 2019); the score is the geometric mean of class score and centreness."""
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        return (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
+
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.network.box_coder.decode(deltas, anchors)  # type: ignore[union-attr, operator]
+        return boxes
+
+
+class SSDDetector(SingleStageDetector):
+    """SSD (Liu et al., 2016)."""
+
+    first_label = 1
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        return outputs["cls_logits"].softmax(-1)[..., 1:]
+
+
+class TwoStageDetector(TorchvisionDetector):
+    """Faster R-CNN (Ren et al., 2015). Proposals are suppressed among themselves, as part of the network.
+
+    Args:
+        network: With `backbone`, `rpn` and `roi_heads`.
+    """
+
+    first_label = 1
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, [network.rpn.head, network.roi_heads.box_predictor])  # type: ignore[union-attr, list-item]
+
+    def _candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+        roi_heads: Any = self.network.roi_heads
+        proposals, _ = self.network.rpn(images, features)  # type: ignore[operator]
+        pooled = roi_heads.box_roi_pool(features, proposals, images.image_sizes)
+        logits, deltas = roi_heads.box_predictor(roi_heads.box_head(pooled))
+        counts = [len(proposal) for proposal in proposals]
+        decoded = roi_heads.box_coder.decode(deltas, proposals)[:, 1:]  # a box for each class
+        # Padded rows score 0.
+        boxes = pad_sequence(list(decoded.split(counts)), batch_first=True)
+        scores = pad_sequence(list(logits.softmax(-1)[:, 1:].split(counts)), batch_first=True)
+        best, proposal, labels = _best_pairs(scores)
+        pair = (proposal * scores.shape[-1] + labels)[..., None].expand(-1, -1, 4)
+        chosen = boxes.flatten(1, 2).gather(1, pair)
+        return Candidates(clip_boxes_to_image(chosen, images.image_sizes[0]), best, labels)
+
+
+def _best_pairs(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
+    classes = scores.shape[-1]
+    best, pair = scores.flatten(1).topk(min(MAX_CANDIDATES, scores[0].numel()), dim=1)
+    best = torch.where(best >= MIN_SCORE, best, 0.0)
+    return best, pair.div(classes, rounding_mode="floor"), pair % classes
+
+
+def _float32_outputs(_module: nn.Module, _inputs: object, outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, dict):
+        return {key: _float32_outputs(_module, _inputs, value) for key, value in outputs.items()}
+    return type(outputs)(_float32_outputs(_module, _inputs, value) for value in outputs)
