@@ -10,25 +10,46 @@ import sys
 
 import typer
 
+from tuner.cli.best import best
+from tuner.cli.delete import delete
+from tuner.cli.demo import demo
+from tuner.cli.init import init
+from tuner.cli.list import list_
+from tuner.cli.run import run
+from tuner.cli.show import show
+from tuner.cli.status import status
+from tuner.cli.worker import worker
 from tuner.config.errors import TunerError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+_COMMANDS = {
+    "demo": demo,
+    "init": init,
+    "run": run,
+    "status": status,
+    "list": list_,
+    "show": show,
+    "best": best,
+    "worker": worker,
+    "delete": delete,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+
 
 @app.callback()
-def options(
-    context: typer.Context,
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-) -> None:
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
     """Find the best hyperparameters of an object detector for your data set, on the GPUs at hand."""
-    context.obj = {"debug": debug}
 
 
 def main() -> None:
     """Entry point of the `tuner` command; exits with 1 after an error, with 2 after a wrong call."""
-    debug = "--debug" in sys.argv
+    # Taken out here, so that it may stand before or after the command's name.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app()
+        app(arguments)
     except TunerError as error:
         if debug:
             raise

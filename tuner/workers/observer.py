@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from tuner.studies.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
-if TYPE_CHECKING:
-    from tuner.studies.study import Assignment
+Reason = Literal["finished", "timeout", "interrupted", "failed"]
+"""Why a worker ended."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class WorkerReport:
         cpu_seconds: CPU time of its trials.
     """
 
-    reason: Literal["finished", "timeout", "interrupted", "failed"]
+    reason: Reason
     message: str
     complete: int
     pruned: int

@@ -19,6 +19,7 @@ MAX_STARTS = 3
 RESTART_DELAY = 1.0
 """Seconds before a process that died is started again; doubled with each death before a trial is finished."""
 LONGEST_RESTART_DELAY = 60.0
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 class Slot:

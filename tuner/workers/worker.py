@@ -12,19 +12,19 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind
-from tuner.studies.study import LeaseLost, WorkerInfo
+from tuner.studies.records import Assignment, LeaseLost, WorkerInfo
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.messages import Ended, EpochReported, Run, Stop, ToWorker, Verdict
-from tuner.workers.observer import Observer, WorkerReport
+from tuner.workers.observer import Observer, Reason, WorkerReport
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tuner.studies.study import Assignment, Study
+    from tuner.studies.study import Study
 
 BUILT_IN_TRAINER = "tuner.trainers.detection.train:train"
 
@@ -107,7 +107,7 @@ class _Worker:
         self._running: list[_Running] = []
         self._guard = FailureGuard()
         self._may_ask = True
-        self._ending: str = ""
+        self._ending: Reason | None = None
         self._message = ""
         self._outcomes: Counter[str] = Counter()
         self._epochs = 0
@@ -263,7 +263,7 @@ class _Worker:
                 except LeaseLost as lost:
                     self._abandon(running, str(lost))
 
-    def _end(self, reason: str, message: str = "") -> None:
+    def _end(self, reason: Reason, message: str = "") -> None:
         if self._ending:
             return
         self._ending, self._message = reason, message
@@ -300,9 +300,14 @@ class _Worker:
             threads=plan.threads,
             workdir=folder / "trials" / str(assignment.number),
             cache_dir=folder.parent / "cache",
-            sweep_nms="nms_iou" not in assignment.params,
-            sweep_confidence="confidence" not in assignment.params,
+            sweep_nms=self._swept("nms_iou"),
+            sweep_confidence=self._swept("confidence"),
         )
+
+    def _swept(self, name: str) -> bool:
+        # A threshold that the space does not mention costs no training either.
+        space = self._study.space
+        return name in space.swept or name not in space.dimensions
 
     def _in(self, slot: Slot) -> _Running | None:
         return next((running for running in self._running if running.slot is slot), None)

@@ -1,0 +1,58 @@
+"""What several commands share: options, and numbers in words."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        envvar="TUNER_STORAGE",
+        show_default="SQLite in ./tuner-studies",
+        help="Database URL, such as sqlite:///FILE or postgresql://HOST/NAME.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON; paths and enums as text."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def metric_name(metric: str) -> str:
+    """A metric as the field writes it."""
+    return "mAP" if metric == "map" else metric
+
+
+def number(value: float | None) -> str:
+    """A metric for a table: four digits, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span for a reader: 42 s, 3 min 05 s, 2 h 10 min, 1 d 04 h."""
+    if seconds is None:
+        return "–"
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    if total < 86400:
+        return f"{total // 3600} h {total % 3600 // 60:02d} min"
+    return f"{total // 86400} d {total % 86400 // 3600:02d} h"
+
+
+def gain(value: float, default: float | None) -> str:
+    """How much better a value is than the default config's; empty where that is unknown."""
+    if default is None:
+        return ""
+    change = value - default
+    relative = f", {change / abs(default):+.1%}" if default else ""
+    return f"{change:+.4f}{relative}"

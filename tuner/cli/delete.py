@@ -1,0 +1,29 @@
+"""`tuner delete`: remove a study with all that belongs to it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tuner.cli.common import AsJson, Storage, StudyName, print_json
+
+
+def delete(
+    study: StudyName,
+    storage: Storage = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a study: trials, checkpoints and pictures. There is no way back."""
+    from tuner.studies.study import delete_study, open_study
+
+    opened = open_study(study, storage)
+    trials = len(opened.trials())
+    if not yes:
+        typer.confirm(f"Delete study {study!r} with its {trials} trials and the folder {opened.folder}?", abort=True)
+    delete_study(study, storage)
+    if as_json:
+        print_json({"deleted": study, "trials": trials})
+    else:
+        typer.echo(f"Deleted study {study!r} with its {trials} trials.")

@@ -1,0 +1,67 @@
+"""`tuner demo`: a small study on generated scenes, with real training, pruning and mAP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.run import TrainerPath, work
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+
+STUDY_FILE = "study.yaml"
+TRIALS = 8
+EPOCHS = 8
+IMAGE_SIZE = 192
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put data, study file and results.")] = Path("tuner-demo"),
+    trainer: TrainerPath = None,
+) -> None:
+    """Generate a small labelled data set and tune a detector on it, in a few minutes on a CPU.
+
+    Called again, it goes on where it stopped.
+    """
+    from tuner.config.load import load_study_spec
+    from tuner.studies.study import create_or_open
+    from tuner.workers.devices import plan_slots
+
+    file = folder / STUDY_FILE
+    if file.exists():
+        typer.echo(f"Going on with the demo in {folder} (remove the folder to start anew).")
+    else:
+        _prepare(folder)
+    spec = load_study_spec(file)
+    study = create_or_open(spec)
+    typer.echo(f"The same from here on: tuner run {file}")
+    raise typer.Exit(work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer))
+
+
+def demo_spec(folder: Path) -> StudySpec:
+    """Generate the demo's scenes below a folder, and describe its study."""
+    from tuner.config.study import BudgetSpec, PrunerSpec, StudySpec
+    from tuner.data.scenes import generate
+
+    return StudySpec(
+        name="demo",
+        data=generate(folder.absolute() / "data"),
+        defaults={"model": "dense-tiny", "image_size": IMAGE_SIZE, "epochs": EPOCHS},
+        pruner=PrunerSpec(first_rung=2),
+        budget=BudgetSpec(trials=TRIALS),
+        storage=f"sqlite:///{folder.absolute()}/tuner.db",
+    )
+
+
+def _prepare(folder: Path) -> None:
+    from tuner.config.errors import ConfigError
+    from tuner.config.load import dump_study_spec
+
+    if folder.exists() and (not folder.is_dir() or any(found.name != "data" for found in folder.iterdir())):
+        raise ConfigError(f"{folder} is there already and holds no demo", hint="Name another with --folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STUDY_FILE).write_text(dump_study_spec(demo_spec(folder)), encoding="utf-8")
+    typer.echo(f"Wrote a labelled data set to {folder / 'data'} and a study file to {folder / STUDY_FILE}.")

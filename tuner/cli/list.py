@@ -1,0 +1,42 @@
+"""`tuner list`: the studies of a database."""
+
+from __future__ import annotations
+
+import typer
+
+from tuner.cli.common import AsJson, Storage, duration, number, print_json
+
+
+def list_(storage: Storage = None, as_json: AsJson = False) -> None:
+    """List the studies of a database, one line each."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from tuner.storage.urls import masked, resolve
+    from tuner.studies.study import list_studies
+
+    studies = list_studies(storage)
+    if as_json:
+        print_json([asdict(study) for study in studies])
+        return
+    if not studies:
+        console.print(
+            f"No studies in {masked(resolve(storage))}. Start one with: tuner run STUDY.yaml", highlight=False
+        )
+        return
+    states = list(studies[0].counts)
+    table = Table()
+    for column in ("study", *states, "best", "default", "epochs", "training"):
+        table.add_column(column, justify="left" if column == "study" else "right")
+    for study in studies:
+        table.add_row(
+            study.name,
+            *(str(study.counts.get(state, 0)) for state in states),
+            number(study.best[1] if study.best else None),
+            number(study.default_value),
+            str(study.epochs),
+            duration(study.cost.seconds),
+        )
+    Console().print(table)

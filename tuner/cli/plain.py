@@ -1,0 +1,64 @@
+"""Log lines for a run whose output is not a terminal."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from tuner.cli.common import duration, gain, metric_name, number
+from tuner.cli.progress import Progress
+from tuner.studies.records import Assignment
+from tuner.trainers.contract import EpochResult
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended
+
+
+class PlainLog(Progress):
+    """One line for each event."""
+
+    def worker_started(self, slots: list[SlotPlan]) -> None:
+        """Say where trials run."""
+        super().worker_started(slots)
+        places = ", ".join(f"{slot.label} ({slot.threads} threads)" for slot in slots)
+        self._say(f"study {self.study.name}: {len(slots)} slots: {places}")
+
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        """Say with what."""
+        super().trial_started(assignment, slot)
+        resumed = f" goes on at epoch {assignment.first_epoch}" if assignment.first_epoch > 1 else ""
+        values = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                          for key, value in assignment.params.items())  # fmt: skip
+        self._say(f"trial {assignment.number}{resumed} · slot {slot.index} · {values or 'default config'}")
+
+    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+        """Say the epoch's result."""
+        super().epoch_reported(assignment, result)
+        trial = self.running[assignment.number]
+        metric = metric_name(self.study.spec.objective.metric)
+        self._say(
+            f"trial {trial.number} · epoch {trial.epoch}/{trial.total} · {metric} {number(trial.value)}"
+            f" · train {result.train_seconds:.1f} s, evaluation {result.eval_seconds:.1f} s"
+        )
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        """Say how, and how the study stands."""
+        trial = self.running[assignment.number]
+        super().trial_ended(assignment, ended)
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        why = f" ({ended.kind}: {ended.message})" if ended.kind else ""
+        best = ""
+        if self.best:
+            over = gain(self.best[1], self.default)
+            best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
+        self._say(
+            f"trial {trial.number} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
+            f" · {number(trial.value)}{why} · {counts}{best} · left {duration(self.seconds_left())}"
+        )
+
+    def notice(self, text: str) -> None:
+        """Say it."""
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S')} {text}")

@@ -1,0 +1,110 @@
+"""`Progress`: the state of a running study as the live table and the log lines need it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuner.config.errors import FailureKind
+from tuner.studies.objective import objective_value
+from tuner.studies.records import Assignment, TrialState
+from tuner.trainers.contract import EpochResult
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended
+from tuner.workers.observer import Observer
+
+if TYPE_CHECKING:
+    from tuner.studies.study import Study
+
+
+@dataclass
+class RunningTrial:
+    """A trial that a slot works on.
+
+    Attributes:
+        number: Of the trial.
+        place: Slot and device.
+        total: Epochs of the full training.
+        epoch: Finished epochs.
+        value: Objective after the last of them.
+        started: `time.monotonic()` at the start of this attempt.
+        epochs_here: Epochs of this attempt.
+    """
+
+    number: int
+    place: str
+    total: int
+    epoch: int
+    started: float
+    value: float | None = None
+    epochs_here: int = 0
+
+    def seconds_left(self) -> float | None:
+        """Estimated time to the last epoch, if it is not pruned; None before this attempt's first epoch."""
+        if not self.epochs_here:
+            return None
+        return (time.monotonic() - self.started) / self.epochs_here * (self.total - self.epoch)
+
+
+class Progress(Observer):
+    """Counts and the best value so far, kept up to date by events, without asking the database again."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.running: dict[int, RunningTrial] = {}
+        self.counts = {"complete": 0, "pruned": 0, "failed": 0}
+        self.best: tuple[int, float] | None = None
+        self.default: float | None = None
+        self.finished_here = 0
+        self._begun = time.monotonic()
+        found = study.summary()
+        for state in self.counts:
+            self.counts[state] = found.counts.get(TrialState(state), 0)
+        self.best, self.default = found.best, found.default_value
+
+    def worker_started(self, slots: list[SlotPlan]) -> None:
+        """Start the clock."""
+        self._begun = time.monotonic()
+
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        """Add a row."""
+        self.running[assignment.number] = RunningTrial(
+            assignment.number,
+            f"{slot.label} · slot {slot.index}",
+            assignment.config.epochs,
+            max(0, assignment.first_epoch - 1),
+            time.monotonic(),
+        )
+
+    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+        """Update a row."""
+        trial = self.running[assignment.number]
+        # The last epoch of an interrupted attempt may be reported again; it has cost no time here.
+        trial.epochs_here += result.epoch > trial.epoch
+        trial.epoch = result.epoch
+        trial.value = objective_value(self.study.spec.objective.metric, result.metrics)
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        """Remove a row and count it."""
+        trial = self.running.pop(assignment.number)
+        outcome = "pruned" if ended.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED) else ended.outcome
+        if outcome in self.counts:
+            self.counts[outcome] += 1
+            self.finished_here += 1
+        if outcome == "complete" and trial.value is not None:
+            self._consider(assignment, trial.value)
+
+    def seconds_left(self) -> float | None:
+        """Estimated time until the study's budget of trials is spent; None while nothing is finished."""
+        budget = self.study.spec.budget.trials
+        if budget is None or not self.finished_here:
+            return None
+        left = budget - sum(self.counts.values())
+        return max(0.0, left * (time.monotonic() - self._begun) / self.finished_here)
+
+    def _consider(self, assignment: Assignment, value: float) -> None:
+        if assignment.is_default:
+            self.default = value
+        if self.best is None or value > self.best[1]:
+            self.best = (assignment.number, value)

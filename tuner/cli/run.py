@@ -1,0 +1,122 @@
+"""`tuner run`: run a study, or go on with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli.common import Storage
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+    from tuner.studies.study import Study
+    from tuner.workers.devices import SlotPlan
+
+TIMEOUT_HELP = "Stop after this wall time, such as 90s, 30m or 2h; running trials save their state."
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="the study file's, else auto")
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"),
+]
+TrainerPath = Annotated[str | None, typer.Option("--trainer", hidden=True, help="module:callable to train with.")]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file; `tuner init` writes one.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Finished trials after which the study ends.")] = None,
+    timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Full training length of each trial.")] = None,
+    storage: Storage = None,
+    device: Device = None,
+    slots: Slots = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan and stop.")] = False,
+    trainer: TrainerPath = None,
+) -> None:
+    """Run a study, or go on with it where it stopped.
+
+    Ctrl-C once saves the running trials; the same command then goes on with them.
+    """
+    from tuner.config.load import load_study_spec
+
+    spec = load_study_spec(
+        file,
+        {
+            "budget.trials": trials,
+            "budget.timeout": timeout,
+            "defaults.epochs": epochs,
+            "storage": storage,
+            "device": device,
+            "slots": slots,
+        },
+    )
+    from tuner.workers.devices import plan_slots
+
+    plans = plan_slots(spec.device, spec.slots)
+    if dry_run:
+        show_plan(spec, plans)
+        return
+    from tuner.studies.study import create_or_open
+
+    # `create_or_open` keeps a stored study's spec; the budget of this call is what counts from here on.
+    study = create_or_open(spec)
+    raise typer.Exit(work(study, plans, spec.budget.timeout, trainer))
+
+
+def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> int:
+    """Run a worker with a display and the dashboard's pictures, and print what came of it.
+
+    Returns:
+        The exit code: 0, 1 where failures ended the study, 130 after Ctrl-C.
+    """
+    from rich.console import Console
+
+    from tuner.cli.live import LiveTable
+    from tuner.cli.plain import PlainLog
+    from tuner.cli.summary import print_report
+    from tuner.report.dashboard import DashboardObserver
+    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+
+    console = Console()
+    display = LiveTable(study, console) if console.is_terminal else PlainLog(study)
+    report = run_worker(
+        study,
+        slots=plans,
+        trainer=trainer or BUILT_IN_TRAINER,
+        timeout=timeout,
+        observers=[display, DashboardObserver(study)],
+    )
+    print_report(study, report)
+    return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
+
+
+def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
+    """Print what a run would do, after checking the data set."""
+    from tuner.cli.common import duration
+    from tuner.config.load import base_config
+    from tuner.data.coco import load_dataset
+    from tuner.space.load import load_space
+    from tuner.storage.urls import masked, resolve
+
+    base = base_config(spec)
+    space = load_space(spec.space)
+    dataset = load_dataset(spec.data)
+    typer.echo(f"study      {spec.name}")
+    typer.echo(f"storage    {masked(resolve(spec.storage))}")
+    for split in (dataset.train, dataset.val, dataset.test):
+        if split is not None:
+            typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
+    typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
+    typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
+    typer.echo(f"search     {spec.sampler.name}, pruner {spec.pruner.name}")
+    for name, dimension in space.dimensions.items():
+        how = " (found by a sweep, costs no training)" if name in space.swept else ""
+        typer.echo(f"  {name}: {dimension}{how}")
+    trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
+    timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
+    typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")
+    for plan in plans:
+        typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")

@@ -1,0 +1,114 @@
+"""`tuner show`: the trials of a study, or one of them in full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, number, print_json
+
+if TYPE_CHECKING:
+    from tuner.studies.records import TrialRecord
+
+
+def show(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="Number of a trial.")] = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the trials of a study, or one trial with its config, epochs and attempts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tuner.config.errors import StudyError
+    from tuner.studies.study import open_study
+
+    opened = open_study(study, storage)
+    trials = opened.trials()
+    console = Console()
+    metric = metric_name(opened.spec.objective.metric)
+    if trial is not None:
+        one = next((record for record in trials if record.number == trial), None)
+        if one is None:
+            has = f"it has 0 … {trials[-1].number}" if trials else "it has none yet"
+            raise StudyError(f"study {study!r} has no trial {trial}; {has}")
+        if as_json:
+            print_json(trial_json(one))
+        else:
+            _print_trial(console, one, metric)
+        return
+    if as_json:
+        print_json([trial_json(record) for record in trials])
+        return
+    names = list(dict.fromkeys(name for record in trials for name in record.params))
+    table = Table(title=f"study {study}", title_justify="left")
+    for column in ("trial", "state", metric, "epochs", *names):
+        table.add_column(column, justify="left" if column == "state" else "right")
+    for record in trials:
+        table.add_row(
+            f"{record.number}{' (default)' if record.is_default else ''}",
+            record.state + (f": {record.kind}" if record.kind else ""),
+            number(record.value),
+            f"{record.last_epoch}/{record.config.epochs}",
+            *(_value(record.params.get(name, "")) for name in names),
+        )
+    console.print(table)
+
+
+def trial_json(trial: TrialRecord) -> dict[str, Any]:
+    """A trial as JSON: all that the database knows of it."""
+    from dataclasses import asdict
+
+    data = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
+    data["config"] = trial.config.model_dump(mode="json")
+    data["cost"] = asdict(trial.cost)
+    data["epochs"] = [asdict(epoch) | {"metrics": epoch.metrics.model_dump(mode="json")} for epoch in trial.epochs]
+    data["attempts"] = [asdict(attempt) for attempt in trial.attempts]
+    point = trial.operating_point
+    data["operating_point"] = point.model_dump(mode="json") if point else None
+    return data
+
+
+def print_config(trial: TrialRecord) -> None:
+    """What the sampler chose, and the operating point."""
+    for name, value in trial.params.items():
+        typer.echo(f"  {name}: {_value(value)}")
+    if point := trial.operating_point:
+        typer.echo(
+            f"operating point: NMS IoU {point.nms_iou:.3g}, confidence {point.confidence:.3g}"
+            f" (precision {point.precision:.3f}, recall {point.recall:.3f}, F1 {point.f1:.3f})"
+        )
+
+
+def _print_trial(console: Any, trial: TrialRecord, metric: str) -> None:
+    from rich.table import Table
+
+    typer.secho(f"trial {trial.number}{' (default config)' if trial.is_default else ''}: {trial.state}", bold=True)
+    if trial.reason:
+        typer.echo(trial.reason)
+    print_config(trial)
+    typer.echo("config:")
+    for name, value in trial.config.model_dump(mode="json").items():
+        typer.echo(f"  {name}: {value}")
+    table = Table()
+    for column in ("epoch", metric, "AP50", "learning rate", "losses", "train s", "eval s"):
+        table.add_column(column, justify="right")
+    for epoch in trial.epochs:
+        losses = ", ".join(f"{name} {number(loss)}" for name, loss in epoch.losses.items())
+        table.add_row(
+            str(epoch.epoch), number(epoch.value), number(epoch.metrics.map50), f"{epoch.learning_rate:.3g}", losses,
+            f"{epoch.train_seconds:.1f}", f"{epoch.eval_seconds:.1f}",
+        )  # fmt: skip
+    console.print(table)
+    for attempt in trial.attempts:
+        typer.echo(
+            f"attempt {attempt.number}: {attempt.host}, process {attempt.pid}, {attempt.device},"
+            f" {duration(attempt.seconds)}, {attempt.outcome or 'running'}"
+            + (f": {attempt.message}" if attempt.message else "")
+        )
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,47 @@
+"""`tuner status`: how studies stand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tuner.cli.common import AsJson, Storage, number, print_json
+
+
+def status(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; default: all.")
+    ] = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show counts, running trials, the best so far and the cost."""
+    from dataclasses import asdict
+
+    from tuner.cli.summary import print_cost, print_findings
+    from tuner.studies.study import list_studies, open_study
+
+    names = [study] if study else [found.name for found in list_studies(storage)]
+    result = []
+    for name in names:
+        opened = open_study(name, storage)
+        found = opened.summary()
+        running = [trial for trial in opened.trials() if trial.state == "running"]
+        if as_json:
+            rows = [
+                {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running
+            ]
+            result.append(asdict(found) | {"running": rows})
+            continue
+        typer.secho(name, bold=True)
+        print_findings(found)
+        for t in running:
+            typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
+        print_cost(found)
+        if found.problem:
+            typer.secho(f"ended      {found.problem}", fg="red")
+    if as_json:
+        print_json(result[0] if study else result)
+    elif not names:
+        typer.echo("No studies yet. Start with `tuner demo`, or with `tuner init` and `tuner run`.")

@@ -1,0 +1,87 @@
+"""What a study has found so far, for the end of a run and for `tuner status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from tuner.cli.common import duration, gain, metric_name, number
+
+if TYPE_CHECKING:
+    from tuner.studies.records import StudySummary
+    from tuner.studies.study import Study
+    from tuner.workers.observer import WorkerReport
+
+_REASONS = {
+    "finished": "The study's budget is spent.",
+    "timeout": "The time is up; running trials have saved their state.",
+    "interrupted": "Interrupted; running trials have saved their state.",
+    "failed": "The study was ended by failures that would only repeat.",
+}
+
+
+def print_report(study: Study, report: WorkerReport) -> None:
+    """The end of a run: why it ended, what was found, what it cost, and what to type next."""
+    found = study.summary()
+    typer.echo("")
+    typer.secho(_REASONS[report.reason], bold=True)
+    if report.message:
+        typer.secho(f"error: {report.message}", fg="red", err=True)
+    print_findings(found)
+    print_cost(found)
+    typer.echo(
+        f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
+        f" {duration(report.cpu_seconds)} of CPU time"
+    )
+    typer.echo("")
+    if report.reason != "finished":
+        typer.echo("The same command goes on with the study.")
+    if found.best is not None:
+        for line in next_commands(study):
+            typer.echo(line)
+
+
+def print_findings(found: StudySummary) -> None:
+    """Counts, best value and gain over the default config, with what one run each is worth."""
+    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
+    typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
+    metric = metric_name(found.metric)
+    if found.best is None:
+        typer.echo("best       no trial is complete yet")
+        return
+    trial, value = found.best
+    typer.echo(f"best       {metric} {number(value)}, trial {trial}")
+    if found.default_value is None:
+        typer.echo("default    its trial is not complete")
+    elif value == found.default_value:
+        typer.echo("gain       none: no trial was better than the default config")
+    else:
+        typer.echo(f"default    {metric} {number(found.default_value)}")
+        typer.echo(f"gain       {gain(value, found.default_value)}")
+        typer.echo("           one run each, not confirmed: the best of several noisy runs looks better than it is")
+
+
+def print_cost(found: StudySummary) -> None:
+    """Epochs, those that pruning saved, and time."""
+    saved = found.full_epochs - found.epochs
+    if saved > 0:
+        typer.echo(f"pruning    saved {saved} of {found.full_epochs} epochs ({saved / found.full_epochs:.0%})")
+    typer.echo(
+        f"cost       {found.epochs} epochs, {duration(found.cost.seconds)} of training,"
+        f" {duration(found.cost.cpu_seconds)} of CPU time"
+    )
+
+
+def next_commands(study: Study) -> list[str]:
+    """What to type next, with the storage where it is not the default."""
+    from tuner.storage.urls import masked, resolve
+
+    url = resolve(study.storage_url)
+    storage = "" if url == resolve(None) else f" --storage '{masked(url)}'"
+    return [
+        "Next:",
+        f"  tuner dashboard{storage}",
+        f"  tuner export {study.name} -o best.yaml{storage}",
+        "  tuner train best.yaml -o model/",
+    ]
