@@ -18,23 +18,20 @@ def dashboard(
 ) -> None:
     """Show studies and trials in the browser, until Ctrl-C."""
     import webbrowser
+    from contextlib import suppress
 
     from tuner.report.serve import dashboard_of, is_loopback
 
-    server, page = dashboard_of(storage, study, host, port)
-    if not is_loopback(host):
-        typer.secho(
-            f"warning: everyone who reaches {host}:{server.server_port} can read, change and delete the studies: "
-            "the dashboard has no authentication. Put it behind a proxy that has.",
-            fg="yellow",
-            err=True,
-        )
-    typer.echo(f"Dashboard at {page} (Ctrl-C ends it)")
-    if open_browser:
-        webbrowser.open(page)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        typer.echo("")
-    finally:
-        server.server_close()
+    with dashboard_of(storage, study, host, port) as (server, page):
+        if not is_loopback(host):
+            typer.secho(
+                f"warning: everyone who reaches {host}:{server.server_port} can read, change and delete the studies: "
+                "the dashboard has no authentication. Put it behind a proxy that has.",
+                fg="yellow",
+                err=True,
+            )
+        typer.echo(f"Dashboard at {page} (Ctrl-C ends it)")
+        if open_browser:
+            webbrowser.open(page)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -18,19 +18,11 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the best config, its operating point and where both came from, for `tuner train`."""
-    from tuner.config.errors import DataError
-    from tuner.data.coco import load_dataset
-    from tuner.data.fingerprint import fingerprint
     from tuner.export.production import production_config, save_production
     from tuner.studies.study import open_study
 
     opened = open_study(study, storage)
-    found = None
-    try:
-        found = fingerprint(opened.spec.data, load_dataset(opened.spec.data))
-    except DataError as error:
-        typer.secho(f"The data set is not at hand, so its fingerprint is left out: {error.message}", fg="yellow")
-    production = production_config(opened, trial, found)
+    production = production_config(opened, trial)
     save_production(production, output, force=force)
     source = production.provenance
     gain = "" if source.gain is None else f", {source.gain:+.4f} over the default config"

@@ -11,13 +11,18 @@ import sys
 import typer
 
 from tuner.cli.best import best
+from tuner.cli.dashboard import dashboard
 from tuner.cli.delete import delete
 from tuner.cli.demo import demo
+from tuner.cli.evaluate import evaluate
+from tuner.cli.export import export
 from tuner.cli.init import init
 from tuner.cli.list import list_
+from tuner.cli.predict import predict
 from tuner.cli.run import run
 from tuner.cli.show import show
 from tuner.cli.status import status
+from tuner.cli.train import train
 from tuner.cli.worker import worker
 from tuner.config.errors import TunerError
 
@@ -32,6 +37,11 @@ _COMMANDS = {
     "show": show,
     "best": best,
     "worker": worker,
+    "dashboard": dashboard,
+    "export": export,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
     "delete": delete,
 }
 for _name, _command in _COMMANDS.items():

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
+from sqlalchemy import select
 
 import tuner
 from tuner.config.base import Frozen
@@ -19,6 +20,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.fingerprint import Fingerprint
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
+from tuner.storage.tables import StudyRow
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
 
@@ -71,20 +73,22 @@ class ProductionConfig(Frozen):
     provenance: Provenance
 
 
-def production_config(
-    study: Study, number: int | None = None, fingerprint: Fingerprint | None = None
-) -> ProductionConfig:
+def production_config(study: Study, number: int | None = None) -> ProductionConfig:
     """The production config of one trial of a study.
 
     Args:
         study: The study.
         number: The trial; None: the best complete one.
-        fingerprint: Of the study's data set; None where it is not at hand.
 
     Raises:
-        StudyError: There is no such trial, or it did not finish.
+        StudyError: There is no such trial, or it is not complete.
     """
-    record = study.best() if number is None else study.trial(number)
+    if number is None:
+        record = study.best()
+    else:
+        record = next(iter(study.trials(numbers=[number])), None)
+        if record is None:
+            raise StudyError(f"study {study.name!r} has no trial {number}", hint=f"See `tuner show {study.name}`.")
     if record is None:
         raise StudyError(
             f"study {study.name!r} has no complete trial to export",
@@ -113,12 +117,19 @@ def production_config(
             tuner=tuner.__version__,
             software=record.attempts[-1].versions if record.attempts else {},
             data=study.spec.data,
-            fingerprint=fingerprint,
+            fingerprint=_fingerprint(study),
             objective=study.spec.objective,
             value=record.value,
             default_value=default.value if default else None,
         ),
     )
+
+
+def _fingerprint(study: Study) -> Fingerprint | None:
+    stored = study.database.run(
+        lambda session: session.scalar(select(StudyRow.fingerprint).where(StudyRow.name == study.name))
+    )
+    return None if stored is None else Fingerprint.model_validate(stored)
 
 
 def save_production(production: ProductionConfig, path: Path, *, force: bool = False) -> None:

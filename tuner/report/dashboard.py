@@ -17,8 +17,6 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna_dashboard import save_note
 
 from tuner.config.errors import TunerError
-from tuner.data.coco import load_split
-from tuner.data.split import Split
 from tuner.models.predictions import Detections
 from tuner.postprocess.matching import TruthIndex
 from tuner.report.anchor_plot import draw_anchors
@@ -56,7 +54,7 @@ class DashboardObserver(Observer):
         if ended.outcome == "interrupted":
             return
         try:
-            record = self._study.trial(assignment.number)
+            record = self._study.trials(numbers=[assignment.number])[0]
         except Exception as error:  # whatever happens here, the study goes on
             _log(assignment.number, "record", error)
             return
@@ -80,17 +78,12 @@ class DashboardObserver(Observer):
                     _log(assignment.number, file.name, error)
 
     @cached_property
-    def _train(self) -> Split:
-        return load_split(self._study.spec.data, "train")[0]
-
-    @cached_property
-    def _val(self) -> tuple[Split, TruthIndex]:
-        split = load_split(self._study.spec.data, "val")[0]
-        return split, TruthIndex(split)
+    def _truth(self) -> TruthIndex:
+        return TruthIndex(self._study.dataset.val)
 
     def _draw_anchors(self, record: TrialRecord, folder: Path) -> None:
         if record.config.anchor_sizes is not None:
-            draw_anchors(record.config, self._train, folder / "1-anchors.png")
+            draw_anchors(record.config, self._study.dataset.train, folder / "1-anchors.png")
 
     def _draw_learning_curve(self, record: TrialRecord, folder: Path) -> None:
         if record.epochs:
@@ -109,9 +102,9 @@ class DashboardObserver(Observer):
         point = record.operating_point
         if point is None or not file.exists():  # no epoch was finished, or it was trained on another machine
             return
-        split, truth = self._val
+        split = self._study.dataset.val
         detections = Detections.load(file)
-        hits = hits_of(detections, truth)
+        hits = hits_of(detections, self._truth)
         draw_precision_recall(hits.curve(), point, folder / "3-precision-recall.png")
         picture = example_picture(hits, detections, point, split)
         (folder / "4-examples.jpg").write_bytes(encode(picture))

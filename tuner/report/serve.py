@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, BinaryIO
@@ -66,8 +67,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> tuple[WSGIServer, str]:
-    """The dashboard of a database of studies, listening, and the address of its page.
+@contextmanager
+def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> Iterator[tuple[WSGIServer, str]]:
+    """The dashboard of a database of studies, listening, and the address of its page; both are closed at the end.
 
     Args:
         url: Database URL; None for the default.
@@ -80,18 +82,19 @@ def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> tu
         StudyError: There is no such study.
         ConfigError: The port is in use or the address is not this machine's.
     """
-    database = connect(url, create=False)
-    page = "/dashboard"
-    if study is not None:
-        with database.errors():
-            ids = {known.study_name: known._study_id for known in database.optuna.get_all_studies()}
-        if study not in ids:
-            raise StudyError(f"{masked(database.url)} has no study {study!r}", hint=nearest(study, ids) if ids else "")
-        page = f"/dashboard/studies/{ids[study]}"
-    folder = studies_folder(database.url)
-    server = make_dashboard(database.optuna, lambda: folder.glob("*/artifacts"), host, port)
-    shown = f"[{host}]" if ":" in host else host
-    return server, f"http://{shown}:{server.server_port}{page}"
+    with closing(connect(url, create=False)) as database:
+        page = "/dashboard"
+        if study is not None:
+            with database.errors():
+                ids = {known.study_name: known._study_id for known in database.optuna.get_all_studies()}
+            if study not in ids:
+                hint = nearest(study, ids) if ids else "Begin one with `tuner run`."
+                raise StudyError(f"{masked(database.url)} has no study {study!r}", hint=hint)
+            page = f"/dashboard/studies/{ids[study]}"
+        folder = studies_folder(database.url)
+        with make_dashboard(database.optuna, lambda: folder.glob("*/artifacts"), host, port) as server:
+            shown = f"[{host}]" if ":" in host else host
+            yield server, f"http://{shown}:{server.server_port}{page}"
 
 
 def make_dashboard(storage: BaseStorage, folders: Callable[[], Iterable[Path]], host: str, port: int) -> WSGIServer:
