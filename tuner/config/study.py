@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from tuner.config.base import Frozen
+
+StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class DataSpec(Frozen):
@@ -71,7 +73,7 @@ class BudgetSpec(Frozen):
 class StudySpec(Frozen):
     """A whole study: data, defaults, search space, search, budget and machine."""
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: StudyName
     data: DataSpec
     defaults: dict[str, Any] = Field(
         default_factory=dict,

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tuner.cli.main import app
+from tuner.config.errors import ConfigError, DataError, TunerError
+from tuner.config.load import base_config, load_study_spec
+from tuner.config.study import StudySpec
+from tuner.data.coco import load_dataset
+from tuner.data.find_splits import divide, role_of, split_files
+from tuner.data.survey import survey
+from tuner.space.load import load_space
+from tuner.studies.propose import propose
+
+BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
+CLASSES = ["common", "rare: a 'class' #1"]
+
+
+def coco(names: list[str], *, size: tuple[int, int] = (96, 64), empty_every: int = 7, rare_every: int = 5) -> Any:
+    """An annotation file: one common object for each image, a rare one here and there, some images without objects."""
+    images, annotations = [], []
+    for i, name in enumerate(names):
+        images.append({"id": i + 1, "file_name": name, "width": size[0], "height": size[1]})
+        if i % empty_every == empty_every - 1:
+            continue
+        for category in (1, 4) if i % rare_every == 0 else (1,):
+            bbox = [10, 5, 20 + i % 9, 30]
+            row = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": category, "bbox": bbox}
+            annotations.append({**row, "area": bbox[2] * bbox[3], "iscrowd": 0})
+    categories = [{"id": 1, "name": CLASSES[0]}, {"id": 4, "name": CLASSES[1]}]
+    return {"info": {"kept": True}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def write_images(folder: Path, names: list[str], size: tuple[int, int] = (96, 64)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.full((size[1], size[0], 3), 90, np.uint8))
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def names_of(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{i:03}.jpg" for i in range(count)]
+
+
+def run_init(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["init", *map(str, arguments), "--device", "cpu"], catch_exceptions=True)
+    if isinstance(result.exception, TunerError):
+        raise result.exception
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.output
+
+
+@pytest.fixture
+def one_file(tmp_path: Path) -> Path:
+    names = names_of("image ü ", 40)
+    write_images(tmp_path / "pictures", names)
+    return write_json(tmp_path / "labels.json", coco(names))
+
+
+def spec_of(path: Path) -> StudySpec:
+    """The study of a file that must run as it is: data, defaults and space are valid and go together."""
+    spec = load_study_spec(path)
+    load_dataset(spec.data)
+    load_space(spec.space).default_config(base_config(spec))
+    return spec
+
+
+def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "out" / "cells.yaml"
+    output = run_init("--images", tmp_path / "pictures", "--annotations", one_file, "-o", study)
+    assert "8 of the 40 images of labels.json were put aside" in output
+    assert f"tuner run {study}" in output.replace("\n", "")
+    dataset = load_dataset(spec_of(study).data)
+    assert (len(dataset.train), len(dataset.val), dataset.test) == (32, 8, None)
+    assert not set(dataset.train.file_names) & set(dataset.val.file_names)
+    assert json.loads((study.parent / "cells.val.json").read_text())["info"] == {"kept": True}
+
+
+def test_files_are_overwritten_by_force_alone(one_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study]
+    run_init(*arguments)
+    before = study.read_text()
+    study.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        run_init(*arguments)
+    assert study.read_text() == "mine"
+    study.unlink()
+    with pytest.raises(ConfigError, match=r"study\.train\.json"):  # the annotation files are not overwritten either
+        run_init(*arguments)
+    run_init(*arguments, "--force")
+    assert study.read_text() == before
+
+
+def test_splits_beside_the_training_file_are_found(tmp_path: Path) -> None:
+    for role, word, count in (("train", "train2017", 20), ("val", "val2017", 9)):
+        names = names_of(role, count)
+        write_images(tmp_path / "coco" / "images" / word, names)  # COCO: a folder of images for each split
+        write_json(tmp_path / "coco" / "annotations" / f"instances_{word}.json", coco(names))
+    study = tmp_path / "study.yaml"
+    train = tmp_path / "coco" / "annotations" / "instances_train2017.json"
+    output = run_init("--images", tmp_path / "coco" / "images", "--annotations", train, "-o", study)
+    assert "is taken as the val split" in output.replace("\n", " ")
+    spec = spec_of(study)
+    assert spec.name == "coco"
+    dataset = load_dataset(spec.data)
+    assert dataset.train.file_names[0] == "train2017/train000.jpg"
+    assert len(dataset.val) == 9
+
+
+def test_a_folder_as_roboflow_exports_it(tmp_path: Path) -> None:
+    root = tmp_path / "robo"
+    for folder, count in (("train", 12), ("valid", 6), ("test", 5)):
+        write_images(root / folder, names_of(folder, count))
+        write_json(root / folder / "_annotations.coco.json", coco(names_of(folder, count)))
+    study = tmp_path / "study.yaml"
+    run_init("--images", root, "--annotations", root, "-o", study, "--name", "robo")
+    dataset = load_dataset(spec_of(study).data)
+    assert [len(split) for split in dataset.splits] == [12, 6, 5]
+    assert dataset.val.file_names[0] == "valid/valid000.jpg"
+
+
+def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_path: Path) -> None:
+    names = names_of("a", 20)
+    write_images(tmp_path / "images", names)
+    content = coco(names)
+    content["annotations"][0]["bbox"] = [80, 10, 30, 10]
+    content["annotations"][1]["bbox"] = [8, 10, 0, 10]
+    train = write_json(tmp_path / "train.json", content)
+    write_json(tmp_path / "val.json", coco(names_of("a", 20)))
+    output = run_init("--images", tmp_path / "images", "--annotations", train, "-o", tmp_path / "s.yaml")
+    assert "1 outside the image, 1 without area; 1 clipped, 1 dropped" in output
+    text = (tmp_path / "s.yaml").read_text()
+    assert "# train: 1 boxes outside their image, 1 without area. They are clipped" in text
+    assert spec_of(tmp_path / "s.yaml").data.on_bad_boxes == "repair"
+
+
+def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:
+    images = tmp_path / "pictures"
+    study = tmp_path / "study.yaml"
+    cases: list[tuple[list[object], str]] = [
+        (["--images", tmp_path / "none", "--annotations", one_file], "image folder .* does not exist"),
+        (["--images", images, "--annotations", tmp_path / "no.json"], "no.json does not exist"),
+        (["--images", images, "--annotations", one_file, "--name", "a b"], "cannot be the name of a study"),
+        (["--images", tmp_path, "--annotations", one_file], "image files are missing"),
+        (["--images", images, "--annotations", images], "no annotation file in"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(TunerError, match=message):
+            run_init(*arguments, "-o", study)
+        assert not study.exists()
+        assert list(tmp_path.glob("study.*")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        ("train.json", "train"),
+        ("instances_val2017.json", "val"),
+        ("valid/_annotations.coco.json", "val"),
+        ("x/my-test.json", "test"),
+        ("constraint.json", None),
+        ("my-test-data/all.json", None),
+        ("train2017/all.json", "train"),
+        ("test/train.json", "train"),
+    ],
+)
+def test_roles_by_name(path: str, role: str | None) -> None:
+    assert role_of(Path(path)) == role
+
+
+def test_names_that_say_nothing_are_refused(tmp_path: Path) -> None:
+    a, b, val = (write_json(tmp_path / name, {}) for name in ("a.json", "b.json", "val.json"))
+    with pytest.raises(DataError, match=r"cannot tell which split this is: .*a\.json, .*b\.json"):
+        split_files([a, b])
+    with pytest.raises(DataError, match="both look like the val split"):
+        split_files([a, val, write_json(tmp_path / "val_2.json", {})])
+    assert split_files([a], b)[0] == {"train": a, "val": b}
+    assert split_files([a, val])[0] == {"train": a, "val": val}
+
+
+def test_dividing_is_stratified_and_blind_to_the_order_of_images(tmp_path: Path) -> None:
+    names = names_of("x", 60)
+    write_images(tmp_path / "images", names)
+    sides = []
+    for order in (1, -1):
+        content = coco(names)
+        content["images"] = content["images"][::order]
+        write_json(tmp_path / "all.json", content)
+        data = load_study_spec(_study(tmp_path)).data
+        split = load_dataset(data).train
+        train, val = divide(split)
+        assert sorted([*train.tolist(), *val.tolist()]) == list(range(60))
+        holds_rare = {name for name, n in zip(split.image_index, split.labels, strict=True) if n == 1}
+        assert len(holds_rare & set(val.tolist())) == round(0.2 * len(holds_rare))
+        assert len(val) == 12
+        sides.append({split.file_names[i] for i in val})
+    assert sides[0] == sides[1]
+
+
+def _study(folder: Path) -> Path:
+    path = folder / "any.yaml"
+    path.write_text("name: x\ndata: {train: all.json, val: all.json}\n")
+    return path
+
+
+def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) -> None:
+    names = names_of("l", 16)
+    write_images(tmp_path / "images", names, (1600, 1200))
+    write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
+    dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
+    numbers = survey(dataset)
+    on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
+    on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
+    assert on_gpu["image_size"].value > 640
+    assert numbers.small_object * on_gpu["image_size"].value >= 16
+    assert on_cpu["image_size"].value == 320
+    assert "would show them, on a GPU" in on_cpu["image_size"].reason
+    assert on_cpu["batch_size"].value == 2
+    for proposal in (on_gpu, on_cpu):  # the proposed default config lies in the ready-made space
+        config = base_config(
+            load_study_spec(_study(tmp_path), {f"defaults.{name}": choice.value for name, choice in proposal.items()})
+        )
+        load_space("default").default_config(config)
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the bccd data set is not beside the checkout")
+def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
+    train = BCCD / "annotations" / "train.json"
+    output = run_init("--images", BCCD / "images", "--annotations", train, "-o", tmp_path / "study.yaml")
+    spec = spec_of(tmp_path / "study.yaml")
+    config = base_config(spec)
+    assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 320, 8)
+    assert 20 <= config.epochs <= 36
+    assert spec.data.test is not None
+    for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
+        assert text in output
+
+
+def test_init_does_not_import_torch(one_file: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from tuner.cli.main import app\n"
+        f"app(['init', '--images', {str(tmp_path / 'pictures')!r}, '--annotations', {str(one_file)!r}, "
+        f"'-o', {str(tmp_path / 'study.yaml')!r}, '--device', 'cpu'], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

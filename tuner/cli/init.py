@@ -1,0 +1,144 @@
+"""`tuner init`: look at a data set and write a study file for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.config.errors import ConfigError, TunerError
+
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
+    from tuner.data.survey import Survey
+    from tuner.studies.propose import Proposal
+
+
+def init(
+    images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
+    annotations: Annotated[
+        list[Path],
+        typer.Option(
+            "--annotations",
+            help="COCO JSON file, or a folder with such files; give it several times for several splits. "
+            "One file alone is divided into training and validation.",
+        ),
+    ],
+    val: Annotated[Path | None, typer.Option("--val", help="Validation split, where its name does not say so.")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Test split, where its name does not say so.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
+) -> None:
+    """Look at a data set and write a study file that runs as it is."""
+    import json
+
+    from tuner.config.load import base_config, load_study_spec
+    from tuner.data.coco import load_dataset
+    from tuner.data.find_splits import find_data
+    from tuner.data.survey import survey
+    from tuner.space.load import load_space
+    from tuner.studies.propose import propose
+    from tuner.studies.study_file import study_file
+    from tuner.workers.devices import plan_slots
+
+    study_name = name or _name(output, images)
+    _check_name(study_name)
+    slots = plan_slots(device)
+    found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
+    _refuse_overwriting([output, *found.files], force)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, content in found.files.items():
+        path.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        dataset = load_dataset(found.data.model_copy(update={"on_bad_boxes": "repair"}))
+    except TunerError:
+        for path in found.files:
+            path.unlink()
+        raise
+    numbers = survey(dataset)
+    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots))
+    folder = output.absolute().parent
+    output.write_text(
+        study_file(study_name, found.data, dataset.reports, proposal, folder=folder, device=device), encoding="utf-8"
+    )
+    spec = load_study_spec(output)
+    load_space(spec.space).default_config(base_config(spec))
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings))
+    typer.echo()
+    for path in found.files:
+        typer.echo(f"wrote {path}")
+    typer.echo(f"wrote {output}: each choice has its reason in a comment")
+    typer.echo(f"\nNext: tuner run {output}")
+
+
+def _refuse_overwriting(paths: list[Path], force: bool) -> None:
+    there = [str(path) for path in paths if path.exists()]
+    if there and not force:
+        raise ConfigError(f"{', '.join(there)} is there already", hint="Use another -o, or --force to overwrite.")
+
+
+def _name(output: Path, images: Path) -> str:
+    """The study file's own name where it says something, else that of the data set's folder."""
+    folder = images.absolute()
+    candidates = [output.stem if output.stem != "study" else "", folder.name, folder.parent.name]
+    words = [re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") for text in candidates]
+    return next((word for word in words if word and word not in ("images", "data")), "study")
+
+
+def _check_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from tuner.config.study import StudyName
+
+    try:
+        TypeAdapter(StudyName).validate_python(name)
+    except ValidationError:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a study", hint="Use letters, digits, '.', '_' and '-', as in cells-2."
+        ) from None
+
+
+def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("split", title="Data set", title_justify="left")
+    for heading in ("images", "without objects", "boxes", "crowd", "bad boxes"):
+        table.add_column(heading, justify="right")
+    for split in numbers.splits:
+        report = dataset.reports[split.name]
+        bad = report.outside + report.without_area
+        table.add_row(split.name, *(f"{n:,}" for n in (split.images, split.empty, split.boxes, split.crowd, bad)))
+    console.print(table)
+
+    table = Table("class", title="Boxes by class", title_justify="left")
+    for split in numbers.splits:
+        table.add_column(split.name, justify="right")
+    for index, name in enumerate(numbers.classes):
+        table.add_row(name, *(f"{split.class_boxes[index]:,}" for split in numbers.splits))
+    console.print(table)
+
+    width, height = numbers.width, numbers.height
+    typer.echo(
+        f"images   {_range(width)} x {_range(height)} px, {numbers.shapes} different sizes\n"
+        f"objects  median {numbers.median_object:.1%} of the longer side, a tenth below {numbers.small_object:.1%}\n"
+        f"balance  the most frequent class has {numbers.imbalance:.1f} times the boxes of the rarest"
+    )
+    for report in dataset.reports.values():
+        if not report.clean:
+            typer.echo(report.text())
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo("\nSuggested")
+    for field, choice in proposal.defaults.items():
+        typer.echo(f"  {field} {choice.value}: {choice.reason}")
+
+
+def _range(spread: tuple[int, int, int]) -> str:
+    low, median, high = spread
+    return f"{low}" if low == high else f"{low}…{high} (median {median})"

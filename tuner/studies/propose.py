@@ -1,0 +1,151 @@
+"""`propose`: a first study for a data set and a device, each choice with its reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.config.trial import TrialConfig
+from tuner.data.coco import Dataset
+from tuner.data.letterbox import Canvas, canvas_for
+from tuner.data.survey import Survey
+from tuner.models.anchors import letterboxed_sizes
+from tuner.models.catalog import family
+from tuner.models.kmeans import RATIO_LIMIT, ratio
+
+TRIALS = 30
+SEEN = 16
+"""Pixels that a small object should have on the canvas: two cells of the finest level (stride 8)."""
+CPU_IMAGE_SIZE = 320
+CPU_HOURS = 4.0
+MIN_EPOCHS = 8
+CPU_STEPS = 900
+GPU_STEPS = 3000
+"""Optimiser steps of a full training: 36 epochs of 200 images at batch 8 bring dense-tiny to its plateau."""
+
+_SECONDS_PER_MEGAPIXEL = 0.26
+"""dense-tiny on one core, forward, backward and all else: 156 s for 36 epochs of 205 images of 320 x 256 pixels."""
+_SHARE_TRAINED = 0.5
+"""Share of the epochs that pruning lets run."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of the study's default config and why it was chosen."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A study that suits a data set and a device.
+
+    Attributes:
+        defaults: Fields of `TrialConfig` with their reasons, in the order of the file.
+        trials: The study's budget.
+        hours: Estimate of its wall time; None where it cannot be foreseen.
+    """
+
+    defaults: dict[str, Choice]
+    trials: int
+    hours: float | None
+
+
+def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int) -> Proposal:
+    """Lay out a first study.
+
+    Args:
+        dataset: The data set.
+        survey: Its numbers.
+        cuda: Whether trials run on GPUs.
+        slots: Trials that run at the same time.
+    """
+    model = Choice(
+        "dense-small" if cuda else "dense-tiny",
+        "a middle between accuracy and speed on a GPU" if cuda else "the detector that trains on a CPU in minutes",
+    )
+    image_size = _image_size(survey, cuda)
+    canvas = canvas_for(dataset.train.sizes, image_size.value)
+    batch_size = _batch_size(survey, cuda, image_size.value)
+    epochs, hours = _epochs(survey, batch_size.value, canvas, cuda, slots)
+    defaults = {
+        "model": model,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "anchors": _anchors(dataset, survey, model.value, canvas),
+    }
+    return Proposal(defaults, TRIALS, hours)
+
+
+def _image_size(survey: Survey, cuda: bool) -> Choice:
+    native = max(64, -(-survey.longer_side // 32) * 32)
+    wanted = 32 * math.ceil(SEEN / survey.small_object / 32)
+    if cuda:
+        size = min(max(640, wanted), 1280, native)
+        limits = "between 640 and 1280 on a GPU"
+    else:
+        size = min(CPU_IMAGE_SIZE, native)
+        limits = f"at most {CPU_IMAGE_SIZE} on a CPU"
+    small = survey.small_object * size
+    reason = (
+        f"{limits}, at most the images' own {survey.longer_side} px; "
+        f"the smallest tenth of the objects is below {small:.0f} px there"
+    )
+    if small < SEEN / 2 and size < native:
+        reason += f", little for a finest stride of 8: {min(wanted, native)} would show them" + (
+            "" if cuda else ", on a GPU"
+        )
+    return Choice(size, reason)
+
+
+def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
+    usual = (16 if image_size <= 800 else 8) if cuda else 8
+    size = usual
+    while size > 2 and survey.train.images / size < 8:
+        size //= 2
+    if size < usual:
+        return Choice(
+            size, f"smaller than the usual {usual}: {survey.train.images} images should give 8 steps an epoch"
+        )
+    return Choice(size, "usual for this image size; halved by itself where memory does not suffice")
+
+
+def _epochs(survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: int) -> tuple[Choice, float | None]:
+    """Epochs for a fixed number of steps; on a CPU no more than let the study end within hours."""
+    steps = survey.train.images / batch_size
+    target = GPU_STEPS if cuda else CPU_STEPS
+    epochs = min(max(math.ceil(target / steps), 12), 100 if cuda else 60)
+    reason = f"about {epochs * steps:.0f} optimiser steps, which small detectors need from scratch"
+    if cuda:
+        return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
+    pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
+    hours_per_epoch = TRIALS * _SHARE_TRAINED * pixels * _SECONDS_PER_MEGAPIXEL / slots / 3600
+    affordable = math.floor(CPU_HOURS / hours_per_epoch)
+    if affordable < epochs:
+        epochs = max(affordable, MIN_EPOCHS)
+        reason = f"{epochs * steps:.0f} optimiser steps; more would take a CPU longer than {CPU_HOURS:g} hours"
+    hours = epochs * hours_per_epoch
+    return Choice(epochs, reason), hours
+
+
+def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Choice:
+    """The family's own anchors where they reach the boxes, else clusters of the boxes."""
+    sizes, _ = letterboxed_sizes(dataset.train, canvas)
+    own = family(model).default_anchors(canvas)
+    if own is None or not len(sizes):
+        return Choice(TrialConfig().anchors, "the family's own")
+    anchors = np.array([anchor for level in own for anchor in level])
+    reached = float((ratio(sizes, anchors).max(axis=1) > 1 / RATIO_LIMIT).mean())
+    if reached >= 0.98:
+        return Choice("default", f"the family's own set reaches {reached:.1%} of the boxes; the study tries others too")
+    balanced = survey.imbalance > 2
+    return Choice(
+        "kmeans-iou-balanced" if balanced else "kmeans-iou",
+        f"the family's own set reaches only {reached:.1%} of the boxes"
+        + (f", and one class has {survey.imbalance:.0f} times the boxes of another" if balanced else ""),
+    )
