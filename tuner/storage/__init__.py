@@ -1,1 +1,1 @@
-"""The database and the artifacts."""
+"""The database and the artifacts: Optuna's storage and our own tables on one URL."""

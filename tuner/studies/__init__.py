@@ -1,1 +1,1 @@
-"""Creating and loading studies, samplers, pruners, objectives and budgets."""
+"""Creating and loading studies, samplers, pruners, objectives and budgets (`tuner.studies.study`)."""

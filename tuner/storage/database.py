@@ -1,0 +1,215 @@
+"""`Database`: one connection pool for our tables, and Optuna's storage on the same URL."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import DiskError, StorageError, TunerError
+from tuner.storage import migrate
+from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
+
+T = TypeVar("T")
+
+_BUSY_SECONDS = 60.0
+_RETRIES = 5
+
+
+class Database:
+    """A database of studies whose tables are there and of this package's version; made by `connect`."""
+
+    def __init__(self, url: URL, engine: Engine) -> None:
+        self.url = url
+        self.engine = engine
+
+    def __repr__(self) -> str:
+        return f"Database({masked(self.url)})"
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction, and again where the database asks for that (deadlock, lock time-out).
+
+        Raises:
+            StorageError: The database cannot be reached or refuses.
+        """
+        for attempt in range(_RETRIES):
+            try:
+                with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+                    return work(session)
+            except StorageError as error:
+                cause = error.__cause__
+                lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
+                if not isinstance(cause, OperationalError) or lost or attempt == _RETRIES - 1:
+                    raise
+            time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of the drivers, SQLAlchemy and Optuna's storage into `StorageError`, without passwords."""
+        try:
+            yield
+        except optuna.exceptions.StorageInternalError as error:
+            raise _translated(self.url, error.__cause__ or error) from error.__cause__
+        except DBAPIError as error:
+            raise _translated(self.url, error) from error
+
+    @cached_property
+    def optuna(self) -> BaseStorage:
+        """Optuna's storage, with the cache that Optuna puts before a relational one."""
+        with self.errors():
+            return optuna.storages.get_storage(_optuna_storage(self.url, create=False))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        storage = self.__dict__.pop("optuna", None)
+        if storage is not None:
+            backend = getattr(storage, "_backend", storage)
+            backend.remove_session()
+            backend.engine.dispose()
+        self.engine.dispose()
+
+
+def connect(url: str | None = None, *, create: bool = True) -> Database:
+    """Connect to a database of studies.
+
+    Args:
+        url: Its URL; None for the default (see `tuner.storage.urls.resolve`).
+        create: Whether a new SQLite file and missing tables are made.
+
+    Raises:
+        StorageError: The URL is wrong, its driver is not installed, the database cannot be reached, or its
+            tables are of another version; the password is masked.
+    """
+    resolved = resolve(url)
+    file = sqlite_file(resolved)
+    if file is not None and not file.exists():
+        if not create:
+            raise StorageError(
+                f"there is no database at {file}",
+                hint="Start a study with `tuner run`, or name the database with --storage or TUNER_STORAGE.",
+            )
+        _make_folder(file.parent)
+    engine = _engine(resolved)
+    database = Database(resolved, engine)
+    try:
+        with database.errors():
+            if migrate.current(engine) is None and create:
+                with migrate.schema_lock(engine):
+                    storage = _optuna_storage(resolved, create=True)
+                    storage.remove_session()
+                    storage.engine.dispose()
+                # Ours come last: where they are, Optuna's are.
+                migrate.upgrade(engine)
+            migrate.check(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return database
+
+
+def upgrade(url: str | None = None) -> Path | None:
+    """Bring an older database, our tables and Optuna's, to the version of this package.
+
+    Returns:
+        The copy that was made of an SQLite file with older tables, else None.
+    """
+    resolved = resolve(url)
+    file = sqlite_file(resolved)
+    if file is not None and not file.exists():
+        raise StorageError(f"there is no database at {file}", hint="Name it with --storage.")
+    engine = _engine(resolved)
+    try:
+        with Database(resolved, engine).errors():
+            backup = migrate.upgrade(engine)
+            storage = RDBStorage(_optuna_url(resolved), _engine_options(resolved), skip_compatibility_check=True)
+            storage.upgrade()
+            storage.remove_session()
+            storage.engine.dispose()
+    finally:
+        engine.dispose()
+    return backup
+
+
+def _engine(url: URL) -> Engine:
+    backend = url.get_backend_name()
+    try:
+        engine = create_engine(url, **_engine_options(url))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(backend, backend)
+        raise StorageError(
+            f"{masked(url)} needs the Python package {error.name!r}, which is not installed",
+            hint=f"Install it with: pip install 'tuner[{extra}]'",
+        ) from None
+    if backend == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _engine_options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    # A server may have been restarted since a connection was last used.
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma foreign_keys = on")
+
+
+def _optuna_url(url: URL) -> str:
+    # Optuna puts its URL through str.format.
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+def _optuna_storage(url: URL, *, create: bool) -> RDBStorage:
+    try:
+        return RDBStorage(_optuna_url(url), _engine_options(url), skip_table_creation=not create)
+    except RuntimeError as error:
+        if isinstance(error, (TunerError, optuna.exceptions.OptunaError)):
+            raise
+        raise StorageError(
+            f"the tables of Optuna in {masked(url)} are of another version than Optuna {optuna.__version__}",
+            hint=f"Stop all workers, then run: tuner db upgrade --storage {masked(url)}",
+        ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the folder of the database, {folder}, cannot be made: {error.strerror}",
+            hint="Name another place with --storage sqlite:///folder/file.db.",
+        ) from None
+
+
+def _translated(url: URL, error: BaseException) -> TunerError:
+    original = getattr(error, "orig", None) or error
+    detail = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    if url.password:
+        detail = detail.replace(str(url.password), "***")
+    if "disk is full" in detail or "No space left" in detail:
+        return DiskError(f"the disk of {masked(url)} is full", hint="Free some space, then run the same command again.")
+    file = sqlite_file(url)
+    if file is not None:
+        return StorageError(
+            f"the database {file} cannot be used: {detail}",
+            hint="Check that the file is an SQLite database and that its folder is writable.",
+        )
+    return StorageError(
+        f"the database {masked(url)} cannot be used: {detail}",
+        hint="Check that the server runs, and that host, user, password and name of the database are right.",
+    )

@@ -1,0 +1,1 @@
+"""Alembic's environment for our tables; used through `tuner.storage.migrate`."""

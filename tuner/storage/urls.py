@@ -1,0 +1,83 @@
+"""Database URLs: what is meant by them, how they are shown, and where files of their studies lie."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from tuner.config.errors import StorageError
+
+VARIABLE = "TUNER_STORAGE"
+"""Environment variable that names the database when nothing else does."""
+DEFAULT_URL = "sqlite:///tuner-studies/tuner.db"
+"""The database when nothing is said: SQLite below the current folder."""
+EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
+"""The extra of this package that installs the driver of a backend."""
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+_SECRET = re.compile(r"password|passwd|secret|token|^pwd$", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^:/?#@]*):[^/?#]*@")
+_FORMS = (
+    "Write it as sqlite:///folder/file.db, postgresql://user:password@host/name or mysql://user:password@host/name."
+)
+
+
+def resolve(url: str | None) -> URL:
+    """The database that is meant, with the driver this package uses and SQLite's path made absolute.
+
+    Args:
+        url: A URL, or None for `TUNER_STORAGE` and, where that is not set, `DEFAULT_URL`.
+
+    Raises:
+        StorageError: The text is not a URL of a database that is supported.
+    """
+    text = url or os.environ.get(VARIABLE) or DEFAULT_URL
+    try:
+        parsed = make_url(text)
+    except (ArgumentError, ValueError):
+        raise StorageError(f"{masked(text)!r} is not a database URL", hint=_FORMS) from None
+    backend = parsed.drivername.partition("+")[0]
+    if backend not in _DRIVERS:
+        raise StorageError(f"{backend!r} is not a database that can hold studies", hint=_FORMS)
+    parsed = parsed.set(drivername=_DRIVERS[backend])
+    if backend != "sqlite":
+        if not parsed.database:
+            raise StorageError(f"{masked(parsed)} names no database", hint=_FORMS)
+        return parsed
+    if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
+        raise StorageError(
+            f"{masked(parsed)} is not a file, so no other process could see the study",
+            hint="Name a file: sqlite:///folder/file.db.",
+        )
+    return parsed.set(database=str(Path(parsed.database).expanduser().absolute()))
+
+
+def masked(url: str | URL) -> str:
+    """The URL as it may be printed, logged and stored: without its password."""
+    try:
+        url = make_url(url)
+    except (ArgumentError, ValueError):
+        return _PASSWORD.sub(r"\1:***@", str(url))
+    hidden = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
+    return url.set(query=hidden).render_as_string(hide_password=True)
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of an SQLite database; None for a server."""
+    return Path(url.database) if url.drivername == "sqlite" and url.database else None
+
+
+def studies_folder(url: URL) -> Path:
+    """Where the artifacts and checkpoints of studies lie: beside the SQLite file, else in ./tuner-studies."""
+    file = sqlite_file(url)
+    return file.parent if file is not None else Path("tuner-studies").absolute()

@@ -1,0 +1,163 @@
+"""Asking Optuna for a new trial, so that no crash and no second worker loses one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import StudyError
+from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.data.split import Split
+from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.storage.database import Database
+from tuner.storage.tables import TrialRow, now
+from tuner.studies import journal
+from tuner.studies.leases import LEASE_SECONDS, asking
+from tuner.studies.quiet import quiet
+from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
+from tuner.studies.samplers import build_sampler, grid_size
+from tuner.studies.tell import tell
+
+_MAX_INFEASIBLE = 50
+_DEFAULT = "default"
+
+
+class Asker:
+    """Asks for new trials of one study.
+
+    Args:
+        database: Where the study is.
+        study_id: Its id in our table.
+        study: Optuna's.
+        spec: Its spec.
+        space: What is sampled.
+        base: The study's default config.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        study_id: int,
+        study: optuna.Study,
+        spec: StudySpec,
+        space: SearchSpace,
+        base: TrialConfig,
+    ) -> None:
+        self._database = database
+        self._id = study_id
+        self._study = study
+        self._spec = spec
+        self._space = space
+        self._base = base
+
+    def ask(self, worker: WorkerInfo) -> Assignment | None:
+        """A new trial, its anchors not resolved yet; None when the budget is spent or the grid is walked.
+
+        Points whose values do not fit together are told to the sampler and asked for anew.
+
+        Raises:
+            StudyError: Hardly any point of the space fits together.
+        """
+        message = ""
+        for _ in range(_MAX_INFEASIBLE):
+            with asking(self._database, self._id) as lock:
+                counted = self._database.run(lambda session: journal.counted_trials(session, self._id))
+                limits = [n for n in (self._spec.budget.trials, grid_size(self._spec.sampler, self._space)) if n]
+                if limits and counted >= min(limits):
+                    return None
+                row, message = self._sample()
+                if not self._database.run(lambda s, r=row: journal.add_trial(s, lock, r, worker)):  # type: ignore[misc]
+                    continue
+            if row.state == TrialState.RUNNING:
+                return assignment_of(row)
+            tell(self._database, self._study, row.trial_id)
+        raise StudyError(
+            f"{_MAX_INFEASIBLE} points of the search space in a row did not fit together: {message}",
+            hint="Narrow the ranges of the dimensions that the message names.",
+        )
+
+    def resolve(self, assignment: Assignment, train: Split) -> Assignment:
+        """The assignment with its anchors: stored ones, or made from the training split and stored.
+
+        Raises:
+            ConfigError: The anchors cannot be made.
+            LeaseLost: The trial belongs to another worker now.
+        """
+        from tuner.models.anchors import resolve_anchors
+
+        stored = self._database.run(lambda session: session.get_one(TrialRow, assignment.trial_id).resolved)
+        if stored:
+            return assignment
+        config = resolve_anchors(assignment.config, train)
+        self._database.run(lambda session: journal.store_config(session, assignment, config))
+        with self._database.errors():
+            show = self._database.optuna.set_trial_user_attr
+            show(assignment.trial_id, "config", config.model_dump(mode="json"))
+            show(assignment.trial_id, "seed", assignment.seed)
+        return replace(assignment, config=config)
+
+    def _sample(self) -> tuple[TrialRow, str]:
+        """A new row, and why its values do not fit together; to be called with the right to ask."""
+        with self._database.errors(), quiet():
+            idle, asked = self._study.sampler, self._database.run(self._asked)
+            self._study.sampler = build_sampler(self._spec.sampler, self._space, asked)
+            try:
+                trial = self._open_trial()
+                config, message = self._space.suggest(trial, self._base), ""
+            except InfeasibleConfig as error:
+                config, message = self._base, error.message
+            finally:
+                self._study.sampler = idle
+        row = TrialRow(
+            trial_id=trial._trial_id,
+            study_id=self._id,
+            number=trial.number,
+            is_default=bool(trial.user_attrs.get(_DEFAULT)),
+            seed=self._spec.sampler.seed,
+            params=trial.params,
+            config=config.model_dump(mode="json"),
+            state=TrialState.RUNNING,
+            token=1,
+            epochs=0,
+            lease_until=now() + LEASE_SECONDS,
+        )
+        if message:
+            row.state, row.kind, row.reason, row.token = TrialState.PRUNED, INFEASIBLE, message, 0
+            row.finished_at = now()
+        return row, message
+
+    def _open_trial(self) -> optuna.trial.Trial:
+        """One that was asked for by a worker that died before it could say so, else a new one."""
+        trials = self._study.get_trials(deepcopy=False)
+        running = [trial._trial_id for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
+        ours = self._database.run(
+            lambda session: set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running))))
+        )
+        for trial_id in running:
+            if trial_id not in ours:
+                return optuna.trial.Trial(self._study, trial_id)
+        if not trials:
+            # Nothing waits and nothing ran: the default config begins.
+            self._study.enqueue_trial(self._space.params_of(self._base), user_attrs={_DEFAULT: True})
+        return self._study.ask()
+
+    def _asked(self, session: Session) -> int:
+        return len(session.scalars(select(TrialRow.trial_id).where(TrialRow.study_id == self._id)).all())
+
+
+def assignment_of(row: TrialRow) -> Assignment:
+    """The trial of a row, as its present attempt has it."""
+    return Assignment(
+        number=row.number,
+        config=TrialConfig.model_validate(row.config),
+        seed=row.seed,
+        params=row.params,
+        first_epoch=row.epochs + 1,
+        attempt_id=row.token,
+        trial_id=row.trial_id,
+        is_default=row.is_default,
+    )

@@ -1,0 +1,286 @@
+"""`Study`: trials in one database, handed out to workers one by one.
+
+Every trial of a study has the same seed, the sampler's. Two configs are then compared with the same initial
+weights (where their shapes agree), the same order of images and the same draws of augmentation, so that less
+of the difference between them is luck. That the winner may be the best for this seed only is what confirming
+it with fresh seeds is for (decision 9 of the design).
+
+The default config is never pruned: every gain is stated over it, which needs its value after all epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import ConfigError, DataError, FailureKind, StudyError, TunerError
+from tuner.config.load import base_config
+from tuner.config.study import StudySpec
+from tuner.space.space import SearchSpace
+from tuner.storage.database import Database
+from tuner.storage.tables import StudyRow
+from tuner.storage.urls import masked, studies_folder
+from tuner.studies import history, journal, leases
+from tuner.studies.asking import Asker, assignment_of
+from tuner.studies.objective import AT_OPERATING_POINT, objective_value
+from tuner.studies.pruners import build_pruner
+from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.tell import tell, untold
+from tuner.trainers.contract import BadConfig, EpochResult
+
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
+
+
+class Study:
+    """A study in a database; made by `create_or_open` and `open_study`.
+
+    Attributes:
+        name: Its name.
+        spec: What was asked for, with this machine's data folder.
+        space: The search space.
+        base: The study's default config, before the space's fixed values.
+        folder: Where its artifacts and checkpoints lie on this machine.
+        database: Where it is.
+    """
+
+    def __init__(
+        self, database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace, dataset: Dataset | None = None
+    ) -> None:
+        self.name = row.name
+        self.spec = spec
+        self.space = space
+        self.base = base_config(spec)
+        self.folder: Path = studies_folder(database.url) / row.name
+        self.database = database
+        self._id = row.id
+        self._loaded = dataset
+        self._live: dict[int, tuple[optuna.trial.Trial, set[int]]] = {}
+        """Trials that this process runs, with the epochs that Optuna knows."""
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {masked(self.database.url)!r})"
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self.database.close()
+
+    @cached_property
+    def optuna(self) -> optuna.Study:
+        """Optuna's study, for its plots and importances; trials are asked for and told through this class."""
+        with self.database.errors():
+            return optuna.load_study(
+                study_name=self.name,
+                storage=self.database.optuna,
+                sampler=optuna.samplers.RandomSampler(),  # replaced for each ask
+                pruner=build_pruner(self.spec.pruner, self.base.epochs),
+            )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set on this machine, checked to be the one that the study was begun with.
+
+        Raises:
+            DataError: It is missing or broken, or differs; says in what.
+        """
+        from tuner.data.coco import load_dataset
+        from tuner.data.fingerprint import Fingerprint, fingerprint
+
+        dataset = self._loaded or load_dataset(self.spec.data)
+        found = fingerprint(self.spec.data, dataset)
+
+        def remembered(session: Session) -> Fingerprint:
+            row = session.get_one(StudyRow, self._id)
+            if row.fingerprint is None:
+                row.fingerprint = found.model_dump(mode="json")
+            return Fingerprint.model_validate(row.fingerprint)
+
+        differs = self.database.run(remembered).differences(found)
+        if differs:
+            raise DataError(
+                f"the data in {self.spec.data.root} are not those that study {self.name!r} was begun with:\n  "
+                + "\n  ".join(differs),
+                hint="Bring the old data back, or begin another study under another name.",
+            )
+        return dataset
+
+    # For workers
+
+    def next_trial(self, worker: WorkerInfo) -> Assignment | None:
+        """The next trial to run: one that was interrupted or whose worker died, else a new one.
+
+        Returns:
+            The trial, held by a lease that `renew` and `report` extend; None when the budget is spent.
+
+        Raises:
+            StudyError: The same config error came twice, so the study has ended.
+            DataError: The data set of this machine is missing, broken or another one.
+            StorageError: The database is out of reach.
+        """
+        train = self.dataset.train
+        asker = Asker(self.database, self._id, self.optuna, self.spec, self.space, self.base)
+        while True:
+            self._check_problem()
+            for trial_id in self.database.run(lambda session: untold(session, self._id)):
+                tell(self.database, self.optuna, trial_id)
+            assignment = self._claim(worker) or asker.ask(worker)
+            if assignment is None:
+                return None
+            try:
+                return asker.resolve(assignment, train)
+            except ConfigError as error:
+                self.fail(assignment, FailureKind.BAD_CONFIG, error.message)
+            except TunerError:
+                self.interrupt(assignment)
+                raise
+
+    def renew(self, assignment: Assignment) -> None:
+        """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended.
+        """
+        self.database.run(lambda session: leases.hold(session, assignment.trial_id, assignment.attempt_id))
+
+    def report(self, assignment: Assignment, result: EpochResult) -> bool:
+        """Store an epoch, and ask the pruner. May be repeated.
+
+        Returns:
+            Whether the trial should be pruned now.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended.
+            BadConfig: The objective is undefined on the validation split.
+        """
+        name, last = self.spec.objective.metric, assignment.config.epochs
+        value = objective_value(name, result.metrics)
+        if value is None and (name not in AT_OPERATING_POINT or result.epoch >= last):
+            raise BadConfig(
+                f"the objective {name} is undefined on the validation split, which holds nothing to measure it by",
+                hint="Choose another `objective.metric`, such as map.",
+            )
+        verdict = self.database.run(lambda session: journal.record_epoch(session, assignment, result, value))
+        return self._judge(assignment, result.epoch, value) if verdict is None else verdict
+
+    def complete(self, assignment: Assignment) -> None:
+        """End a trial that has trained all its epochs; its value is the last epoch's."""
+        self._end(assignment, TrialState.COMPLETE)
+
+    def prune(self, assignment: Assignment, reason: str) -> None:
+        """End a trial early; its value is the last epoch's."""
+        self._end(assignment, TrialState.PRUNED, reason)
+
+    def interrupt(self, assignment: Assignment) -> None:
+        """Leave a trial to the next worker, who goes on with it from its checkpoint."""
+        self._live.pop(assignment.trial_id, None)
+        self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
+
+    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
+        """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
+
+        Out of memory and diverged: pruned, with its last value. Killed, lost, device and disk: left to the
+        next attempt, three times at most. All others: failed; the same bad config twice ends the study.
+
+        Returns:
+            The state of the trial now.
+        """
+        self._live.pop(assignment.trial_id, None)
+        state = self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
+        if state is not TrialState.INTERRUPTED:
+            tell(self.database, self.optuna, assignment.trial_id)
+        return state
+
+    # For readers
+
+    def summary(self) -> StudySummary:
+        """Counts, best value and cost, fast however many trials there are."""
+        return self.database.run(lambda session: history.read_summary(session, session.get_one(StudyRow, self._id)))
+
+    def trials(
+        self,
+        *,
+        numbers: Collection[int] | None = None,
+        states: Collection[TrialState] | None = None,
+        epochs: bool = True,
+    ) -> list[TrialRecord]:
+        """The trials in order: all, or those with these numbers or states; without epochs it is much faster."""
+        return self.database.run(
+            lambda session: history.read_trials(session, self._id, numbers=numbers, states=states, epochs=epochs)
+        )
+
+    def best(self) -> TrialRecord | None:
+        """The best complete trial; None before there is one."""
+        found = self.database.run(lambda session: history.best_number(session, self._id))
+        return None if found is None else self.trials(numbers=[found[0]])[0]
+
+    def default_trial(self) -> TrialRecord | None:
+        """The trial of the default config; None before it was begun."""
+        number = self.database.run(lambda session: history.default_number(session, self._id))
+        return None if number is None else self.trials(numbers=[number])[0]
+
+    # Inside
+
+    def _check_problem(self) -> None:
+        row = self.database.run(lambda session: session.get(StudyRow, self._id))
+        if row is None:
+            raise StudyError(f"study {self.name!r} was deleted")
+        if row.problem is not None:
+            raise StudyError(
+                f"study {self.name!r} has ended: {row.problem}",
+                hint="Correct the study file; where that makes another study of it, choose another name.",
+            )
+
+    def _claim(self, worker: WorkerInfo) -> Assignment | None:
+        """Take over a trial that nobody runs, unless all that is left of it is to end it."""
+        for trial_id, token in self.database.run(lambda session: leases.claimable(session, self._id)):
+            row = self.database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
+            if row is None:
+                continue
+            assignment = assignment_of(row)
+            self._live.pop(trial_id, None)
+            failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
+            if failed > journal.MAX_RETRIES:
+                reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
+                self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
+            elif self._verdict(assignment):
+                self.prune(assignment, "stopped by the pruner")
+            elif row.epochs >= assignment.config.epochs:
+                self.complete(assignment)
+            else:
+                return assignment
+        return None
+
+    def _verdict(self, assignment: Assignment) -> bool:
+        """What the pruner said, or says now, about the epochs of a trial that was interrupted."""
+        epochs = self.database.run(lambda session: history.verdicts(session, assignment.trial_id))
+        return any(
+            self._judge(assignment, epoch, value) if verdict is None else verdict for epoch, value, verdict in epochs
+        )
+
+    def _judge(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
+        """Let Optuna know an epoch's value and ask its pruner, once for each epoch."""
+        with self.database.errors():
+            if assignment.trial_id not in self._live:
+                known = set(self.database.optuna.get_trial(assignment.trial_id).intermediate_values)
+                self._live[assignment.trial_id] = optuna.trial.Trial(self.optuna, assignment.trial_id), known
+            trial, known = self._live[assignment.trial_id]
+            if value is not None and epoch not in known:
+                trial.report(value, epoch)
+                known.add(epoch)
+            # After the last epoch there is nothing to save. The pruner is asked about the default config,
+            # too, because successive halving notes there how good it was.
+            prune = epoch < assignment.config.epochs and trial.should_prune() and not assignment.is_default
+        self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch, prune))
+        return prune
+
+    def _end(
+        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
+    ) -> None:
+        self._live.pop(assignment.trial_id, None)
+        self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
+        tell(self.database, self.optuna, assignment.trial_id)

@@ -1,0 +1,189 @@
+"""What the database knows about studies and trials, as records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, and_, case, func, select
+from sqlalchemy.orm import Session
+
+from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.evaluation.metrics import Metrics
+from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.studies.records import (
+    INFEASIBLE,
+    AttemptRecord,
+    Cost,
+    EpochRecord,
+    StudySummary,
+    TrialRecord,
+    TrialState,
+)
+
+_ORPHANED = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
+_STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
+_MANY = 500
+
+
+def read_trials(
+    session: Session,
+    study_id: int,
+    *,
+    numbers: Collection[int] | None = None,
+    states: Collection[TrialState] | None = None,
+    epochs: bool = True,
+) -> list[TrialRecord]:
+    """Trials of a study in order, with their attempts and, unless `epochs` is False, their epochs."""
+    wanted: list[ColumnElement[bool]] = [TrialRow.study_id == study_id]
+    if numbers is not None:
+        wanted.append(TrialRow.number.in_(numbers))
+    if states is not None:
+        wanted.append(_STATE.in_([str(state) for state in states]))
+    rows = session.execute(select(TrialRow, _STATE).where(*wanted).order_by(TrialRow.number)).all()
+    ids = [row.trial_id for row, _ in rows]
+    attempts: dict[int, list[AttemptRecord]] = defaultdict(list)
+    for attempt in _of_trials(session, AttemptRow, ids, AttemptRow.number):
+        attempts[attempt.trial_id].append(_attempt(attempt))
+    curves: dict[int, list[EpochRecord]] = defaultdict(list)
+    if epochs:
+        for epoch in _of_trials(session, EpochRow, ids, EpochRow.epoch):
+            curves[epoch.trial_id].append(_epoch(epoch))
+    return [_trial(row, TrialState(state), curves[row.trial_id], attempts[row.trial_id]) for row, state in rows]
+
+
+def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
+    """Number and value of the best complete trial; of equals the first. None before there is one."""
+    found = session.execute(
+        select(TrialRow.number, TrialRow.value)
+        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETE, TrialRow.value.is_not(None))
+        .order_by(TrialRow.value.desc(), TrialRow.number)
+        .limit(1)
+    ).first()
+    return None if found is None or found[1] is None else (found[0], found[1])
+
+
+def default_number(session: Session, study_id: int) -> int | None:
+    """Number of the default config's trial; None before it was begun."""
+    return session.scalar(select(TrialRow.number).where(TrialRow.study_id == study_id, TrialRow.is_default))
+
+
+def live_trials(session: Session, study_id: int) -> list[int]:
+    """Numbers of the trials that a worker runs."""
+    live = (TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until >= now())
+    return list(session.scalars(select(TrialRow.number).where(*live).order_by(TrialRow.number)))
+
+
+def verdicts(session: Session, trial_id: int) -> list[tuple[int, float | None, bool | None]]:
+    """Epoch, value and what the pruner said, for epochs that it did not let pass."""
+    rows = session.execute(
+        select(EpochRow.epoch, EpochRow.value, EpochRow.prune)
+        .where(EpochRow.trial_id == trial_id, EpochRow.prune.is_distinct_from(False))
+        .order_by(EpochRow.epoch)
+    )
+    return [(epoch, value, verdict) for epoch, value, verdict in rows]
+
+
+def read_summary(session: Session, study: StudyRow) -> StudySummary:
+    """A study in one row, from aggregates alone: its cost does not grow with the number of trials."""
+    spec = StudySpec.model_validate(study.spec)
+    counted = session.execute(
+        select(
+            _STATE,
+            func.count(),
+            func.sum(TrialRow.epochs).cast(Integer),
+            func.sum(case((func.coalesce(TrialRow.kind, "") == INFEASIBLE, 0), else_=1)).cast(Integer),
+            func.sum(TrialRow.seconds),
+            func.sum(TrialRow.cpu_seconds),
+            func.max(TrialRow.peak_memory),
+        )
+        .where(TrialRow.study_id == study.id)
+        .group_by(_STATE)
+    ).all()
+    default = session.scalar(
+        select(TrialRow.value).where(
+            TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
+        )
+    )
+    finished = [row for row in counted if row[0] not in (TrialState.RUNNING, TrialState.INTERRUPTED)]
+    return StudySummary(
+        name=study.name,
+        metric=spec.objective.metric,
+        created_at=study.created_at,
+        budget=spec.budget.trials,
+        counts={state: next((row[1] for row in counted if row[0] == state), 0) for state in TrialState},
+        epochs=sum(row[2] for row in counted),
+        full_epochs=sum(row[3] for row in finished) * int(spec.defaults["epochs"]),
+        cost=Cost(
+            seconds=sum(row[4] for row in counted),
+            cpu_seconds=sum(row[5] for row in counted),
+            peak_memory=max((row[6] for row in counted), default=0),
+        ),
+        best=best_number(session, study.id),
+        default_value=default,
+        problem=study.problem,
+    )
+
+
+def _of_trials(session: Session, table: Any, ids: Sequence[int], order: Any) -> list[Any]:
+    rows: list[Any] = []
+    for start in range(0, len(ids), _MANY):
+        some = ids[start : start + _MANY]
+        rows += session.scalars(select(table).where(table.trial_id.in_(some)).order_by(table.trial_id, order))
+    return rows
+
+
+def _trial(row: TrialRow, state: TrialState, epochs: list[EpochRecord], attempts: list[AttemptRecord]) -> TrialRecord:
+    return TrialRecord(
+        number=row.number,
+        state=state,
+        value=row.value,
+        config=TrialConfig.model_validate(row.config),
+        params=row.params,
+        seed=row.seed,
+        is_default=row.is_default,
+        last_epoch=row.epochs,
+        kind=row.kind,
+        reason=row.reason,
+        cost=Cost(row.seconds, row.cpu_seconds, row.peak_memory),
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        epochs=tuple(epochs),
+        attempts=tuple(attempts),
+    )
+
+
+def _epoch(row: EpochRow) -> EpochRecord:
+    return EpochRecord(
+        epoch=row.epoch,
+        attempt=row.attempt,
+        value=row.value,
+        metrics=Metrics.model_validate(row.metrics),
+        losses=row.losses,
+        executed=row.executed,
+        learning_rate=row.learning_rate,
+        train_seconds=row.train_seconds,
+        eval_seconds=row.eval_seconds,
+        cpu_seconds=row.cpu_seconds,
+        peak_memory=row.peak_memory,
+    )
+
+
+def _attempt(row: AttemptRow) -> AttemptRecord:
+    return AttemptRecord(
+        number=row.number,
+        host=row.host,
+        pid=row.pid,
+        device=row.device,
+        versions=row.versions,
+        commit=row.git_commit,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+        message=row.message,
+        seconds=row.seconds,
+        cpu_seconds=row.cpu_seconds,
+        peak_memory=row.peak_memory,
+    )

@@ -1,0 +1,163 @@
+"""Who may run a trial, and who may ask for a new one.
+
+A worker holds a trial by a lease that it renews, with a fencing token that grows with each attempt. All
+of it are single updates that compare and set, by the clock of the database: of two workers that want the
+same trial one gets it, and one that stalled and was given up finds its token outdated.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CursorResult, Update, or_, select, update
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import FailureKind, StudyError
+from tuner.storage.database import Database
+from tuner.storage.tables import AttemptRow, StudyRow, TrialRow, now
+from tuner.studies.records import LeaseLost, TrialState, WorkerInfo
+
+LEASE_SECONDS = 60.0
+"""A worker that was not heard of for so long is taken for dead, and its trial is given to another."""
+_ASK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class AskLock:
+    """The right to ask for a new trial of a study, held by one worker at a time."""
+
+    study_id: int
+    token: str
+
+    def confirm(self, session: Session) -> bool:
+        """Whether it is still held; once confirmed, it stays so until the transaction ends."""
+        held = _changed(
+            session,
+            update(StudyRow)
+            .where(StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
+            .values(ask_until=now() + _ASK_SECONDS),
+        )
+        return held == 1
+
+
+@contextmanager
+def asking(database: Database, study_id: int) -> Iterator[AskLock]:
+    """Wait for the right to ask for a new trial.
+
+    One ask at a time: so the budget is never overrun, samplers see the trials that others just began, and a
+    trial that Optuna runs but nobody holds can only be one whose asker died.
+
+    Raises:
+        StudyError: The study was deleted.
+    """
+    lock = AskLock(study_id, uuid.uuid4().hex)
+
+    def take(session: Session) -> bool:
+        free = or_(StudyRow.ask_token.is_(None), StudyRow.ask_until < now())
+        taken = _changed(
+            session,
+            update(StudyRow)
+            .where(StudyRow.id == study_id, free)
+            .values(ask_token=lock.token, ask_until=now() + _ASK_SECONDS),
+        )
+        if not taken and session.get(StudyRow, study_id) is None:
+            raise StudyError("the study was deleted while a worker ran it")
+        return taken == 1
+
+    def give(session: Session) -> None:
+        mine = (StudyRow.id == study_id, StudyRow.ask_token == lock.token)
+        _changed(session, update(StudyRow).where(*mine).values(ask_token=None))
+
+    while not database.run(take):
+        time.sleep(random.uniform(0.01, 0.05))
+    try:
+        yield lock
+    finally:
+        database.run(give)
+
+
+def hold(session: Session, trial_id: int, token: int) -> TrialRow:
+    """Renew a lease and lock the trial's row until the transaction ends.
+
+    Raises:
+        LeaseLost: The trial was given to another worker, has ended, or was deleted.
+    """
+    held = _changed(
+        session,
+        update(TrialRow)
+        .where(TrialRow.trial_id == trial_id, TrialRow.token == token, TrialRow.state == TrialState.RUNNING)
+        .values(lease_until=now() + LEASE_SECONDS),
+    )
+    row = session.get(TrialRow, trial_id, populate_existing=True)
+    if row is None:
+        raise LeaseLost("the study was deleted while a worker ran it")
+    if held:
+        return row
+    if row.token != token:
+        raise LeaseLost(f"trial {row.number} was given to another worker, because this one was not heard of")
+    raise LeaseLost(f"trial {row.number} has ended as {row.state}")
+
+
+def claimable(session: Session, study_id: int) -> list[tuple[int, int]]:
+    """Trials that nobody runs, though they should go on, as (trial id, token), oldest first."""
+    rows = session.execute(
+        select(TrialRow.trial_id, TrialRow.token)
+        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
+        .order_by(TrialRow.number)
+    )
+    return [(trial_id, token) for trial_id, token in rows]
+
+
+def claim(session: Session, trial_id: int, token: int, worker: WorkerInfo) -> TrialRow | None:
+    """Begin the next attempt at a trial that nobody runs; None when another worker was faster."""
+    claimed = _changed(
+        session,
+        update(TrialRow)
+        .where(
+            TrialRow.trial_id == trial_id,
+            TrialRow.token == token,
+            TrialRow.state == TrialState.RUNNING,
+            TrialRow.lease_until < now(),
+        )
+        .values(token=token + 1, lease_until=now() + LEASE_SECONDS),
+    )
+    if not claimed:
+        return None
+    end_attempt(session, trial_id, token, FailureKind.LOST, "the worker was not heard of any more")
+    session.add(new_attempt(trial_id, token + 1, worker))
+    return session.get(TrialRow, trial_id, populate_existing=True)
+
+
+def new_attempt(trial_id: int, number: int, worker: WorkerInfo) -> AttemptRow:
+    """The row of an attempt that begins."""
+    return AttemptRow(
+        trial_id=trial_id,
+        number=number,
+        host=worker.host[:255],
+        pid=worker.pid,
+        device=worker.device[:255],
+        versions=worker.versions,
+        git_commit=worker.commit,
+    )
+
+
+def end_attempt(session: Session, trial_id: int, number: int, outcome: str, message: str | None) -> None:
+    """Write how an attempt ended, unless that is known already."""
+    _changed(
+        session,
+        update(AttemptRow)
+        .where(AttemptRow.trial_id == trial_id, AttemptRow.number == number, AttemptRow.outcome.is_(None))
+        .values(outcome=str(outcome), message=message, ended_at=now()),
+    )
+
+
+def _changed(session: Session, statement: Update) -> int:
+    result: Any = session.execute(statement, execution_options={"synchronize_session": False})
+    assert isinstance(result, CursorResult)
+    return result.rowcount

@@ -1,0 +1,229 @@
+"""What a study says about itself: trials, attempts, epochs and summaries, all immutable."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tuner
+from tuner.config.errors import StudyError
+from tuner.config.trial import TrialConfig
+from tuner.evaluation.metrics import Metrics
+from tuner.postprocess.operating_point import OperatingPoint
+
+
+class LeaseLost(StudyError):
+    """A trial was given to another worker, or ended, or its study was deleted: whoever still runs it must stop."""
+
+
+class TrialState(StrEnum):
+    """State of a trial; "interrupted" trials wait for a worker to go on with them."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+INFEASIBLE = "infeasible"
+"""Kind of a trial whose values do not fit together: pruned without training, and not counted by the budget."""
+
+
+@cache
+def software_versions() -> dict[str, str]:
+    """Versions of what a trial's result depends on."""
+    found = {"python": platform.python_version(), "tuner": tuner.__version__}
+    for package in ("torch", "torchvision", "optuna", "albumentations", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from; None where it is installed."""
+    git = Path(tuner.__file__).parents[1] / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head[:64]
+        return (git / head.removeprefix("ref: ")).read_text().strip()[:64]
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Who runs a trial.
+
+    Attributes:
+        slot: Number of the slot on its host.
+        device: What it trains on, for the record: "cpu" or the GPU's name and UUID.
+    """
+
+    slot: int = 0
+    device: str = "cpu"
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    versions: dict[str, str] = field(default_factory=software_versions)
+    commit: str | None = field(default_factory=git_commit)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial in the hands of one worker.
+
+    Attributes:
+        number: Number of the trial in its study, from 0.
+        config: What to train, with resolved anchors.
+        seed: Of weights, shuffling and augmentation.
+        params: What the sampler chose, by dotted name.
+        first_epoch: The first epoch that is not in the database yet.
+        attempt_id: Number of this attempt at the trial, from 1; also its fencing token.
+        trial_id: Optuna's id of the trial.
+        is_default: Whether it is the study's default config.
+    """
+
+    number: int
+    config: TrialConfig
+    seed: int
+    params: dict[str, Any]
+    first_epoch: int
+    attempt_id: int
+    trial_id: int
+    is_default: bool
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch, as reported (see `tuner.trainers.contract.EpochResult`)."""
+
+    epoch: int
+    attempt: int
+    value: float | None
+    metrics: Metrics
+    losses: dict[str, float | None]
+    executed: dict[str, str]
+    learning_rate: float
+    train_seconds: float
+    eval_seconds: float
+    cpu_seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One run of a trial by a worker. Times are seconds since 1970 by the database's clock, memory is in bytes."""
+
+    number: int
+    host: str
+    pid: int
+    device: str
+    versions: dict[str, str]
+    commit: str | None
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+    message: str | None
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial cost over all its attempts: device seconds, CPU seconds, and its largest memory in bytes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial with everything that is known about it.
+
+    Attributes:
+        number: Number in the study, from 0.
+        state: Its state now.
+        value: Of the objective: the last epoch's, for unfinished trials too; None before the first.
+        config: What is trained.
+        params: What the sampler chose, by dotted name.
+        seed: Of weights, shuffling and augmentation.
+        is_default: Whether it is the study's default config.
+        last_epoch: Epochs that are reported.
+        kind: Why it ended without a result (a `FailureKind` or "infeasible"); None otherwise.
+        reason: The same for a reader.
+        cost: What it cost so far.
+        created_at: When it was asked for, in seconds since 1970.
+        finished_at: When it ended; None before.
+        epochs: Its epochs in order; empty where they were not asked for.
+        attempts: Its attempts in order.
+    """
+
+    number: int
+    state: TrialState
+    value: float | None
+    config: TrialConfig
+    params: dict[str, Any]
+    seed: int
+    is_default: bool
+    last_epoch: int
+    kind: str | None
+    reason: str | None
+    cost: Cost
+    created_at: float
+    finished_at: float | None
+    epochs: tuple[EpochRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Of the last epoch."""
+        return self.epochs[-1].metrics if self.epochs else None
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """Of the last epoch."""
+        return self.metrics.operating_point if self.metrics else None
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study in one row.
+
+    Attributes:
+        name: Its name.
+        metric: Name of the objective.
+        created_at: Seconds since 1970.
+        budget: Trials that it may have; None without a limit.
+        counts: Trials by state.
+        epochs: Epochs trained.
+        full_epochs: Epochs that its finished trials would have cost without pruning.
+        cost: Over all trials.
+        best: Number and value of the best complete trial; None before there is one.
+        default_value: Value of the default config; None before it is complete.
+        problem: What ended the study before its budget; None otherwise.
+    """
+
+    name: str
+    metric: str
+    created_at: float
+    budget: int | None
+    counts: dict[TrialState, int]
+    epochs: int
+    full_epochs: int
+    cost: Cost
+    best: tuple[int, float] | None
+    default_value: float | None
+    problem: str | None

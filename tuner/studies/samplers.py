@@ -1,0 +1,117 @@
+"""Optuna's samplers by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from optuna import samplers
+from optuna.samplers import BaseSampler
+
+from tuner.config.errors import ConfigError
+from tuner.config.study import SamplerSpec
+from tuner.space.dimension import CategoricalDimension, SampledDimension
+from tuner.space.space import SearchSpace
+from tuner.studies.quiet import quiet
+
+
+def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int) -> BaseSampler:
+    """The sampler for one trial.
+
+    It is made anew for each, with a seed that the study's seed and the number of the ask give. So what is
+    sampled depends on these and on the trials so far alone: not on which worker asks, and not on restarts
+    (with one seed for all, two workers would start with the same random points).
+
+    Args:
+        spec: Its name and options.
+        space: What is sampled.
+        ask: How many trials were asked for before.
+
+    Raises:
+        ConfigError: An option that the sampler has no use for; a grid over a range without steps.
+    """
+    build, options = _SAMPLERS[spec.name]
+    given = spec.model_dump(exclude={"name", "seed"}, exclude_none=True)
+    useless = sorted(given.keys() - options)
+    if useless:
+        raise ConfigError(
+            f"sampler.{useless[0]}: the sampler {spec.name!r} has no use for it",
+            hint=f"Leave it out; beside `seed`, {spec.name} takes {', '.join(sorted(options)) or 'no options'}.",
+        )
+    seed = int(np.random.SeedSequence([spec.seed, ask]).generate_state(1)[0])
+    with quiet():
+        return build(spec, space, seed)
+
+
+def grid(space: SearchSpace) -> dict[str, list[Any]]:
+    """The values of each dimension for a grid search.
+
+    Raises:
+        ConfigError: A range has no steps.
+    """
+    return {name: _points(name, dimension) for name, dimension in space.sampled.items()}
+
+
+def grid_size(spec: SamplerSpec, space: SearchSpace) -> int | None:
+    """Trials that a grid search has, the default config included; None for other samplers."""
+    if spec.name != "grid":
+        return None
+    return 1 + math.prod(len(values) for values in grid(space).values())
+
+
+def _points(name: str, dimension: SampledDimension) -> list[Any]:
+    if isinstance(dimension, CategoricalDimension):
+        return list(dimension.choices)
+    step = dimension.step
+    if dimension.type == "int" and not dimension.log:
+        step = step or 1
+    if step is None:
+        raise ConfigError(
+            f"sampler: a grid needs the values of each dimension, but {name} is a range without steps: {dimension}",
+            hint=f"Give {name} a `step`, or write it as categorical with `choices`.",
+        )
+    count = round((dimension.high - dimension.low) / step) + 1
+    points = [dimension.low + step * i for i in range(count)]
+    return [int(p) for p in points] if dimension.type == "int" else [min(float(p), dimension.high) for p in points]
+
+
+def _tpe(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    return samplers.TPESampler(
+        seed=seed,
+        multivariate=bool(spec.multivariate),
+        constant_liar=True,
+        n_startup_trials=spec.startup_trials or 10,
+    )
+
+
+def _random(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    return samplers.RandomSampler(seed=seed)
+
+
+def _gp(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    return samplers.GPSampler(seed=seed, n_startup_trials=spec.startup_trials or 10, warn_independent_sampling=False)
+
+
+def _cmaes(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    return samplers.CmaEsSampler(
+        seed=seed,
+        n_startup_trials=spec.startup_trials or 1,
+        warn_independent_sampling=False,
+        independent_sampler=samplers.RandomSampler(seed=seed),
+    )
+
+
+def _grid(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    # The seed shuffles the grid, so it must be the same for all trials.
+    return samplers.GridSampler(grid(space), seed=spec.seed)
+
+
+_SAMPLERS: dict[str, tuple[Callable[[SamplerSpec, SearchSpace, int], BaseSampler], set[str]]] = {
+    "tpe": (_tpe, {"multivariate", "startup_trials"}),
+    "random": (_random, set()),
+    "gp": (_gp, {"startup_trials"}),
+    "cmaes": (_cmaes, {"startup_trials"}),
+    "grid": (_grid, set()),
+}

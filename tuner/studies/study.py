@@ -1,0 +1,245 @@
+"""Creating, opening, listing and deleting studies; a study from a spec in three lines:
+
+spec = load_study_spec(path)
+study = create_or_open(spec)
+run_worker(study, slots=plan_slots(spec.device, spec.slots))
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import StorageError, StudyError, nearest
+from tuner.config.load import base_config
+from tuner.config.study import StudySpec
+from tuner.space.load import load_space
+from tuner.space.space import SearchSpace
+from tuner.storage.database import Database, connect
+from tuner.storage.tables import StudyRow
+from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+from tuner.studies.handle import Study
+from tuner.studies.history import live_trials, read_summary
+from tuner.studies.objective import check_objective
+from tuner.studies.pruners import build_pruner
+from tuner.studies.quiet import quiet
+from tuner.studies.records import (
+    Assignment,
+    AttemptRecord,
+    EpochRecord,
+    LeaseLost,
+    StudySummary,
+    TrialRecord,
+    TrialState,
+    WorkerInfo,
+    software_versions,
+)
+from tuner.studies.samplers import build_sampler
+from tuner.studies.specs import differences, digest, stored
+
+__all__ = [
+    "Assignment",
+    "AttemptRecord",
+    "EpochRecord",
+    "LeaseLost",
+    "Study",
+    "StudySummary",
+    "TrialRecord",
+    "TrialState",
+    "WorkerInfo",
+    "create_or_open",
+    "delete_study",
+    "list_studies",
+    "open_study",
+]
+
+
+def create_or_open(spec: StudySpec) -> Study:
+    """The study of a spec: the one of that name where it exists, else a new one.
+
+    Budget, pruner, slots, device, storage and data folder may differ from those that the study has; the new
+    ones are taken over. A study that has ended by a config error goes on.
+
+    Raises:
+        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
+        DataError: The data set is broken, or is not the one that the study was begun with.
+        StudyError: A study of that name exists with another spec; says what differs.
+        StorageError: The database cannot be used.
+    """
+    from tuner.data.coco import load_dataset
+
+    space = load_space(spec.space)
+    base = base_config(spec)
+    check_objective(spec.objective, spec.pruner)
+    build_pruner(spec.pruner, base.epochs)
+    build_sampler(spec.sampler, space, 0)
+    space.default_config(base)
+    dataset = load_dataset(spec.data)
+    database = connect(spec.storage)
+    try:
+        row = _create(database, spec, space)
+        study = Study(database, row, spec, space, dataset)
+        study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
+        study.folder.mkdir(parents=True, exist_ok=True)
+    except BaseException:
+        database.close()
+        raise
+    return study
+
+
+def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:
+    """A study that exists.
+
+    Args:
+        name: Its name.
+        storage_url: Its database; None for the default.
+        data_root: Where its data set is on this machine; None for where it was when the study was begun.
+
+    Raises:
+        StudyError: There is no such study.
+        StorageError: The database cannot be used.
+    """
+    database = connect(storage_url, create=False)
+    try:
+        row = _find(database, name)
+        if row is None:
+            raise _unknown(database, name)
+    except BaseException:
+        database.close()
+        raise
+    spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
+    if data_root is not None:
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
+    return Study(database, row, spec, SearchSpace.model_validate(row.space))
+
+
+def list_studies(storage_url: str | None = None) -> list[StudySummary]:
+    """All studies of a database, oldest first; none where there is no SQLite file yet.
+
+    Raises:
+        StorageError: The database cannot be used.
+    """
+    file = sqlite_file(resolve(storage_url))
+    if file is not None and not file.exists():
+        return []
+    database = connect(storage_url, create=False)
+    try:
+        return database.run(
+            lambda session: [
+                read_summary(session, row) for row in session.scalars(select(StudyRow).order_by(StudyRow.id))
+            ]
+        )
+    finally:
+        database.close()
+
+
+def delete_study(name: str, storage_url: str | None = None) -> None:
+    """Delete a study: its rows, Optuna's, its artifacts and its checkpoints.
+
+    Raises:
+        StudyError: There is no such study, or a worker runs it.
+        StorageError: The database cannot be used, or a file cannot be deleted.
+    """
+    database = connect(storage_url, create=False)
+    try:
+        row = _find(database, name)
+        if row is None:
+            raise _unknown(database, name)
+        running = database.run(lambda session: live_trials(session, row.id))
+        if running:
+            raise StudyError(
+                f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
+                hint="Stop its workers first; one that was killed is taken for dead after a minute.",
+            )
+        database.run(lambda session: session.execute(delete(StudyRow).where(StudyRow.id == row.id)) and None)
+        with database.errors():
+            optuna.delete_study(study_name=row.name, storage=database.optuna)
+        folder = studies_folder(database.url) / row.name
+        if folder.is_dir():
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise StorageError(
+                    f"study {name!r} is deleted, but not its folder {folder}: {error.strerror}",
+                    hint="Delete the folder yourself.",
+                ) from None
+    finally:
+        database.close()
+
+
+def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
+    row = _find(database, spec.name)
+    if row is None:
+        with database.errors(), quiet():
+            study = optuna.create_study(
+                study_name=spec.name,
+                storage=database.optuna,
+                direction=spec.objective.direction,
+                load_if_exists=True,
+            )
+            if study.get_trials(deepcopy=False):
+                raise StudyError(
+                    f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
+                    hint="Choose another name for the study.",
+                )
+            study.set_metric_names([spec.objective.metric])
+            optuna_id = database.optuna.get_study_id_from_name(spec.name)
+        row = StudyRow(
+            name=spec.name,
+            optuna_study_id=optuna_id,
+            spec=stored(spec),
+            space=space.model_dump(mode="json"),
+            digest=digest(spec, space),
+            versions=software_versions(),
+        )
+        # An integrity error says that another worker made it meanwhile.
+        with database.errors(), suppress(IntegrityError), Session(database.engine) as session, session.begin():
+            session.add(row)
+        found = _find(database, spec.name)
+        if found is None:
+            raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
+        row = found
+    changes = differences(StudySpec.model_validate(row.spec), SearchSpace.model_validate(row.space), spec, space)
+    if changes:
+        raise StudyError(
+            f"a study {spec.name!r} exists in {masked(database.url)} with another spec:\n  " + "\n  ".join(changes),
+            hint=f"Choose another name, or delete the old study with `tuner delete {spec.name}`.",
+        )
+
+    def take_over(session: Session) -> None:
+        kept = session.get_one(StudyRow, row.id)
+        kept.spec, kept.problem = stored(spec), None
+
+    database.run(take_over)
+    return row
+
+
+def _find(database: Database, name: str) -> StudyRow | None:
+    """The row of a study, once those are gone whose study was deleted in Optuna's dashboard."""
+    with database.errors():
+        alive = {(study._study_id, study.study_name) for study in database.optuna.get_all_studies()}
+
+    def find(session: Session) -> StudyRow | None:
+        found = None
+        for row in session.scalars(select(StudyRow)).all():
+            if (row.optuna_study_id, row.name) not in alive:
+                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+            elif row.name == name:
+                found = row
+        return found
+
+    return database.run(find)
+
+
+def _unknown(database: Database, name: str) -> StudyError:
+    names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))
+    return StudyError(
+        f"there is no study {name!r} in {masked(database.url)}",
+        hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",
+    )

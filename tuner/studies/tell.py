@@ -1,0 +1,91 @@
+"""Telling Optuna how trials ended, from our tables, which are the truth.
+
+Our row is written first and Optuna is told after, so a crash in between leaves something to tell, which any
+worker does later. Telling may be repeated, by several workers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import FailureKind
+from tuner.evaluation.metrics import Metrics
+from tuner.storage.database import Database
+from tuner.storage.tables import EpochRow, TrialRow
+from tuner.studies.records import INFEASIBLE, TrialState
+
+_CONSTRAINTS: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFEASIBLE: "config"}
+"""What is violated, by kind of failure: so the sampler learns the border (decision 8)."""
+
+
+def untold(session: Session, study_id: int) -> list[int]:
+    """Trials that have ended without Optuna knowing."""
+    ended = (TrialRow.study_id == study_id, TrialRow.state != TrialState.RUNNING, TrialRow.told.is_(False))
+    return list(session.scalars(select(TrialRow.trial_id).where(*ended)))
+
+
+def tell(database: Database, study: optuna.Study, trial_id: int) -> None:
+    """Tell Optuna how a trial ended, with its curve and what the dashboard shows of it.
+
+    Raises:
+        StorageError: The database is out of reach; the next worker tells it.
+    """
+
+    def read(session: Session) -> tuple[TrialRow, list[EpochRow]]:
+        epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch))
+        return session.get_one(TrialRow, trial_id), list(epochs)
+
+    def done(session: Session) -> None:
+        session.get_one(TrialRow, trial_id).told = True
+
+    row, epochs = database.run(read)
+    with database.errors():
+        try:
+            frozen = database.optuna.get_trial(trial_id)
+            if not frozen.state.is_finished():
+                _tell(study, row, epochs, set(frozen.intermediate_values))
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            if not database.optuna.get_trial(trial_id).state.is_finished():
+                raise  # else another worker told it meanwhile
+    database.run(done)
+
+
+def _tell(study: optuna.Study, row: TrialRow, epochs: list[EpochRow], known: set[int]) -> None:
+    trial = optuna.trial.Trial(study, row.trial_id)
+    for epoch in epochs:
+        if epoch.value is not None and epoch.epoch not in known:
+            trial.report(epoch.value, epoch.epoch)
+    for name, value in _attributes(row, epochs).items():
+        trial.set_user_attr(name, value)
+    violated = _CONSTRAINTS.get(row.kind)
+    if violated is not None and violated not in trial.constraints:
+        trial.set_constraint(violated, 1.0)
+    if row.state == TrialState.COMPLETE:
+        study.tell(trial, row.value, state=optuna.trial.TrialState.COMPLETE)
+    elif row.state == TrialState.PRUNED:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _attributes(row: TrialRow, epochs: list[EpochRow]) -> dict[str, Any]:
+    """Columns of the dashboard's table of trials."""
+    found: dict[str, Any] = {"epochs": row.epochs, "seconds": round(row.seconds, 1)}
+    if row.peak_memory:
+        found["peak_memory_mb"] = round(row.peak_memory / 2**20)
+    if row.reason:
+        found["reason"] = row.reason
+    if epochs:
+        metrics = Metrics.model_validate(epochs[-1].metrics)
+        found |= {name: getattr(metrics, name) for name in ("map", "map50", "map75")}
+        point = metrics.operating_point
+        if point is not None:
+            found |= {
+                f"best_{name}" if name in row.params else name: getattr(point, name)
+                for name in ("nms_iou", "confidence", "precision", "recall", "f1")
+            }
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in found.items()}
