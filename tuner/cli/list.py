@@ -22,9 +22,7 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
         print_json([asdict(study) for study in studies])
         return
     if not studies:
-        console.print(
-            f"No studies in {masked(resolve(storage))}. Start one with: tuner run STUDY.yaml", highlight=False
-        )
+        typer.echo(f"No studies in {masked(resolve(storage))}. Start one with: tuner run STUDY.yaml")
         return
     states = list(studies[0].counts)
     table = Table()

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuner.config.errors import FailureKind
 from tuner.studies.objective import objective_value
 from tuner.studies.records import Assignment, TrialState
 from tuner.trainers.contract import EpochResult
@@ -88,11 +87,10 @@ class Progress(Observer):
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
         trial = self.running.pop(assignment.number)
-        outcome = "pruned" if ended.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED) else ended.outcome
-        if outcome in self.counts:
-            self.counts[outcome] += 1
+        if ended.outcome in self.counts:
+            self.counts[ended.outcome] += 1
             self.finished_here += 1
-        if outcome == "complete" and trial.value is not None:
+        if ended.outcome == "complete" and trial.value is not None:
             self._consider(assignment, trial.value)
 
     def seconds_left(self) -> float | None:

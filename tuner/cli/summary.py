@@ -77,7 +77,7 @@ def next_commands(study: Study) -> list[str]:
     """What to type next, with the storage where it is not the default."""
     from tuner.storage.urls import masked, resolve
 
-    url = resolve(study.storage_url)
+    url = study.database.url
     storage = "" if url == resolve(None) else f" --storage '{masked(url)}'"
     return [
         "Next:",

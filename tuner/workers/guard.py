@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from tuner.config.errors import FailureKind
-
-SAME_CONFIG_ERROR = 2
-"""So many trials with the same config error end the study."""
 FAILED_IN_A_ROW = 3
-"""So many different trials that fail one after the other, whatever for, end the study."""
+"""So many different trials that fail one after the other, whatever for, end the worker."""
 
 
 class FailureGuard:
-    """Counts failures; a study never fills up with worthless trials (decision 12 of the design).
+    """Counts failed trials; a study never fills up with worthless ones (decision 12 of the design).
 
-    Out of memory and divergence are results, which the sampler learns from, not failures.
+    That the same config error twice ends the study is the study's own rule, over all its workers. This one
+    catches the rest: bugs, data that cannot be read, processes that die with every trial.
     """
 
     def __init__(self) -> None:
-        self._config_errors: dict[str, int] = {}
         self._in_a_row: set[int] = set()
 
     def succeeded(self) -> None:
         """A trial brought a result."""
         self._in_a_row.clear()
 
-    def failed(self, trial: int, kind: FailureKind, message: str) -> str:
-        """Count a failure.
+    def failed(self, trial: int, why: str) -> str:
+        """Count a failed trial.
 
         Returns:
-            Why the study should end; empty when it should go on.
+            Why the worker should end; empty when it should go on.
         """
-        if kind in (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED):
-            return ""
         self._in_a_row.add(trial)
-        if kind is FailureKind.BAD_CONFIG:
-            self._config_errors[message] = self._config_errors.get(message, 0) + 1
-            if self._config_errors[message] >= SAME_CONFIG_ERROR:
-                return f"the same config error in {SAME_CONFIG_ERROR} trials: {message}"
-        if len(self._in_a_row) >= FAILED_IN_A_ROW:
-            return f"{FAILED_IN_A_ROW} trials failed one after the other, the last with {kind}: {message}"
-        return ""
+        if len(self._in_a_row) < FAILED_IN_A_ROW:
+            return ""
+        return f"{FAILED_IN_A_ROW} trials failed one after the other, the last with {why}"

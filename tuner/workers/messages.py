@@ -63,12 +63,13 @@ class EpochReported:
 
 @dataclass(frozen=True)
 class Ended:
-    """The trial is over; the process waits for the next.
+    """The attempt is over; the process waits for the next trial.
 
     Attributes:
-        outcome: How it ended.
-        kind: Why it failed; None unless `outcome` is "failed".
-        message: What to tell the user; empty unless it failed.
+        outcome: How it ended. For observers it is what became of the trial: a failure may leave it
+            "interrupted", when another attempt may succeed, or "pruned", when it is a result.
+        kind: Why it failed; None where nothing failed.
+        message: The same for a reader; empty where nothing failed.
     """
 
     outcome: Outcome

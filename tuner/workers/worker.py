@@ -6,18 +6,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from tuner.config.errors import FailureKind
-from tuner.studies.records import Assignment, LeaseLost, WorkerInfo
-from tuner.trainers.contract import TrainingTask
+from tuner.config.errors import FailureKind, StudyError, TunerError
+from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
+from tuner.trainers.contract import TrainingTask, TrialFailed
 from tuner.workers.devices import SlotPlan
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
-from tuner.workers.messages import Ended, EpochReported, Run, Stop, ToWorker, Verdict
+from tuner.workers.messages import Ended, EpochReported, Outcome, Run, Stop, ToWorker, Verdict
 from tuner.workers.observer import Observer, Reason, WorkerReport
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, last_lines
 
@@ -38,11 +39,13 @@ class Timing:
         stop_grace: That a trial may take to save its state when it shall stop; then its process is killed.
         hang_floor: Without an epoch before a trial counts as hanging; 20 of its own longest epochs, where
             that is longer. A trial's first epoch has no limit, since nothing is known of it yet.
+        poll: Between two questions for work while other workers run the study's last trials.
     """
 
     heartbeat: float = 10.0
     stop_grace: float = 60.0
     hang_floor: float = 600.0
+    poll: float = 2.0
 
 
 @dataclass
@@ -55,6 +58,15 @@ class _Running:
     progressed: float
     longest_epoch: float = 0.0
     stopping_since: float | None = None
+    verdict: Ended | None = None
+    """What the study said about it, over what its process says."""
+
+
+_OUTCOMES: dict[TrialState, Outcome] = {
+    TrialState.INTERRUPTED: "interrupted",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAILED: "failed",
+}
 
 
 def run_worker(
@@ -81,7 +93,10 @@ def run_worker(
         timing: Times by which the worker acts.
 
     Raises:
-        StorageError: The database is out of reach; running trials save their state.
+        StorageError: The database is out of reach.
+        DataError: The data set is missing, broken, or not the one that the study was begun with.
+
+    Whatever is raised, running trials have saved their state.
     """
     return _Worker(study, slots, trainer, timeout, observers, timing).run()
 
@@ -107,6 +122,8 @@ class _Worker:
         self._running: list[_Running] = []
         self._guard = FailureGuard()
         self._may_ask = True
+        self._asked = 0.0
+        self._waiting = False
         self._ending: Reason | None = None
         self._message = ""
         self._outcomes: Counter[str] = Counter()
@@ -116,27 +133,37 @@ class _Worker:
 
     def run(self) -> WorkerReport:
         self._tell(lambda observer: observer.worker_started([slot.plan for slot in self._slots]))
+        failure: TunerError | None = None
         with Interrupts() as interrupts:
             try:
                 self._loop(interrupts)
+            except TunerError as error:
+                failure = error
+                self._ending, self._message = "failed", error.message
             finally:
+                # Closed pipes tell the processes to save.
                 for slot in self._slots:
                     slot.hang_up()
                 for slot in self._slots:
                     slot.wait(0.0 if interrupts.at_once else self._timing.stop_grace)
+        for running in self._running:
+            with suppress(TunerError):
+                self._study.interrupt(running.assignment)
         report = WorkerReport(
             reason=self._ending or "finished",
             message=self._message,
             complete=self._outcomes["complete"],
             pruned=self._outcomes["pruned"],
             failed=self._outcomes["failed"],
-            interrupted=self._outcomes["interrupted"],
+            interrupted=self._outcomes["interrupted"] + len(self._running),
             epochs=self._epochs,
             wall_seconds=time.monotonic() - self._started,
             cpu_seconds=self._cpu_seconds,
         )
         self._tell(lambda observer: observer.worker_ended(report))
         self._deliver()
+        if failure is not None:
+            raise failure
         return report
 
     def _loop(self, interrupts: Interrupts) -> None:
@@ -147,7 +174,7 @@ class _Worker:
             self._fill()
             self._tell(lambda observer: observer.tick())
             self._deliver()  # after filling, so that a slow observer keeps no slot waiting
-            if not self._running and (self._ending or not self._may_ask):
+            if not self._running and (self._ending or (not self._may_ask and self._nothing_left())):
                 return
             pipes = [slot.connection for slot in self._slots if slot.connection is not None]
             wait([interrupts.waker, *pipes], timeout=1.0)
@@ -196,18 +223,22 @@ class _Worker:
         except LeaseLost as lost:
             self._abandon(running, str(lost))
             return
+        except TrialFailed as error:
+            running.verdict = Ended("failed", error.kind, error.message)
+            running.slot.send(Verdict(prune=True))
+            return
         # Reporting takes the database's time, not the trial's.
         running.renewed = running.progressed = time.monotonic()
         self._epochs += 1
         self._cpu_seconds += result.cpu_seconds
-        running.slot.send(Verdict(prune and result.epoch < assignment.config.epochs))
+        running.slot.send(Verdict(prune))
         self._tell(lambda observer: observer.epoch_reported(assignment, result))
 
     def _end_trial(self, running: _Running, ended: Ended) -> None:
         self._running.remove(running)
         self._may_ask = True
         assignment, study = running.assignment, self._study
-        outcome: str = ended.outcome
+        ended = running.verdict or ended
         try:
             if ended.outcome == "complete":
                 study.complete(assignment)
@@ -216,17 +247,16 @@ class _Worker:
             elif ended.outcome == "interrupted":
                 study.interrupt(assignment)
             else:
-                study.fail(assignment, ended.kind or FailureKind.ERROR, ended.message)
+                state = study.fail(assignment, ended.kind or FailureKind.ERROR, ended.message)
+                ended = replace(ended, outcome=_OUTCOMES[state])
         except LeaseLost as lost:
             self._notice(f"trial {assignment.number} was taken over by another worker: {lost}")
             return
-        if ended.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED):
-            outcome = "pruned"
-        if outcome != "interrupted" or self._ending:
-            self._outcomes[outcome] += 1
         self._tell(lambda observer: observer.trial_ended(assignment, ended))
-        if ended.kind is not None:
-            why = self._guard.failed(assignment.number, ended.kind, ended.message)
+        if ended.outcome != "interrupted" or self._ending:
+            self._outcomes[ended.outcome] += 1
+        if ended.outcome == "failed":
+            why = self._guard.failed(assignment.number, f"{ended.kind}: {ended.message}")
             if why:
                 self._end("failed", why)
         elif ended.outcome != "interrupted":
@@ -278,9 +308,14 @@ class _Worker:
             if self._in(slot) or slot.given_up or time.monotonic() < slot.start_at:
                 continue
             plan = slot.plan
-            assignment = self._study.next_trial(WorkerInfo(slot=plan.index, device=plan.label))
+            try:
+                assignment = self._study.next_trial(WorkerInfo(slot=plan.index, device=plan.label))
+            except StudyError as error:  # it has ended, or was deleted
+                self._end("failed", error.message)
+                return
             if assignment is None:
                 self._may_ask = False
+                self._asked = time.monotonic()
                 return
             # Not before there is a trial for it: a spent budget starts no process.
             if not slot.up:
@@ -289,6 +324,17 @@ class _Worker:
             now = time.monotonic()
             self._running.append(_Running(assignment, slot, renewed=now, progressed=now))
             self._tell(partial(_trial_started, assignment=assignment, plan=plan))
+
+    def _nothing_left(self) -> bool:
+        """Whether the study is done; while others run its last trials, they may still be left to this worker."""
+        counts = self._study.summary().counts
+        if not counts.get(TrialState.RUNNING) and not counts.get(TrialState.INTERRUPTED):
+            return True
+        if not self._waiting:
+            self._notice("waiting for trials of other workers, to go on with them should they be left (Ctrl-C ends)")
+        self._waiting = True
+        self._may_ask = time.monotonic() - self._asked >= self._timing.poll
+        return False
 
     def _task(self, assignment: Assignment, plan: SlotPlan) -> TrainingTask:
         folder = self._study.folder

@@ -1,0 +1,339 @@
+"""Whole studies through the command line, in processes of their own, on generated scenes, with a fake trainer."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tuner.data.scenes import generate
+
+LEASE = 3.0
+STATES_AT_END = {"complete", "pruned", "failed"}
+
+
+@dataclass
+class Project:
+    """A folder with a data set and a study file, and the command to work on it."""
+
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def write(self, **changes: Any) -> None:
+        spec: dict[str, Any] = {
+            "name": "cells",
+            "data": {"root": "data", "images": "images", "train": "annotations/train.json",
+                     "val": "annotations/val.json"},
+            "defaults": {"epochs": 4, "image_size": 64},
+            "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+            "pruner": {"name": "none"},
+            "budget": {"trials": 4},
+            "device": "cpu",
+            "slots": 2,
+        }  # fmt: skip
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(spec | changes))
+
+    def misbehave(self, **plans: dict[str, Any]) -> None:
+        """What the fake trainer does, by number of the trial, with "all" for every trial."""
+        plan = {"*" if name == "all" else name.removeprefix("trial"): value for name, value in plans.items()}
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        code = f"""
+import sys
+from tuner.studies import leases
+leases.LEASE_SECONDS = {LEASE}
+from tuner.cli.main import main
+sys.argv = ["tuner", *{list(arguments)!r}]
+main()
+"""
+        tests = Path(__file__).parents[1]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests / "workers")]),
+            "TUNER_STORAGE": f"sqlite:///{self.folder}/tuner.db",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "200",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=self.folder, env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def call(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, out + err
+        assert "Traceback" not in err
+        return out + err
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        return self.call("run", "study.yaml", "--trainer", "fake_trainer:train", *arguments, code=code)
+
+    def start_run(self, *arguments: str) -> subprocess.Popen[str]:
+        return self.start("run", "study.yaml", "--trainer", "fake_trainer:train", *arguments)
+
+    def trials(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.call("show", "cells", "--json"))
+        return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    generate(tmp_path / "data", train=4, val=2, test=1, size=(64, 48))
+    project = Project(tmp_path)
+    project.write()
+    yield project
+    for process in project.started:
+        process.kill()
+        process.communicate()
+
+
+def until(process: subprocess.Popen[str], text: str) -> str:
+    """Read the output up to a line with `text`."""
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if re.search(text, line):
+            return read
+    raise AssertionError(f"no {text!r} in:\n{read}\n{process.stderr.read() if process.stderr else ''}")
+
+
+def check_curves(trials: list[dict[str, Any]], epochs: int = 4) -> None:
+    """Every trial has one final state, and one curve without gaps or repeats."""
+    assert {trial["state"] for trial in trials} <= STATES_AT_END
+    for trial in trials:
+        found = [epoch["epoch"] for epoch in trial["epochs"]]
+        assert found == list(range(1, len(found) + 1))
+        if trial["state"] == "complete":
+            assert len(found) == epochs
+
+
+def without_run(trials: list[dict[str, Any]]) -> list[Any]:
+    """What must not depend on interruptions."""
+    return [(t["number"], t["state"], t["params"], [e["metrics"] for e in t["epochs"]]) for t in trials]
+
+
+def test_a_study_from_start_to_end(project: Project) -> None:
+    assert "learning_rate" in project.run("--dry-run")
+    assert json.loads(project.call("list", "--json")) == [] or not (project.folder / "tuner.db").exists()
+    out = project.run()
+    assert "trial 0" in out
+    assert "epoch 4/4" in out
+    assert "budget is spent" in out
+    assert "one run each, not confirmed" in out or "no trial was better" in out
+    assert "tuner export cells" in out
+    trials = project.trials()
+    assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
+    assert trials[0]["is_default"]
+    check_curves(trials)
+    status = json.loads(project.call("status", "cells", "--json"))
+    assert status["counts"]["complete"] == 4
+    best = json.loads(project.call("best", "cells", "--json"))
+    assert best["value"] == max(trial["value"] for trial in trials)
+    assert best["operating_point"]["confidence"] == 0.3
+    for command in (["status"], ["list"], ["show", "cells"], ["show", "cells", "1"], ["best", "cells"]):
+        assert "0." in project.call(*command)
+    # Warm processes: two slots trained all trials.
+    pids = {line.split()[0] for file in project.folder.rglob("starts.txt") for line in file.read_text().splitlines()}
+    assert len(pids) == 2
+
+
+def test_a_finished_study_starts_no_process_and_goes_on_with_a_larger_budget(project: Project) -> None:
+    project.run("--trials", "2")
+    starts = sorted(project.folder.rglob("starts.txt"))
+    assert "budget is spent" in project.run("--trials", "2")
+    assert sorted(project.folder.rglob("starts.txt")) == starts
+    project.run("--trials", "3")
+    assert len(project.trials()) == 3
+
+
+def test_weak_trials_are_pruned(project: Project) -> None:
+    project.write(pruner={"name": "median", "startup_trials": 1, "first_rung": 1}, budget={"trials": 8}, slots=1)
+    out = project.run()
+    assert "pruning    saved" in out
+    trials = project.trials()
+    check_curves(trials)
+    pruned = [trial for trial in trials if trial["state"] == "pruned"]
+    assert pruned
+    assert all(0 < len(trial["epochs"]) < 4 for trial in pruned)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: signal.Signals) -> None:
+    project.misbehave(all={"seconds": 0.2})
+    process = project.start_run()
+    read = until(process, r"epoch 2/4")
+    process.send_signal(number)
+    if number == signal.SIGTERM:  # batch systems send it several times
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, read + out + err
+    assert "Traceback" not in err
+    assert "same command goes on" in out
+    interrupted = project.trials()
+    assert any(trial["state"] == "interrupted" for trial in interrupted)
+    assert all(trial["attempts"][-1]["outcome"] for trial in interrupted)
+    project.misbehave()
+    assert "goes on at epoch" in project.run()
+    trials = project.trials()
+    check_curves(trials)
+    assert len(trials) == 4
+    assert any(len(trial["attempts"]) == 2 for trial in trials)
+
+
+def test_an_interrupted_study_ends_like_an_undisturbed_one(project: Project, tmp_path: Path) -> None:
+    project.write(slots=1)
+    project.run()
+    undisturbed = without_run(project.trials())
+    assert "Deleted" in project.call("delete", "cells", "--yes")
+    project.misbehave(all={"seconds": 0.1})
+    for text in ("trial 0 · epoch 3", "trial 2 · epoch 1"):
+        process = project.start_run()
+        until(process, text)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    project.run()
+    assert without_run(project.trials()) == undisturbed
+
+
+def test_a_second_interrupt_ends_at_once_even_what_hangs(project: Project) -> None:
+    project.misbehave(all={"action": "hang", "epoch": 2})
+    process = project.start_run()
+    until(process, r"epoch 1/4")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert {trial["state"] for trial in project.trials()} == {"interrupted"}
+    project.misbehave()
+    project.run()
+    check_curves(project.trials())
+
+
+def test_a_killed_slot_costs_neither_its_trial_nor_the_others(project: Project) -> None:
+    project.misbehave(trial1={"action": "sigkill", "epoch": 3, "times": 1})
+    out = project.run()
+    assert "SIGKILL" in out
+    trials = project.trials()
+    check_curves(trials)
+    assert {trial["state"] for trial in trials} == {"complete"}
+    assert len(trials[1]["attempts"]) == 2
+
+
+def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(project: Project) -> None:
+    project.misbehave(trial1={"action": "exit", "epoch": 2})
+    project.run()
+    trials = project.trials()
+    assert [trial["state"] for trial in trials] == ["complete", "failed", "complete", "complete"]
+    assert "exit code 7" in trials[1]["reason"]
+    assert 2 <= len(trials[1]["attempts"]) <= 4
+
+
+def test_a_killed_worker_leaves_its_trials_to_the_next(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.2})
+    process = project.start_run()
+    until(process, r"epoch 2/4")
+    process.kill()
+    process.communicate()
+    project.misbehave()
+    project.run()
+    trials = project.trials()
+    check_curves(trials)
+    assert len(trials) == 4
+    assert any(attempt["outcome"] == "lost" for trial in trials for attempt in trial["attempts"])
+
+
+def test_the_time_is_up(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.5})
+    out = project.run("--timeout", "3s")
+    assert "time is up" in out
+    assert {trial["state"] for trial in project.trials()} & {"interrupted"}
+    project.misbehave()
+    project.run()
+    check_curves(project.trials())
+
+
+def test_the_same_config_error_twice_ends_the_study(project: Project) -> None:
+    project.misbehave(all={"action": "BadConfig"})
+    out = project.run("--slots", "1", code=1)
+    assert "BadConfig" in out
+    assert len(project.trials()) == 2
+
+
+def test_bugs_in_a_row_end_the_study_and_leave_their_traceback(project: Project) -> None:
+    project.misbehave(all={"action": "bug"})
+    out = project.run("--slots", "1", code=1)
+    assert "3 trials failed one after the other" in out
+    assert "nobody foresaw this" in out
+    logs = list(project.folder.rglob("error.log"))
+    assert len(logs) == 3
+    assert "ZeroDivisionError" in logs[0].read_text()
+
+
+def test_a_divergence_is_a_result(project: Project) -> None:
+    project.misbehave(all={"action": "Diverged", "epoch": 2}, trial0={"seconds": 0.01})
+    project.run()
+    assert [trial["state"] for trial in project.trials()] == ["complete", "pruned", "pruned", "pruned"]
+
+
+def test_a_trainer_that_cannot_start_is_given_up_with_the_reason(project: Project) -> None:
+    out = project.call("run", "study.yaml", "--trainer", "no_such_module:train", "--slots", "1", code=1)
+    assert "no_such_module" in out
+    assert "could be started" in out
+
+
+Check = Callable[[Project], str]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "missing.yaml"], "missing.yaml"),
+        (["run", "study.yaml", "--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
+        (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
+        (["status", "cels"], "Did you mean 'cells'?"),
+        (["show", "cells", "99"], "no trial 99"),
+        (["list", "--storage", "postgresql://me:secret@127.0.0.1:1/none"], "me:\\*\\*\\*@127.0.0.1"),
+    ],
+)
+def test_a_users_mistake_gets_a_message(project: Project, arguments: list[str], expected: str) -> None:
+    project.run("--trials", "1")
+    out = project.call(*arguments, code=1)
+    assert re.search(expected, out), out
+    assert "secret" not in out
+
+
+def test_delete_asks_first(project: Project) -> None:
+    project.run("--trials", "1")
+    project.call("delete", "cells", code=1)
+    assert len(project.trials()) == 1
+    project.call("delete", "cells", "--yes")
+    assert "no study" in project.call("status", "cells", code=1).lower()
+
+
+def test_another_worker_joins(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.1})
+    process = project.start_run("--slots", "1")
+    until(process, r"epoch 1/4")
+    joined = project.call("worker", "--study", "cells", "--slots", "1", "--trainer", "fake_trainer:train")
+    process.communicate(timeout=60)
+    assert "epoch 1/4" in joined
+    trials = project.trials()
+    check_curves(trials)
+    assert len({attempt["pid"] for trial in trials for attempt in trial["attempts"]}) == 2
+    assert len(trials) == 4
