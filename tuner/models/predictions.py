@@ -73,8 +73,8 @@ class _FlatBoxes:
             DataError: The file is missing, broken or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in _DTYPES}
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in _DTYPES}
         except FileNotFoundError:
             raise DataError(f"{path}: no such file of predictions") from None
         except (ValueError, KeyError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile) as error:

@@ -11,7 +11,12 @@ from tuner.config.trial import Probability
 
 
 class OperatingPoint(Frozen):
-    """Post-processing with the precision, recall and F1 (all classes together, IoU 0.5) expected there."""
+    """Post-processing with the precision, recall and F1 (all classes together, IoU 0.5) expected there.
+
+    Expected means: counted on images that did not choose the threshold, where there are enough images for that
+    (`tuner.postprocess.sweep.best_operating_point`); then `f1_spread` says how much F1 differs between parts of the
+    images. So the figures can lie a little beside the point of the precision–recall curve at `confidence`.
+    """
 
     nms: Literal["greedy"] = "greedy"
     nms_iou: float = Field(gt=0.0, le=1.0)
@@ -23,3 +28,6 @@ class OperatingPoint(Frozen):
     precision: Probability
     recall: Probability
     f1: Probability
+    f1_spread: float | None = Field(
+        None, ge=0.0, description="standard deviation of F1 over folds of the images; none: not cross-fitted"
+    )

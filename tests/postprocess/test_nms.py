@@ -1,0 +1,123 @@
+"""Greedy NMS against its definition."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.evaluation.cases import make_predictions, random_case
+from tests.postprocess import plain
+from tuner.config.errors import DataError
+from tuner.models.predictions import RawPredictions
+from tuner.postprocess.nms import greedy_nms, suppress
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
+
+
+def raw_case(seed, *, images=3, classes=3, detections=80, grid=16.0, score_steps=10, boxes=8):
+    return random_case(
+        np.random.default_rng(seed),
+        images=images,
+        classes=classes,
+        boxes=boxes,
+        detections=detections,
+        kind=RawPredictions,
+        grid=grid,
+        score_steps=score_steps,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    detections=st.integers(0, 80),
+    grid=st.sampled_from([0.0, 16.0]),
+    score_steps=st.sampled_from([0, 4]),
+    nms_iou=st.sampled_from([0.05, 0.3, 0.5, 0.65, 1.0]),
+    cap=st.sampled_from([1, 7, 100]),
+    confidence=st.sampled_from([0.0, 0.25, 0.3, 1.0]),
+    agnostic=st.booleans(),
+)
+def test_suppress_equals_the_definition(seed, detections, grid, score_steps, nms_iou, cap, confidence, agnostic):
+    _, raw = raw_case(seed, detections=detections, grid=grid, score_steps=score_steps)
+    got = suppress(raw, nms_iou, max_detections=cap, confidence=confidence, class_agnostic=agnostic)
+    for i in range(3):
+        rows = [p for p in range(raw.offsets[i], raw.offsets[i + 1]) if float(raw.scores[p]) >= confidence]
+        groups = [0 if agnostic else raw.labels[p] for p in rows]
+        kept = plain.greedy(raw.boxes[rows], raw.scores[rows], groups, nms_iou)[:cap]
+        rows = np.array(rows, dtype=np.int64)[kept]
+        part = slice(got.offsets[i], got.offsets[i + 1])
+        np.testing.assert_array_equal(got.boxes[part], raw.boxes[rows])
+        np.testing.assert_array_equal(got.scores[part], raw.scores[rows])
+        np.testing.assert_array_equal(got.labels[part], raw.labels[rows])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("nms_iou", [0.3, 0.5, 0.7])
+def test_greedy_nms_equals_the_definition(device, nms_iou):
+    _, raw = raw_case(3, detections=400, grid=0.0)
+    groups = raw.image_index * 3 + raw.labels
+    tensors = [torch.from_numpy(a).to(device) for a in (raw.boxes, raw.scores, groups)]
+    assert greedy_nms(*tensors, nms_iou).tolist() == plain.greedy(raw.boxes, raw.scores, groups, nms_iou)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_many_groups_cost_no_precision(device):
+    """The same two boxes in 5,000 groups: their IoU is just above the threshold in each."""
+    pair = torch.tensor([[600.1, 600.1, 610.2, 610.2], [600.1, 600.1, 610.2, 605.16]])
+    exact = plain.iou(pair[0], pair[1])
+    boxes, scores = pair.repeat(5000, 1).to(device), torch.tensor([0.9, 0.8]).repeat(5000).to(device)
+    groups = torch.arange(5000).repeat_interleave(2).to(device)
+    assert len(greedy_nms(boxes, scores, groups, exact - 1e-9)) == 5000
+    assert len(greedy_nms(boxes, scores, groups, exact + 1e-9)) == 10000
+
+
+def test_no_images_and_no_boxes():
+    empty = make_predictions(RawPredictions, [], [], [], [], images=2)
+    assert suppress(empty, 0.5).offsets.tolist() == [0, 0, 0]
+    nothing = RawPredictions(empty.boxes, empty.scores, empty.labels, np.array([0]))
+    assert suppress(nothing, 0.5).offsets.tolist() == [0]
+    zeros = torch.zeros(0)
+    assert greedy_nms(zeros.reshape(0, 4), zeros, zeros.long(), 0.5).shape == (0,)
+
+
+def test_nan_is_refused():
+    raw = make_predictions(RawPredictions, [1], [0], [[0, 0, np.nan, 5]], [0.5], images=2)
+    with pytest.raises(DataError, match="first in image number 1"):
+        suppress(raw, 0.5)
+
+
+def test_saved_predictions_come_back(tmp_path):
+    _, raw = raw_case(5)
+    raw.save(tmp_path / "evidence.npz")
+    loaded = RawPredictions.load(tmp_path / "evidence.npz")
+    for name in ("boxes", "scores", "labels", "offsets"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(raw, name))
+    assert [p.name for p in tmp_path.iterdir()] == ["evidence.npz"]
+
+
+def test_broken_files_of_predictions_are_refused(tmp_path):
+    path = tmp_path / "evidence.npz"
+    with pytest.raises(DataError, match="no such file"):
+        RawPredictions.load(path)
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(DataError, match="not a file of predictions"):
+        RawPredictions.load(path)
+    _, raw = raw_case(5)
+    RawPredictions(raw.boxes, raw.scores, raw.labels, raw.offsets[:-1]).save(path)
+    with pytest.raises(DataError, match="offsets do not divide 80 predictions"):
+        RawPredictions.load(path)
+    raw.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="not a file of predictions"):
+        RawPredictions.load(path)
+    RawPredictions(raw.boxes[:-1], raw.scores, raw.labels, raw.offsets).save(path)
+    with pytest.raises(DataError, match=r"boxes is float32 \(79, 4\)"):
+        RawPredictions.load(path)
+    np.savez(path, boxes=np.array([object()], dtype=object))
+    with pytest.raises(DataError, match="not a file of predictions"):
+        RawPredictions.load(path)

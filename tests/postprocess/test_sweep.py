@@ -1,0 +1,211 @@
+"""The sweep against doing everything anew; the choice of thresholds; the judgement of a trial."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.evaluation.cases import make_predictions, make_split, random_case
+from tests.postprocess import plain
+from tuner.config.errors import ConfigError
+from tuner.config.trial import TrialConfig
+from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.judge import judge
+from tuner.models.predictions import RawPredictions
+from tuner.postprocess.curve import Criterion, Curve, cross_fit
+from tuner.postprocess.matching import TruthIndex
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.sweep import best_operating_point, best_row, sweep
+
+
+def case(seed, **shape):
+    options = {"images": 4, "classes": 2, "boxes": 15, "detections": 90} | shape
+    return random_case(np.random.default_rng(seed), kind=RawPredictions, **options)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    boxes=st.integers(0, 20),
+    detections=st.integers(0, 60),
+    crowds=st.sampled_from([0.0, 0.3]),
+    grid=st.sampled_from([0.0, 32.0]),
+    score_steps=st.sampled_from([0, 6]),
+    cap=st.sampled_from([5, 100]),
+)
+def test_equals_doing_everything_anew(seed, cap, **shape):
+    split, raw = case(seed, **shape)
+    for row in sweep(raw, TruthIndex(split), (0.3, 0.6, 1.0), max_detections=cap):
+        curve = row.hits.curve()
+        assert curve.positives == (~split.crowd).sum()
+        for confidence in [0.0, *np.unique(raw.scores).astype(float), 1.0]:
+            right = wrong = 0
+            for i in range(len(split)):
+                rows = [p for p in range(raw.offsets[i], raw.offsets[i + 1]) if raw.scores[p] >= confidence]
+                kept = plain.greedy(raw.boxes[rows], raw.scores[rows], raw.labels[rows], row.nms_iou)[:cap]
+                rows = np.array(rows, dtype=np.int64)[kept]
+                counts = plain.count(split, np.full(len(rows), i), raw.labels[rows], raw.boxes[rows], raw.scores[rows])
+                right, wrong = right + counts[0], wrong + counts[1]
+            assert curve.counts(confidence) == (right, wrong)
+            point = curve.at(confidence)
+            if point is None:
+                assert curve.positives == 0
+                continue
+            assert point.recall == right / curve.positives
+            assert point.f1 == pytest.approx(2 * right / (right + wrong + curve.positives))
+        assert (np.diff(curve.thresholds) < 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), confidence=st.sampled_from([0.1, 0.3, 0.5]))
+def test_a_threshold_only_cuts_the_tail(seed, confidence):
+    """Decision 4: NMS at threshold c is the part of NMS at threshold 0 that scores at least c."""
+    _, raw = case(seed, score_steps=10, grid=16.0)
+    everything, part = suppress(raw, 0.5, max_detections=9), suppress(raw, 0.5, max_detections=9, confidence=confidence)
+    above = everything.scores.astype(float) >= confidence
+    np.testing.assert_array_equal(everything.boxes[above], part.boxes)
+    np.testing.assert_array_equal(everything.image_index[above], part.image_index)
+
+
+def test_one_class_and_some_images_alone():
+    split, raw = case(1)
+    (row,) = sweep(raw, TruthIndex(split), (0.5,))
+    whole = row.hits.curve()
+    by_class = [row.hits.curve(label=k) for k in range(2)]
+    assert sum(c.positives for c in by_class) == whole.positives
+    assert sum(c.counts(0.3)[0] for c in by_class) == whole.counts(0.3)[0]
+    first = np.array([True, True, False, False])
+    halves = [row.hits.curve(images=first), row.hits.curve(images=~first)]
+    assert [sum(c.counts(0.2)[j] for c in halves) for j in (0, 1)] == list(whole.counts(0.2))
+
+
+CURVE = Curve(np.array([0.9, 0.7, 0.5, 0.3]), np.array([3, 5, 7, 8]), np.array([0, 1, 3, 12]), positives=10)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "confidence"),
+    [
+        ("f1", 0.5),
+        ("recall@precision=0.8", 0.7),
+        ("recall@precision=1", 0.9),
+        ("recall@precision=0", 0.3),
+        ("precision@recall=0.8", 0.3),
+        ("precision@recall=0.45", 0.7),
+        ("precision@recall=0.9", None),
+    ],
+)
+def test_criteria(criterion, confidence):
+    assert CURVE.best(Criterion.parse(criterion)) == confidence
+
+
+def test_of_equal_thresholds_the_highest():
+    curve = Curve(np.array([0.9, 0.7]), np.array([0, 0]), np.array([1, 2]), positives=1)
+    assert curve.best(Criterion("f1")) == 0.9
+
+
+@pytest.mark.parametrize("text", ["", "f2", "recall@precision=1.5", "recall@precision=", "precision@precision=0.5"])
+def test_unknown_criteria_are_refused(text):
+    with pytest.raises(ConfigError, match="is not known"):
+        Criterion.parse(text)
+
+
+def test_points_between_scores_and_outside():
+    assert CURVE.counts(1.0) == (0, 0)
+    assert CURVE.counts(0.6) == CURVE.counts(0.7) == (5, 1) == CURVE.counts(0.51)
+    assert CURVE.counts(0.0) == (8, 12)
+    assert CURVE.at(1.0).precision == 0
+    assert Curve(CURVE.thresholds, CURVE.right, CURVE.wrong, positives=0).at(0.5) is None
+
+
+def test_cross_fitting_judges_each_fold_at_the_threshold_of_the_others():
+    split, raw = case(2, images=20, boxes=80, detections=600)
+    (row,) = sweep(raw, TruthIndex(split), (0.6,))
+    fitted = cross_fit(row.hits, Criterion("f1"), folds=4)
+    fold = np.random.default_rng(0).permutation(20) % 4
+    right = wrong = 0
+    for f, confidence in enumerate(fitted.confidences):
+        assert confidence == row.hits.curve(images=fold != f).best(Criterion("f1"))
+        counts = row.hits.curve(images=fold == f).counts(confidence)
+        right, wrong = right + counts[0], wrong + counts[1]
+    assert fitted.pooled.f1 == 2 * right / (right + wrong + 80)
+    whole = row.hits.curve()
+    assert fitted.pooled.f1 <= whole.f1.max()
+    assert fitted.f1_spread > 0
+
+
+def test_honest_figures_are_not_flattered_by_noise():
+    """With scores that say nothing, the best F1 on the images that chose the threshold is too high on average."""
+    flattered, honest = [], []
+    for seed in range(30):
+        split, raw = case(seed, images=6, boxes=12, detections=40, near=0.5)
+        raw = dataclasses.replace(raw, scores=np.random.default_rng(seed).random(40).astype(np.float32))
+        (row,) = sweep(raw, TruthIndex(split), (0.9,))
+        flattered.append(row.hits.curve().f1.max())
+        honest.append(best_operating_point(row).f1)
+    assert np.mean(honest) < np.mean(flattered)
+
+
+def test_one_image_cannot_be_cross_fitted():
+    split, raw = case(3, images=1)
+    (row,) = sweep(raw, TruthIndex(split), (0.6,))
+    point = best_operating_point(row)
+    assert point.f1_spread is None
+    assert point.f1 == row.hits.curve().f1.max()
+
+
+def test_of_equal_scores_the_preferred_nms_iou():
+    split, raw = case(4)
+    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), score=lambda _: 0.25)
+    assert best_row(rows, prefer=0.55).nms_iou == 0.5
+    undefined = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7))
+    assert best_row(undefined, prefer=0.8).nms_iou == 0.7
+
+
+CONFIG = TrialConfig(nms_iou=0.45, confidence=0.3, max_detections=50)
+
+
+def test_judgement_with_everything_swept():
+    split, raw = case(5, images=12, boxes=60, detections=500)
+    evaluator = CocoEvaluator(split)
+    judgement = judge(evaluator, raw, CONFIG, sweep_nms=True, sweep_confidence=True)
+    point = judgement.metrics.operating_point
+    every = [evaluator.evaluate(suppress(raw, r.nms_iou, max_detections=50)) for r in judgement.rows]
+    assert judgement.metrics.map == max(m.map for m in every)
+    assert judgement.metrics.model_copy(update={"operating_point": None}) in every
+    assert point.confidence in raw.scores
+    assert point.criterion == "f1"
+    assert judgement.curve.at(point.confidence).f1 == judgement.curve.f1.max()
+    assert 0 < point.f1 < 1
+
+
+def test_judgement_with_nothing_swept():
+    split, raw = case(5, images=12, boxes=60, detections=500)
+    evaluator = CocoEvaluator(split)
+    judgement = judge(evaluator, raw, CONFIG, sweep_nms=False, sweep_confidence=False)
+    point = judgement.metrics.operating_point
+    assert (point.nms_iou, point.confidence, point.criterion) == (0.45, 0.3, "given")
+    assert judgement.metrics.map == evaluator.evaluate(suppress(raw, 0.45, max_detections=50)).map
+    assert point.f1 == judgement.curve.at(0.3).f1
+    assert point.f1_spread is None
+
+
+def test_nothing_to_find_gives_no_operating_point():
+    split = make_split([], [], [], images=2, classes=1)
+    raw = make_predictions(RawPredictions, [0], [0], [[0, 0, 9, 9]], [0.5], images=2)
+    for swept in (True, False):
+        judgement = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=swept, sweep_confidence=swept)
+        assert judgement.metrics.map is None
+        assert judgement.metrics.operating_point is None
+        assert np.isnan(judgement.curve.f1).all()
+
+
+def test_no_detections():
+    split = make_split([0], [0], [[5, 5, 20, 20]], images=1, classes=1)
+    raw = make_predictions(RawPredictions, [], [], [], [], images=1)
+    judgement = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=True, sweep_confidence=True)
+    assert judgement.metrics.map == 0
+    assert judgement.metrics.operating_point is None
+    given = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=True, sweep_confidence=False).metrics.operating_point
+    assert (given.precision, given.recall, given.f1) == (0, 0, 0)
