@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from tuner.cli.anchors import anchors
 from tuner.cli.best import best
 from tuner.cli.dashboard import dashboard
 from tuner.cli.delete import delete
@@ -31,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 _COMMANDS = {
     "demo": demo,
     "init": init,
+    "anchors": anchors,
     "run": run,
     "status": status,
     "list": list_,
