@@ -102,6 +102,10 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
             "study.yaml:7: augment.mosaic: is given twice",
         ),
         (MINIMAL + "defaults: {epochs: 2, warmup_epochs: 3}\n", "warmup_epochs is 3, longer than the training of 2"),
+        (
+            MINIMAL + "space: 3\n",
+            "study.yaml:5: space: should be a valid string, found 3\nstudy.yaml:5: space: should be",
+        ),
         (MINIMAL + "space: [1\n", "study.yaml:6: not valid YAML: "),
         ("name: [x\n\tdata: 1", "study.yaml:2: not valid YAML: "),
         ("- name\n", "study.yaml: expected a mapping of keys to values, found a list"),

@@ -191,12 +191,25 @@ def located(error: ValidationError, data: Any, model: type[BaseModel], *, under:
     for problem in error.errors():
         found = problem.get("ctx", {}).get("error")
         inner = found.keys if isinstance(found, KeyProblem) else ()
-        keys = tuple(problem["loc"]) + inner
+        keys = _real_keys(data, tuple(problem["loc"]) + inner)
         place = where(data, keys)
         if under:
             place = place.replace(f"{'.'.join(map(str, keys))}: ", f"{'.'.join(map(str, under + keys))}: ", 1)
         lines.append(place + explain(problem, model, keys))
     return ConfigError("\n".join(lines))
+
+
+def _real_keys(data: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The keys without those that pydantic adds for the members of a union that it tried."""
+    node = data
+    for depth, key in enumerate(keys):
+        if isinstance(node, Mapping):
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            return keys[:depth]
+    return keys
 
 
 def explain(problem: Any, model: type[BaseModel] | None, keys: tuple[Any, ...]) -> str:
