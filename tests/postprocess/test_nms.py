@@ -11,11 +11,9 @@ from tests.postprocess import plain
 from tuner.config.errors import DataError
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.nms import greedy_nms, suppress
+from tuner.postprocess.nms_many import suppress_many
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
 
 
 def raw_case(seed, *, images=3, classes=3, detections=80, grid=16.0, score_steps=10, boxes=8):
@@ -121,3 +119,38 @@ def test_broken_files_of_predictions_are_refused(tmp_path):
     np.savez(path, boxes=np.array([object()], dtype=object))
     with pytest.raises(DataError, match="not a file of predictions"):
         RawPredictions.load(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    detections=st.integers(0, 300),
+    grid=st.sampled_from([0.0, 16.0, 50.0]),
+    score_steps=st.sampled_from([0, 4]),
+    cap=st.sampled_from([1, 7, 100]),
+    nms_ious=st.lists(st.sampled_from([0.05, 0.3, 0.5, 0.65, 0.8, 1.0]), min_size=1),
+)
+def test_many_values_at_once_equal_one_after_the_other(seed, detections, grid, score_steps, cap, nms_ious):
+    _, raw = raw_case(seed, detections=detections, grid=grid, score_steps=score_steps)
+    ordered, kept = suppress_many(raw, nms_ious, max_detections=cap)
+    for nms_iou, row in zip(nms_ious, kept, strict=True):
+        got, want = ordered.subset(row), suppress(raw, nms_iou, max_detections=cap)
+        for name in ("boxes", "scores", "labels", "offsets"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+def test_many_values_over_several_blocks_of_images():
+    _, raw = raw_case(7, images=12, detections=15_000, grid=0.0, score_steps=0, boxes=100)
+    ordered, kept = suppress_many(raw, (0.4, 0.7))
+    for nms_iou, row in zip((0.4, 0.7), kept, strict=True):
+        np.testing.assert_array_equal(ordered.subset(row).boxes, suppress(raw, nms_iou).boxes)
+
+
+def test_a_chain_of_boxes_each_suppressing_the_next():
+    """The deepest dependence there is: every other box stays."""
+    left = np.arange(200.0)[:, None] * 4
+    boxes = np.concatenate([left, np.zeros_like(left), left + 10, np.full_like(left, 10)], axis=1)
+    raw = make_predictions(RawPredictions, np.zeros(200), np.zeros(200), boxes, np.linspace(1, 0.1, 200), images=1)
+    _, kept = suppress_many(raw, (0.4, 0.5), max_detections=200)
+    assert kept[0].tolist() == [True, False] * 100
+    assert kept[1].all()

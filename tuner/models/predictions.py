@@ -36,6 +36,11 @@ class _FlatBoxes:
         """(P,) int64, the index of the image that each box lies in."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
+    def subset(self, kept: NDArray[np.bool_]) -> Self:
+        """Those boxes for which the (P,) mask is true."""
+        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept, dtype=np.int64)])
+        return type(self)(self.boxes[kept], self.scores[kept], self.labels[kept], before[self.offsets])
+
     def check(self, images: int, classes: int) -> None:
         """Make sure that these are finite predictions for a split of `images` images and `classes` classes.
 

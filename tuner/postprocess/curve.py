@@ -140,19 +140,25 @@ class Hits:
     positives: NDArray[np.int32]
 
     @classmethod
-    def of(cls, matches: Matches, truth: TruthIndex) -> Hits:
-        """Take the first threshold and size class of `matches`."""
-        one = np.uint64(1)
-        kept = (matches.ignored & one) == 0
-        positives = np.zeros((truth.images, truth.classes), dtype=np.int32)
-        counting = truth.counting()
-        np.add.at(positives, (truth.image[counting], truth.labels[counting]), 1)
+    def of(cls, matches: Matches, truth: TruthIndex, subset: NDArray[np.bool_] | None = None, bit: int = 0) -> Hits:
+        """Take one bit of `matches`.
+
+        Args:
+            matches: Of detections with `truth`.
+            truth: The ground truth.
+            subset: (P,) bool, which of the matched detections there are (`TruthIndex.match_sets`); None: all.
+            bit: The place of the bit, such as that of the subset.
+        """
+        mask = np.uint64(1 << bit)
+        kept = (matches.ignored & mask) == 0
+        if subset is not None:
+            kept &= subset[matches.order]
         return cls(
             scores=matches.scores[kept].astype(np.float32),
             image=matches.image[kept].astype(np.int32),
             labels=matches.labels[kept].astype(np.int32),
-            right=(matches.taken[kept] & one).astype(np.bool_),
-            positives=positives,
+            right=(matches.taken[kept] & mask).astype(np.bool_),
+            positives=truth.positives,
         )
 
     def curve(self, *, images: NDArray[np.bool_] | None = None, label: int | None = None) -> Curve:

@@ -13,7 +13,7 @@ size class, so that the loop decides all of them together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ class TruthIndex:
         image: (M,) int64, index of the image in the split.
         areas: (M,) float64, COCO's `area`.
         crowd: (M,) bool.
+        positives: (N, K) int32, number of boxes to be found in each image of each class.
     """
 
     def __init__(self, split: Split) -> None:
@@ -55,6 +56,9 @@ class TruthIndex:
         self.areas = split.areas[order]
         self.crowd = split.crowd[order]
         self._boxes = split.boxes[order].T.copy()
+        self.positives = np.zeros((self.images, self.classes), dtype=np.int32)
+        counting = self.counting()
+        np.add.at(self.positives, (self.image[counting], self.labels[counting]), 1)
         self._keys, self._starts, self._counts = np.unique(key[order], return_index=True, return_counts=True)
 
     def counting(self, area: AreaRange = ALL_AREAS) -> NDArray[np.bool_]:
@@ -79,29 +83,64 @@ class TruthIndex:
         Raises:
             DataError: The detections are not of this split or not finite.
         """
+        matches, boxes, key = self._arranged(detections, max_detections)
+        pairs = self._pairs(key, boxes, thresholds[0])
+        taken, ignored = self._assign(len(key), pairs, *self._by_threshold(pairs, thresholds, areas))
+        return replace(matches, taken=taken, ignored=ignored)
+
+    def match_sets(self, detections: Detections, kept: NDArray[np.bool_], threshold: float) -> Matches:
+        """Match several subsets of the detections of the split at one IoU threshold.
+
+        Args:
+            detections: As in `match`.
+            kept: (L, P) bool, L subsets, at most 64.
+            threshold: IoU threshold.
+
+        Returns:
+            Matches in which bit l belongs to subset l; to be read only where the subset holds the detection.
+
+        Raises:
+            DataError: The detections are not of this split or not finite.
+        """
+        if len(kept) > 64:
+            raise ValueError(f"{len(kept)} subsets do not fit into 64 bits")
+        matches, boxes, key = self._arranged(detections)
+        member = np.zeros(len(key), dtype=np.uint64)
+        for row, subset in enumerate(kept):
+            member |= subset[matches.order].astype(np.uint64) << np.uint64(row)
+        pairs = self._pairs(key, boxes, threshold)
+        every = (1 << len(kept)) - 1
+        counting = self.counting().tolist()
+        free, spare = [every * c for c in counting], [every * (not c) for c in counting]
+        taken, ignored = self._assign(len(key), pairs, member[pairs.detection].tolist(), free, spare)
+        return replace(matches, taken=taken, ignored=ignored)
+
+    def _arranged(
+        self, detections: Detections, max_detections: int | None = None
+    ) -> tuple[Matches, NDArray[np.float64], NDArray[np.int64]]:
+        """Detections in the order of `Matches` with no bits set, their boxes as (4, D) xywh, and their keys."""
         detections.check(self.images, self.classes)
         scores = detections.scores.astype(np.float64)
-        key = self._key(detections.image_index, detections.labels)
+        image = detections.image_index
+        key = self._key(image, detections.labels)
         order = np.lexsort((-scores, key))
-        key = key[order]
-        rank = _rank_in_run(key)
+        rank = _rank_in_run(key[order])
         if max_detections is not None:
-            kept = rank < max_detections
-            order, key, rank = order[kept], key[kept], rank[kept]
+            order, rank = order[rank < max_detections], rank[rank < max_detections]
         boxes = detections.boxes[order].astype(np.float64).T
         boxes[2:] -= boxes[:2]
-        pairs = self._pairs(key, boxes, thresholds[0])
-        taken, ignored = self._assign(len(order), pairs, thresholds, areas)
-        return Matches(
+        nothing = np.zeros(len(order), dtype=np.uint64)
+        matches = Matches(
             order=order,
-            image=detections.image_index[order],
+            image=image[order],
             labels=detections.labels[order],
             scores=scores[order],
             areas=boxes[2] * boxes[3],
             rank=rank,
-            taken=taken,
-            ignored=ignored,
+            taken=nothing,
+            ignored=nothing,
         )
+        return matches, boxes, key[order]
 
     def _key(self, image: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
         return labels * self.images + self._image_rank[image]
@@ -126,10 +165,10 @@ class TruthIndex:
         order = np.lexsort((-truth, -iou, detection))
         return _Pairs(detection[order], truth[order], iou[order])
 
-    def _assign(
-        self, count: int, pairs: _Pairs, thresholds: Sequence[float], areas: Sequence[AreaRange]
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Run the greedy rule; see `Matches` for the two arrays of bits."""
+    def _by_threshold(
+        self, pairs: _Pairs, thresholds: Sequence[float], areas: Sequence[AreaRange]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """For `_assign`: a bit for each threshold and size class."""
         width = len(thresholds)
         if width * len(areas) > 64:
             raise ValueError(f"{width} thresholds x {len(areas)} size classes do not fit into 64 bits")
@@ -137,15 +176,26 @@ class TruthIndex:
         every = sum(one << (width * a) for a in range(len(areas)))
         # Bits that a pair with IoU at or above the first n thresholds may decide.
         reach = [sum(((1 << n) - 1) << (width * a) for a in range(len(areas))) for n in range(width + 1)]
-        free_bits = np.zeros(len(self.labels), dtype=np.uint64)
+        free = np.zeros(len(self.labels), dtype=np.uint64)
         for a, area in enumerate(areas):
-            free_bits[self.counting(area)] |= np.uint64(one << (width * a))
-        free = free_bits.tolist()
-        spare = [every & ~bits for bits in free]
-        crowd = self.crowd.tolist()
-
-        truth = pairs.truth.tolist()
+            free[self.counting(area)] |= np.uint64(one << (width * a))
         able = [reach[n] for n in np.searchsorted(thresholds, pairs.iou, side="right").tolist()]
+        return able, free.tolist(), [every & ~bits for bits in free.tolist()]
+
+    def _assign(
+        self, count: int, pairs: _Pairs, able: list[int], free: list[int], spare: list[int]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Run the greedy rule; see `Matches` for the two arrays of bits.
+
+        Args:
+            count: Number of detections.
+            pairs: Sorted as `_pairs` does.
+            able: Bits that each pair may decide; of one detection, those of the first pair include all others.
+            free: Bits for which each box counts and is not taken yet; used up.
+            spare: Bits for which each box does not count and is not taken yet; used up.
+        """
+        crowd = self.crowd.tolist()
+        truth = pairs.truth.tolist()
         rows, starts = np.unique(pairs.detection, return_index=True)
         taken, ignored = [], []
         for start, stop in zip(starts.tolist(), np.append(starts, len(truth))[1:].tolist(), strict=True):
