@@ -54,10 +54,10 @@ def test_learns_what_it_is_shown() -> None:
     images, boxes, labels = squares()
     detector = tiny()
     before = quality_of_best(detector, images, boxes, labels)
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3)
     detector.train()
     losses = []
-    for _ in range(60):
+    for _ in range(100):
         loss = torch.stack(list(detector.losses(images, boxes, labels).values())).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -86,8 +86,8 @@ def test_candidates_are_padded_sorted_and_bounded() -> None:
 def test_an_image_without_objects_teaches_that_there_is_nothing() -> None:
     images, boxes, labels = squares()
     losses = tiny().losses(images, torch.zeros_like(boxes), torch.full_like(labels, PADDING))
-    assert float(losses["class"]) > 0
-    assert float(losses["box"]) == 0
+    assert losses["class"].item() > 0
+    assert losses["box"].item() == 0
 
 
 def test_background_in_a_crowd_region_costs_nothing() -> None:
@@ -97,9 +97,9 @@ def test_background_in_a_crowd_region_costs_nothing() -> None:
     crowd[:, 0] = everywhere
     crowd_labels = torch.full_like(labels, PADDING)
     crowd_labels[:, 0] = IGNORE
-    assert float(tiny().losses(images, crowd, crowd_labels)["class"]) == 0
+    assert tiny().losses(images, crowd, crowd_labels)["class"].item() == 0
     boxes[:, 2], labels[:, 2] = everywhere, IGNORE
-    assert float(tiny().losses(images, boxes, labels)["class"]) > 0
+    assert tiny().losses(images, boxes, labels)["class"].item() > 0
 
 
 def test_the_loss_does_not_depend_on_the_padding() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tuner.config.errors import ConfigError, DataError
+from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
 from tuner.data.batches import TrainingBatches, evaluation_batches
 from tuner.data.cache import CachedImages, open_cache
@@ -58,7 +58,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     torch.set_num_threads(task.threads)
     try:
         run = _Run(task)
-    except ConfigError as error:
+    except (ConfigError, WeightsError) as error:
         raise BadConfig(error.message, hint=error.hint) from error
     except DataError as error:
         raise BadData(error.message, hint=error.hint) from error
@@ -130,7 +130,7 @@ class _Run:
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
-        self.detector = detector.to(self.device, memory_format=torch.channels_last)
+        self.detector = detector.to(self.device).to(memory_format=torch.channels_last)
         self.ema = Ema(self.detector, config.ema_decay)
         self.optimizer = build_optimizer(self.detector, config)
         self.step = TrainStep(self.detector, self.optimizer, self.precision, config)

@@ -1,0 +1,186 @@
+"""The built-in trainer on real pixels: it learns, it resumes bit for bit, and its failures have kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tuner.config.trial import Augment, TrialConfig
+from tuner.data import scenes
+from tuner.data.coco import load_dataset
+from tuner.models.anchors import resolve_anchors
+from tuner.models.predictions import RawPredictions
+from tuner.trainers.contract import BadConfig, BadData, Diverged, EpochResult, Interrupted, TrainingTask
+from tuner.trainers.detection import checkpoint
+from tuner.trainers.detection.train import EVIDENCE, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def task(folder: Path) -> TrainingTask:
+    data = scenes.generate(folder, train=48, val=16, test=4, size=(160, 120), seed=1)
+    config = TrialConfig(image_size=160, epochs=3, anchors="kmeans-iou-balanced-1", warmup_epochs=0.5, ema_decay=0.9)
+    config = resolve_anchors(config, load_dataset(data).train)
+    return TrainingTask(
+        config=config,
+        seed=3,
+        data=data,
+        device="cpu",
+        threads=1,
+        workdir=folder / "trial",
+        cache_dir=folder / "cache",
+    )
+
+
+def never() -> bool:
+    return False
+
+
+def variant(task: TrainingTask, name: str, **changes: object) -> TrainingTask:
+    """The task in a folder of its own, with another config."""
+    config = task.config.model_copy(update=changes)
+    return dataclasses.replace(task, workdir=task.workdir.with_name(name), config=config)
+
+
+def comparable(results: list[EpochResult]) -> list[tuple[object, ...]]:
+    """What must be equal between an interrupted and an undisturbed run: everything but time and memory."""
+    return [(r.epoch, r.metrics, r.losses, r.learning_rate, r.executed) for r in results]
+
+
+def weights(task: TrainingTask) -> dict[str, torch.Tensor]:
+    state = checkpoint.load(task.workdir / checkpoint.CHECKPOINT)
+    assert state is not None
+    model: dict[str, torch.Tensor] = state["model"]
+    return model
+
+
+def assert_same_weights(a: TrainingTask, b: TrainingTask) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task: TrainingTask) -> tuple[TrainingTask, list[EpochResult]]:
+    whole = variant(task, "whole")
+    return whole, list(train(whole, never))
+
+
+def test_learns(task: TrainingTask) -> None:
+    changes = {"epochs": 36, "batch_size": 4, "learning_rate": 3e-3, "augment": Augment(strength=0.1, mosaic=0.0)}
+    results = list(train(variant(task, "learner", **changes), never))
+    assert [r.epoch for r in results] == list(range(1, 37))
+    assert results[0].metrics.map is not None
+    assert results[-1].metrics.map is not None
+    assert results[0].metrics.map < 0.05
+    assert results[-1].metrics.map > 0.25
+    assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
+    assert results[-1].metrics.operating_point is not None
+    assert results[-1].metrics.operating_point.f1 > 0.5
+
+
+def test_leaves_evidence_and_a_checkpoint_without_code(
+    undisturbed: tuple[TrainingTask, list[EpochResult]],
+) -> None:
+    task, results = undisturbed
+    raw = RawPredictions.load(task.workdir / EVIDENCE)
+    assert len(raw.offsets) == 16 + 1
+    assert results[-1].cpu_seconds > 0
+    assert results[-1].peak_memory > 2**20
+    assert results[-1].executed["precision"] in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize("batches", [1, 6, 9])
+def test_interrupted_ends_bit_for_bit_where_the_undisturbed_one_does(
+    undisturbed: tuple[TrainingTask, list[EpochResult]], batches: int
+) -> None:
+    whole, expected = undisturbed
+    task = dataclasses.replace(whole, workdir=whole.workdir.with_name(f"stopped-{batches}"))
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > batches
+
+    results: list[EpochResult] = []
+    with pytest.raises(Interrupted):
+        results.extend(train(task, stop))  # extend keeps what came before the exception
+    torch.manual_seed(999)  # another process has another random state
+    results += list(train(task, never))
+    assert comparable(results) == comparable(expected)
+    assert_same_weights(task, whole)
+
+
+def test_pruned_then_continued_is_the_same_run(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
+    whole, expected = undisturbed
+    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("pruned"))
+    epochs = train(task, never)
+    results = [next(epochs)]
+    epochs.close()
+    assert (task.workdir / EVIDENCE).exists()
+    results += list(train(task, never))
+    assert comparable(results) == comparable(expected)
+
+
+def test_killed_ends_bit_for_bit_where_the_undisturbed_one_does(
+    undisturbed: tuple[TrainingTask, list[EpochResult]],
+) -> None:
+    whole, expected = undisturbed
+    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("killed"))
+    code = (
+        "import sys; from pathlib import Path; from tuner.config.study import DataSpec\n"
+        "from tuner.config.trial import TrialConfig; from tuner.trainers.contract import TrainingTask\n"
+        "from tuner.trainers.detection.train import train\n"
+        "config, data, workdir, cache = sys.argv[1:]\n"
+        "config, data = TrialConfig.model_validate_json(config), DataSpec.model_validate_json(data)\n"
+        "task = TrainingTask(config, 3, data, 'cpu', 1, Path(workdir), Path(cache))\n"
+        "for result in train(task, lambda: False): pass\n"
+    )
+    arguments = [task.config.model_dump_json(), task.data.model_dump_json(), str(task.workdir), str(task.cache_dir)]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
+    saved = task.workdir / checkpoint.CHECKPOINT
+    while not saved.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    results = list(train(task, never))
+    assert comparable(results) == comparable(expected)[-len(results) :]
+    assert_same_weights(task, whole)
+
+
+def test_divergence_has_its_kind(task: TrainingTask) -> None:
+    # A decay of 1 at a rate of 10 multiplies the weights by -9 at each step.
+    wild = variant(task, "wild", optimizer="sgd", learning_rate=10.0, weight_decay=1.0, epochs=12, schedule="constant")
+    with pytest.raises(Diverged, match="loss became"):
+        list(train(wild, never))
+
+
+def test_missing_weights_are_a_config_error(task: TrainingTask) -> None:
+    lost = variant(task, "lost", model="dense-shufflenet", weights="/nowhere/weights.pth")
+    with pytest.raises(BadConfig, match=r"no file /nowhere/weights\.pth"):
+        list(train(lost, never))
+
+
+def test_missing_data_is_a_data_error(task: TrainingTask) -> None:
+    gone = dataclasses.replace(task, data=task.data.model_copy(update={"train": Path("gone.json")}))
+    with pytest.raises(BadData, match=r"gone\.json"):
+        list(train(gone, never))
+
+
+def test_the_checkpoint_of_another_experiment_is_refused(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
+    whole, _ = undisturbed
+    with pytest.raises(BadConfig, match="another config or seed"):
+        list(train(dataclasses.replace(whole, seed=4), never))
