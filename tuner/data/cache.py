@@ -67,17 +67,17 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
     """
     shape = (len(split), canvas.height, canvas.width, 3)
     path = cache_dir / f"{split.name}-{canvas.width}x{canvas.height}-{_digest(split, canvas)[:24]}.npy"
-    if not _is_whole(path, shape):
-        try:
+    try:
+        if not _is_whole(path, shape):
             cache_dir.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 if not _is_whole(path, shape):
                     _build(split, canvas, path, shape, threads)
-        except OSError as error:
-            raise DiskError(
-                f"the image cache {path} cannot be written: {error.strerror or error}",
-                hint="Free space there, or choose another cache folder.",
-            ) from error
+    except OSError as error:
+        raise DiskError(
+            f"the image cache {path} cannot be written: {error.strerror or error}",
+            hint="Free space there, or choose another cache folder.",
+        ) from error
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     return CachedImages(
         images=images,

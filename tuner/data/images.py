@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tuner.config.errors import DataError
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _QUARTER_TURNS = (5, 6, 7, 8)
 _HINT = "Replace the file, or remove the image from the annotation file."
 
@@ -77,6 +79,9 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             width, height = file.size
+            if isinstance(file, TiffImageFile):
+                # Pillow's `size` of a TIFF is before or after the rotation, depending on its version.
+                width, height = file.tag_v2[_TIFF_WIDTH], file.tag_v2[_TIFF_HEIGHT]
             # Asking a PNG for EXIF data that its header lacks would decode all of it.
             has_exif = file.format != "PNG" or "exif" in file.info
             turned = has_exif and file.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS

@@ -1,0 +1,280 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from tuner.config.errors import DataError
+from tuner.data.check import TOLERANCE, check_boxes
+from tuner.data.coco import load_dataset, load_split
+from tuner.data.fingerprint import Fingerprint, fingerprint
+
+
+def test_a_split_holds_the_file_in_its_order_with_boxes_grouped_by_image(folder):
+    split, report = load_split(folder.spec(), "train")
+    assert split.file_names == ("train0.png", "train1.png", "train2.png")
+    assert split.image_ids.tolist() == [5, 15, 25]
+    assert split.offsets.tolist() == [0, 1, 1, 3]
+    assert split.annotation_ids.tolist() == [2, 1, 7]
+    assert split.boxes.tolist() == [[0, 0, 40, 30], [1.1, 2, 10, 5.3], [5, 5, 0.1, 0.2]]
+    assert split.areas.tolist() == [1200, 20, 0.1 * 0.2]
+    assert split.crowd.tolist() == [False, True, False]
+    assert split.classes == ("dog", "cat")
+    assert split.category_ids == (3, 90)
+    assert split.labels.tolist() == [0, 1, 0]
+    assert split.image_index.tolist() == [0, 2, 2]
+    assert report.clean
+
+
+def test_real_data_is_read_as_pycocotools_reads_it(real_spec):
+    coco = pytest.importorskip("pycocotools.coco")
+    dataset = load_dataset(real_spec)
+    assert dataset.warnings == ()
+    for split in dataset.splits:
+        reference = coco.COCO()
+        reference.dataset = json.loads(real_spec.path(getattr(real_spec, split.name)).read_text())
+        reference.createIndex()
+        assert len(split) == len(reference.imgs)
+        for i, image_id in enumerate(split.image_ids.tolist()):
+            expected = reference.imgToAnns[image_id]
+            rows = slice(split.offsets[i], split.offsets[i + 1])
+            assert split.boxes[rows].tolist() == [row["bbox"] for row in expected]
+            assert split.areas[rows].tolist() == [row["area"] for row in expected]
+            assert [split.category_ids[label] for label in split.labels[rows]] == [
+                row["category_id"] for row in expected
+            ]
+
+
+def _change(content, path, value):
+    *parents, last = path
+    for key in parents:
+        content = content[key]
+    if value is KeyError:
+        del content[last]
+    else:
+        content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["images"], [], ["no images"]),
+        (["annotations"], [], ["no boxes"]),
+        (["categories"], [], ["no categories"]),
+        (["images"], KeyError, ["'images' is missing"]),
+        (["annotations"], {"a": 1}, ["'annotations' is not a list"]),
+        (["images", 1, "id"], 5, ["1 image ids", "more than once: 5"]),
+        (["annotations", 1, "id"], 1, ["1 annotation ids", "more than once: 1"]),
+        (["categories", 1, "id"], 90, ["category ids", "90"]),
+        (["categories", 1, "name"], "cat", ["same name: cat"]),
+        (["annotations", 2, "image_id"], 26, ["annotation 7", "image_id 26"]),
+        (["annotations", 2, "category_id"], 4, ["annotation 7", "category_id 4"]),
+        (["annotations", 2, "category_id"], "3", ["annotation number 3", "'3'", "whole number"]),
+        (["annotations", 2, "image_id"], KeyError, ["annotation number 3 (id 7)", "'image_id'"]),
+        (["annotations", 2, "bbox"], [1, 2, 3], ["annotation 7", "[1, 2, 3]", "four finite numbers"]),
+        (["annotations", 2, "bbox"], [1, 2, 3, "4"], ["annotation 7", "four finite numbers"]),
+        (["annotations", 2, "bbox"], [1, 2, 3, None], ["annotation 7", "four finite numbers"]),
+        (["annotations", 2, "bbox"], [1, 2, float("nan"), 4], ["annotation 7", "nan"]),
+        (["annotations", 2, "bbox"], [1, 2, float("inf"), 4], ["annotation 7", "inf"]),
+        (["annotations", 2, "area"], float("nan"), ["annotation 7", "area nan"]),
+        (["images", 1, "width"], 0, ["'train1.png'", "width 0"]),
+        (["images", 1, "width"], "40", ["'train1.png'", "width '40'"]),
+        (["images", 1, "height"], float("nan"), ["'train1.png'", "height nan"]),
+        (["images", 1, "file_name"], 3, ["image number 2", "file_name 3"]),
+        (["images", 1, "file_name"], "gone.png", ["1 of 3 image files", "gone.png"]),
+        (["annotations", 1, "bbox"], [30, 20, 20, 5], ["annotation 2 of train0.png", "outside", "40 x 30"]),
+        (["annotations", 1, "bbox"], [30, 20, 0, 5], ["annotation 2 of train0.png", "no area"]),
+        (["annotations", 1, "bbox"], [30, 20, 5, -1], ["1 without area"]),
+    ],
+)
+def test_a_fault_is_refused_by_name(folder, path, value, words):
+    _change(folder.contents["train"], path, value)
+    folder.write()
+    with pytest.raises(DataError) as error:
+        load_split(folder.spec(), "train")
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_broken_json_is_located(folder):
+    (folder.root / "train.json").write_text('{"images": [],\n "annotations": [1,,2]}')
+    with pytest.raises(DataError, match=r"train\.json: line 2, column 20"):
+        load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_bytes(b"\xff\xd8\xff\xe0 a JPEG \x80")
+    with pytest.raises(DataError, match=r"not a text file|not valid JSON"):
+        load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_text("[1, 2]")
+    with pytest.raises(DataError, match="a list at the top"):
+        load_split(folder.spec(), "train")
+
+
+def test_missing_parts_are_named(folder):
+    with pytest.raises(DataError, match=r"nowhere\.json does not exist"):
+        load_split(folder.spec(train="nowhere.json"), "train")
+    with pytest.raises(DataError, match=r"image folder .*pictures does not exist"):
+        load_split(folder.spec(images="pictures"), "train")
+    with pytest.raises(DataError, match="no test split"):
+        load_split(folder.spec(test=None), "test")
+    assert load_dataset(folder.spec(test=None)).test is None
+
+
+def test_splits_must_agree_on_categories(folder):
+    folder.contents["val"]["categories"] = [{"id": 3, "name": "dog"}, {"id": 90, "name": "cow"}]
+    folder.write()
+    with pytest.raises(DataError, match=r"id 90 is 'cat' in train but 'cow' in val"):
+        load_dataset(folder.spec())
+    folder.contents["val"]["categories"] = [{"id": 3, "name": "dog"}, {"id": 90, "name": "cat"}, {"id": 4, "name": "x"}]
+    folder.write()
+    with pytest.raises(DataError, match=r"id 4 is missing in train but 'x' in val"):
+        load_dataset(folder.spec())
+
+
+def test_an_image_in_two_splits_is_reported(folder):
+    folder.contents["val"]["images"][0]["file_name"] = "train1.png"
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert "1 images are in train and in val" in warning
+    assert "train1.png" in warning
+
+
+def test_sizes_that_disagree_with_the_file_are_named(folder):
+    Image.fromarray(np.zeros((30, 41, 3), np.uint8)).save(folder.root / "images" / "val2.png")
+    with pytest.raises(DataError, match=r"val2\.png is 41 x 30, not 40 x 30"):
+        load_dataset(folder.spec())
+
+
+def test_an_exif_rotation_that_the_annotations_ignore_is_explained(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder.contents["val"]["images"][2]["file_name"] = "turned.jpg"
+    folder.write()
+    Image.new("RGB", (40, 30)).save(folder.root / "images" / "turned.jpg", exif=exif)
+    with pytest.raises(DataError, match=r"turned\.jpg is 30 x 40, not 40 x 30") as error:
+        load_dataset(folder.spec())
+    assert "EXIF" in error.value.hint
+
+
+def test_sizes_come_from_the_files_where_the_json_has_none(folder):
+    del folder.contents["train"]["images"][1]["width"]
+    folder.write()
+    split, _ = load_split(folder.spec(), "train")
+    assert split.sizes.tolist() == [[40, 30]] * 3
+
+
+def test_unreadable_headers_are_counted_and_named(folder):
+    for name in ("train0.png", "train2.png"):
+        (folder.root / "images" / name).write_text("not an image")
+    with pytest.raises(DataError, match=r"2 images cannot be read: .*train0\.png: .*train2\.png"):
+        load_dataset(folder.spec())
+
+
+def test_repair_clips_and_drops_and_counts(folder):
+    rows = folder.contents["train"]["annotations"]
+    rows[0]["bbox"] = [-5, 20, 20, 20]  # clipped to [0, 20, 15, 10]
+    rows[1]["bbox"] = [50, 5, 10, 10]  # outside altogether
+    rows[2]["bbox"] = [5, 5, 0, 10]
+    rows.append({"id": 8, "image_id": 15, "category_id": 3, "bbox": [1, 1, 39.25, 2], "area": 78.5, "iscrowd": 0})
+    folder.write()
+    split, report = load_split(folder.spec(on_bad_boxes="repair"), "train")
+    assert (report.boxes, report.outside, report.without_area, report.clipped, report.dropped) == (4, 2, 1, 1, 2)
+    assert len(report.examples) == 3
+    assert "1 clipped, 2 dropped" in report.text()
+    # A box over the edge by less than the tolerance stays as it is in the file.
+    assert split.annotation_ids.tolist() == [8, 1]
+    assert split.boxes.tolist() == [[1, 1, 39.25, 2], [0, 20, 15, 10]]
+    assert split.areas.tolist() == [78.5, 20]
+    assert split.offsets.tolist() == [0, 0, 1, 2]
+
+
+def test_repair_that_leaves_no_box_is_refused(folder):
+    for row in folder.contents["train"]["annotations"]:
+        row["bbox"] = [100, 100, 5, 5]
+    folder.write()
+    with pytest.raises(DataError, match="none of its 3 boxes has an area inside"):
+        load_split(folder.spec(on_bad_boxes="repair"), "train")
+
+
+coordinates = st.floats(-100, 200, allow_nan=False)
+
+
+@given(arrays(np.float64, st.tuples(st.integers(0, 20), st.just(4)), elements=coordinates))
+def test_repaired_boxes_lie_inside_and_good_boxes_stay(boxes):
+    sizes = np.full((len(boxes), 2), (90, 60), np.int32)
+    repaired, keep, report = check_boxes(boxes, sizes, split="train", policy="repair")
+    assert report.dropped == (~keep).sum()
+    assert report.clipped + report.dropped == report.outside + report.without_area
+    kept = repaired[keep]
+    assert (kept[:, 2:] > 0).all()
+    assert (kept[:, :2] >= -TOLERANCE).all()
+    assert (kept[:, :2] + kept[:, 2:] <= sizes[keep] + TOLERANCE + 1e-9).all()
+    again, all_kept, clean = check_boxes(kept, sizes[keep], split="train", policy="refuse")
+    assert clean.clean
+    assert all_kept.all()
+    assert np.array_equal(again, kept)
+    if report.clean:
+        assert np.array_equal(repaired, boxes)
+
+
+def test_a_fingerprint_tells_what_differs(folder):
+    spec = folder.spec()
+    before = fingerprint(spec, load_dataset(spec))
+    assert before.differences(fingerprint(spec, load_dataset(spec))) == []
+    assert Fingerprint.model_validate_json(before.model_dump_json()) == before
+
+    folder.contents["val"]["annotations"][1]["bbox"] = [0, 0, 39, 30]
+    folder.contents["test"]["annotations"].pop()
+    folder.write()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(
+        folder.root / "images" / "train0.png"
+    )
+    after = fingerprint(spec, load_dataset(spec))
+    assert before.differences(after) == [
+        "train: image files have other sizes in bytes",
+        "val: other annotations",
+        "test: 2 boxes, was 3",
+    ]
+    without_test = fingerprint(spec, load_dataset(folder.spec(test=None)))
+    assert "test: the split is missing" in after.differences(without_test)
+
+
+def test_a_fingerprint_is_free_of_the_folder_and_of_formatting(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("elsewhere")
+    (folder.root / "images").rename(other / "images")
+    for name, content in folder.contents.items():
+        (other / f"{name}.json").write_text(json.dumps(content, indent=2))
+    moved = load_dataset(folder.spec(root=other))
+    (other / "images").rename(folder.root / "images")
+    here = load_dataset(folder.spec())
+    first = fingerprint(folder.spec(), here)
+    (folder.root / "images").rename(other / "images")
+    assert first.differences(fingerprint(folder.spec(root=other), moved)) == []
+
+
+def test_many_boxes_are_read_as_arrays(folder):
+    rng = np.random.default_rng(0)
+    count = 50_000
+    xy, wh = rng.uniform(0, 20, (count, 2)), rng.uniform(1, 10, (count, 2))
+    bbox = np.concatenate([xy, wh], axis=1).tolist()
+    image = rng.choice([5, 15, 25], count).tolist()
+    folder.contents["train"]["annotations"] = [
+        {"id": i, "image_id": image[i], "category_id": 3, "bbox": bbox[i], "area": 1, "iscrowd": 0}
+        for i in range(count)
+    ]
+    folder.write()
+    split, _ = load_split(folder.spec(), "train")
+    for index, image_id in enumerate((5, 15, 25)):
+        expected = [i for i in range(count) if image[i] == image_id]
+        assert split.annotation_ids[split.offsets[index] : split.offsets[index + 1]].tolist() == expected
+    assert np.array_equal(split.boxes, np.array(bbox)[split.annotation_ids])
+
+
+def test_only_batches_need_torch():
+    modules = ["coco", "cache", "letterbox", "images", "fingerprint", "scenes", "check"]
+    code = "import sys, " + ", ".join(f"tuner.data.{name}" for name in modules) + "; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -1,0 +1,125 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tuner.config.errors import DataError
+from tuner.data.images import image_size, read_image
+
+RNG = np.random.default_rng(3)
+COARSE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
+RGB = cv2.resize(COARSE, (70, 50), interpolation=cv2.INTER_LINEAR)
+GREY = RGB[..., 0]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.bmp", "x.webp", "x.ppm"])
+def test_lossless_rgb(tmp_path, name):
+    Image.fromarray(RGB).save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    assert np.array_equal(read_image(tmp_path / name), RGB)
+    assert image_size(tmp_path / name) == (70, 50)
+
+
+def test_jpeg_is_close(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.jpg", quality=98, subsampling=0)
+    assert np.abs(read_image(tmp_path / "x.jpg").astype(int) - RGB).mean() < 2
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])
+def test_grey_becomes_three_equal_channels(tmp_path, name):
+    Image.fromarray(GREY).save(tmp_path / name, quality=98)
+    image = read_image(tmp_path / name)
+    assert image.shape == (50, 70, 3)
+    assert (image == image[..., :1]).all()
+    assert np.abs(image[..., 0].astype(int) - GREY).mean() < (2 if name.endswith("jpg") else 1e-9)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_16_bit_is_scaled_by_its_full_range(tmp_path, name):
+    wide = RNG.integers(0, 65536, (50, 70), np.uint16)
+    wide[0, :2] = 0, 65535
+    cv2.imwrite(str(tmp_path / name), wide)
+    image = read_image(tmp_path / name)
+    assert np.abs(image.astype(float) - wide[..., None] / 257).max() <= 0.5
+    cv2.imwrite(str(tmp_path / name), RGB[..., ::-1].astype(np.uint16) * 257)
+    assert np.abs(read_image(tmp_path / name).astype(int) - RGB).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.webp"])
+def test_alpha_is_dropped_without_touching_the_colours(tmp_path, name):
+    alpha = np.maximum(GREY, 1)
+    image = Image.fromarray(np.dstack([RGB, alpha]))
+    image.save(tmp_path / name, **({"lossless": True, "exact": True} if name.endswith("webp") else {}))
+    assert np.array_equal(read_image(tmp_path / name), RGB)
+
+
+def test_palette_bilevel_and_grey_with_alpha(tmp_path):
+    palette = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE, colors=32)
+    expected = np.array(palette.convert("RGB"))
+    palette.save(tmp_path / "p.png")
+    assert np.array_equal(read_image(tmp_path / "p.png"), expected)
+    palette.save(tmp_path / "t.png", transparency=3)
+    assert np.array_equal(read_image(tmp_path / "t.png"), expected)
+    palette.save(tmp_path / "b.png", transparency=bytes(range(32)))
+    assert np.array_equal(read_image(tmp_path / "b.png"), expected)
+    palette.save(tmp_path / "p.gif")
+    assert read_image(tmp_path / "p.gif").shape == (50, 70, 3)
+    Image.fromarray(GREY).convert("1").save(tmp_path / "1.png")
+    assert set(np.unique(read_image(tmp_path / "1.png"))) == {0, 255}
+    Image.fromarray(np.dstack([GREY, GREY[::-1]])).save(tmp_path / "la.png")
+    assert np.array_equal(read_image(tmp_path / "la.png")[..., 0], GREY)
+
+
+def test_cmyk(tmp_path):
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "x.tif")
+    assert np.array_equal(read_image(tmp_path / "x.tif"), RGB)
+    Image.new("CMYK", (70, 50), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=98)
+    assert np.abs(read_image(tmp_path / "x.jpg").astype(int) - (255, 0, 0)).max() < 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp"])
+def test_exif_rotation(tmp_path, name, orientation):
+    turns = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1]}
+    turns |= {5: RGB.transpose(1, 0, 2), 6: np.rot90(RGB, -1), 8: np.rot90(RGB)}
+    turns[7] = turns[5][::-1, ::-1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / name, exif=exif, quality=98)
+    image = read_image(tmp_path / name)
+    expected = turns[orientation]
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).mean() < 4
+    assert image_size(tmp_path / name) == (expected.shape[1], expected.shape[0])
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.webp", "x.tif"])
+def test_a_truncated_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(RGB).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(DataError, match=name):
+        read_image(path)
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.jpg")
+    whole = read_image(tmp_path / "x.jpg")
+    with (tmp_path / "x.jpg").open("ab") as file:
+        file.write(b"\0" * 100)
+    assert np.abs(read_image(tmp_path / "x.jpg").astype(int) - whole).max() <= 2
+
+
+def test_what_is_no_image_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"gone\.png: cannot be read: No such file"):
+        image_size(tmp_path / "gone.png")
+    for content in (b"", b"hello", b"\xff\xd8\xff\xd9"):
+        (tmp_path / "x.jpg").write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.jpg"):
+            read_image(tmp_path / "x.jpg")
+        with pytest.raises(DataError, match=r"x\.jpg"):
+            image_size(tmp_path / "x.jpg")
+    Image.fromarray(RNG.random((5, 5)).astype(np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DataError, match=r"f\.tif: samples of 32 bits"):
+        read_image(tmp_path / "f.tif")
