@@ -114,7 +114,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder", hint="Train a model with `tuner train CONFIG -o FOLDER`.")
-    for part in (CONFIG, WEIGHTS):
+    for part in (WEIGHTS, CONFIG):
         if not (folder / part).is_file():
             raise ConfigError(
                 f"{folder} is not a trained model: {part} is missing",

@@ -58,8 +58,9 @@ class Provenance(Frozen):
             return "confirmed: trained again with fresh seeds"
         if self.gain is None:
             return "unconfirmed: one run, and the study has no finished default trial to compare with"
-        if self.value == self.default_value:
-            return "unconfirmed: one run; no gain over the default config"
+        if self.gain <= 0:
+            verdict = "no gain over" if self.gain == 0 else f"{-self.gain:.4f} worse than"
+            return f"unconfirmed: one run; {verdict} the default"
         return f"unconfirmed: one run; a gain of {self.gain:.4f} over the default may be noise"
 
 

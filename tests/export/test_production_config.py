@@ -1,0 +1,112 @@
+"""Production configs: what they say about trust, and that they come back from disk as they went."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from tuner.config.errors import ConfigError
+from tuner.config.study import DataSpec, ObjectiveSpec
+from tuner.config.trial import TrialConfig
+from tuner.evaluation.metrics import Metrics
+from tuner.export.production import ProductionConfig, Provenance, load_production, save_production
+from tuner.postprocess.operating_point import OperatingPoint
+
+POINT = OperatingPoint(
+    nms_iou=0.55, confidence=0.4375, class_confidence={"disc": 0.25}, precision=0.75, recall=0.5, f1=0.6
+)
+METRICS = Metrics(
+    map=0.5,
+    map50=0.75,
+    map75=None,
+    map_small=None,
+    map_medium=0.5,
+    map_large=None,
+    ar1=0.25,
+    ar10=0.5,
+    ar100=0.5,
+    ar_small=None,
+    ar_medium=0.5,
+    ar_large=None,
+    class_map={"disc": 0.5},
+    operating_point=POINT,
+)
+
+
+def production(value: float = 0.5, default: float | None = 0.45, direction: str = "maximize") -> ProductionConfig:
+    return ProductionConfig(
+        config=TrialConfig(anchor_sizes=(((8.5, 9.25), (16, 17)), ((32, 30),))),
+        operating_point=POINT,
+        metrics=METRICS,
+        default_metrics=METRICS,
+        provenance=Provenance(
+            study="cells",
+            trial=7,
+            seed=3,
+            date=datetime.date(2026, 11, 20),
+            tuner="0.1.0",
+            software={"torch": "2.15.0"},
+            data=DataSpec(root=Path("/data"), train=Path("train.json"), val=Path("val.json")),
+            fingerprint=None,
+            objective=ObjectiveSpec(metric="map", direction=direction),
+            value=value,
+            default_value=default,
+        ),
+    )
+
+
+def test_comes_back_as_it_went(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    save_production(production(), path)
+    assert load_production(path) == production()
+
+
+def test_header_says_what_it_is_and_how_far_to_trust_it(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    save_production(production(), path)
+    header = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    assert "trial 7 of study cells" in header
+    assert "unconfirmed: one run; a gain of 0.0500 over the default may be noise" in header
+    assert "tuner train best.yaml" in header
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "direction", "trust"),
+    [
+        (0.5, None, "maximize", "no finished default trial"),
+        (0.5, 0.5, "maximize", "no gain over the default"),
+        (0.4, 0.5, "maximize", "worse than the default"),
+        (0.4, 0.5, "minimize", "a gain of 0.1000"),
+    ],
+)
+def test_trust(value: float, default: float | None, direction: str, trust: str) -> None:
+    assert trust in production(value, default, direction).provenance.trust
+
+
+def test_replaces_nothing_unless_told(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="exists"):
+        save_production(production(), path)
+    assert path.read_text() == "mine"
+    save_production(production(), path, force=True)
+    assert load_production(path) == production()
+
+
+def test_says_where_a_mistake_is(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    save_production(production(), path)
+    lines = path.read_text().splitlines()
+    row = next(i for i, line in enumerate(lines) if "learning_rate:" in line)
+    lines[row] = "  learning_rat: 0.002"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=rf"best.yaml:{row + 1}: .*learning_rat") as caught:
+        load_production(path)
+    assert "learning_rate" in caught.value.message
+
+
+def test_says_that_the_folder_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot write"):
+        save_production(production(), tmp_path / "none" / "best.yaml")

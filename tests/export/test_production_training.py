@@ -1,0 +1,273 @@
+"""From a production config to a trained model, its judgement and its predictions, through the command line."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tuner.cli.main import main
+from tuner.config.errors import ConfigError, DataError, WeightsError
+from tuner.config.study import DataSpec, ObjectiveSpec
+from tuner.config.trial import TrialConfig
+from tuner.data.coco import load_dataset, load_split
+from tuner.data.fingerprint import fingerprint
+from tuner.data.scenes import generate
+from tuner.evaluation.metrics import Metrics
+from tuner.export.model import load_model
+from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
+from tuner.export.production import ProductionConfig, Provenance, save_production
+from tuner.export.training import make_plan, merge_splits, train_production
+from tuner.models.anchors import resolve_anchors
+from tuner.postprocess.operating_point import OperatingPoint
+from tuner.trainers.contract import Interrupted
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
+    return generate(tmp_path_factory.mktemp("scenes"), train=8, val=4, test=4, size=(96, 72), seed=5)
+
+
+@pytest.fixture(scope="module")
+def production(data: DataSpec) -> ProductionConfig:
+    dataset = load_dataset(data)
+    config = resolve_anchors(TrialConfig(image_size=96, epochs=2, batch_size=4, warmup_epochs=0.5), dataset.train)
+    names = dataset.train.classes
+    # Low enough that two epochs show something, and not for every class.
+    point = OperatingPoint(
+        nms_iou=0.5, confidence=0.003, class_confidence={names[0]: 0.9}, precision=0.5, recall=0.5, f1=0.5
+    )
+    metrics = Metrics(**dict.fromkeys(set(Metrics.model_fields) - {"class_map", "operating_point"}), class_map={})
+    return ProductionConfig(
+        config=config,
+        operating_point=point,
+        metrics=metrics,
+        provenance=Provenance(
+            study="scenes",
+            trial=1,
+            seed=0,
+            date=datetime.date(2026, 11, 20),
+            tuner="0.1.0",
+            software={},
+            data=data,
+            fingerprint=fingerprint(data, dataset),
+            objective=ObjectiveSpec(),
+            value=0.1,
+            default_value=0.1,
+        ),
+    )
+
+
+def run(*arguments: object) -> int:
+    before = sys.argv
+    sys.argv = ["tuner", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def model(production: ProductionConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("production")
+    save_production(production, folder / "best.yaml")
+    assert run("train", folder / "best.yaml", "-o", folder / "model", "--device", "cpu") == 0
+    return folder / "model"
+
+
+def test_leaves_a_complete_model_folder(model: Path, production: ProductionConfig) -> None:
+    assert sorted(p.name for p in model.iterdir()) == ["config.yaml", "metrics.json", "pictures", "weights.pt"]
+    assert {p.name for p in (model / "pictures").iterdir()} == {"examples.jpg", "precision-recall.png"}
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert metrics["split"] == "test"
+    assert metrics["metrics"]["map"] is not None
+    loaded = load_model(model)
+    assert loaded.config == production.config
+    assert loaded.operating_point == production.operating_point
+    assert loaded.info.production == production
+
+
+def test_evaluate_gives_the_numbers_of_training(
+    model: Path, data: DataSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = json.loads((model / "metrics.json").read_text())
+    assert data.test is not None
+    for engine in ("tuner", "pycocotools"):
+        assert (
+            run("evaluate", model, "--data", data.path(data.test), "--json", "--device", "cpu", "--evaluator", engine)
+            == 0
+        )
+        found = json.loads(capsys.readouterr().out)
+        for name in ("map", "map50", "ar100"):
+            assert found["metrics"][name] == pytest.approx(stored["metrics"][name], abs=1e-9)
+        assert found["f1"] == stored["f1"]
+
+
+def test_evaluate_takes_a_study_file(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(f"name: scenes\ndata: {json.dumps(data.model_dump(mode='json'))}\n")
+    assert run("evaluate", model, "--data", study, "--split", "val", "--device", "cpu") == 0
+    assert "AP 0.50:0.95 (mAP)" in capsys.readouterr().out
+
+
+def test_predict_writes_coco_json_and_pictures(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in split.file_names[:3]:
+        shutil.copy(split.images_dir / name, folder)
+    single = split.images_dir / split.file_names[3]
+    assert run("predict", model, folder, single, "-o", tmp_path / "out", "--device", "cpu") == 0
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(found["images"]) == 4
+    assert {c["id"] for c in found["categories"]} == set(split.category_ids)
+    point = load_model(model).operating_point
+    names = {c["id"]: c["name"] for c in found["categories"]}
+    for one in found["annotations"]:
+        name = names[one["category_id"]]
+        assert one["score"] >= point.class_confidence.get(name, point.confidence) - 1e-6
+        assert one["bbox"][2] > 0
+        assert one["bbox"][3] > 0
+    drawn = sorted((tmp_path / "out" / "drawn").iterdir())
+    assert len(drawn) == 4
+    assert cv2.imread(str(drawn[0])).shape[:2] == (72, 96)
+
+
+def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    whole = predict(loaded, split, CPU)
+    assert len(split) < CHUNK
+    monkeypatch.setattr("tuner.export.predicting.CHUNK", 3)
+    parts = predict(loaded, split, CPU)
+    np.testing.assert_array_equal(whole.offsets, parts.offsets)
+    np.testing.assert_allclose(whole.boxes, parts.boxes, atol=1e-3)
+    np.testing.assert_array_equal(
+        predict_shown(loaded, split, CPU).offsets, shown(predict(loaded, split, CPU), loaded.info).offsets
+    )
+
+
+def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    point = loaded.operating_point
+    found = predict_shown(loaded, split, CPU)
+    thresholds = np.array([point.class_confidence.get(name, point.confidence) for name in loaded.classes])
+    assert len(found.scores)
+    assert (found.scores >= thresholds[found.labels]).all()
+    listed = coco_json(found, split, loaded.info)["annotations"]
+    assert [a["image_id"] for a in listed] == split.image_ids[found.image_index].tolist()
+
+
+def test_names_the_image_that_is_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jpg").write_text("no image")
+    assert run("predict", model, tmp_path / "broken.jpg", "-o", tmp_path / "out") == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert run("predict", model, tmp_path / "none.jpg", "-o", tmp_path / "out") == 1
+    assert "none.jpg" in capsys.readouterr().err
+
+
+def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: Path) -> None:
+    def start(folder: Path, seed: int = 0) -> None:
+        plan = make_plan(production, folder, epochs=None, seed=seed, part="train")
+        train_production(
+            plan, device="cpu", threads=1, stop_requested=lambda: next(batches, False), on_epoch=lambda result: None
+        )
+
+    batches = iter([False, False, False, True])
+    folder = tmp_path / "model"
+    with pytest.raises(Interrupted):
+        start(folder)
+    with pytest.raises(ConfigError, match=r"weights\.pt is missing"):
+        load_model(folder)
+    with pytest.raises(ConfigError, match="interrupted training with another seed"):
+        start(folder, seed=1)
+    start(folder)
+    start(tmp_path / "undisturbed")
+    undisturbed = load_model(tmp_path / "undisturbed").detector.state_dict()
+    for name, value in load_model(folder).detector.state_dict().items():
+        assert torch.equal(value, undisturbed[name]), name
+    with pytest.raises(ConfigError, match="finished model"):
+        start(folder)
+
+
+def test_train_and_val_together_are_judged_on_test_alone(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_production(production, tmp_path / "best.yaml")
+    arguments = ("train", tmp_path / "best.yaml", "-o", tmp_path / "model", "--device", "cpu")
+    assert run(*arguments, "--data", "train+val", "--epochs", 1) == 0
+    said = capsys.readouterr().out
+    assert "only the test split can judge" in said
+    assert "Training 1 epochs where the study trained 2" in said
+    assert "val mAP" not in said
+    info = load_model(tmp_path / "model").info
+    assert (info.trained_on, info.config.epochs) == ("train+val", 1)
+
+
+def test_merging_keeps_every_image_and_box(data: DataSpec, tmp_path: Path) -> None:
+    merged, _ = load_split(merge_splits(data, tmp_path / "both.json"), "train")
+    train, val = load_split(data, "train")[0], load_split(data, "val")[0]
+    assert merged.file_names == train.file_names + val.file_names
+    np.testing.assert_array_equal(merged.boxes, np.concatenate([train.boxes, val.boxes]))
+    np.testing.assert_array_equal(merged.labels, np.concatenate([train.labels, val.labels]))
+    assert len(set(merged.annotation_ids.tolist())) == len(merged.boxes)
+    with pytest.raises(DataError, match="in both"):
+        merge_splits(data.model_copy(update={"val": data.train}), tmp_path / "both.json")
+
+
+def test_epochs_that_do_not_fit_are_refused(production: ProductionConfig, tmp_path: Path) -> None:
+    config = production.config.model_copy(update={"warmup_epochs": 1.5})
+    with pytest.raises(ConfigError, match="warmup_epochs"):
+        make_plan(production.model_copy(update={"config": config}), tmp_path / "m", epochs=1, seed=None, part="train")
+
+
+def test_says_which_part_of_a_model_is_missing_or_broken(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        load_model(tmp_path / "none")
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "weights.pt").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=r"weights.pt cannot be read"):
+        load_model(folder)
+    torch.save({"other": torch.zeros(1)}, folder / "weights.pt")
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_model(folder)
+    (folder / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        load_model(folder)
+
+
+def test_other_classes_are_named(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data.test is not None
+    annotations = json.loads(data.path(data.test).read_text())
+    annotations["categories"][0]["name"] = "unicorn"
+    (tmp_path / "other.json").write_text(json.dumps(annotations))
+    assert run("evaluate", model, "--data", tmp_path / "other.json", "--images", data.path(data.images)) == 1
+    assert "has unicorn, which the model does not know" in capsys.readouterr().err
+
+
+def test_reads_images_without_annotations(model: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    paths = [split.images_dir / name for name in split.file_names]
+    bare = unlabelled_split(paths, load_model(model).info)
+    np.testing.assert_array_equal(bare.sizes, split.sizes)
+    assert len(bare.boxes) == 0

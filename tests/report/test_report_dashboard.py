@@ -1,0 +1,122 @@
+"""What a finished trial leaves in the dashboard."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from finished_study import fake_detections, finished_study, make_study, run_trial
+from optuna_dashboard import get_note
+
+from tuner.report.dashboard import DashboardObserver
+from tuner.report.serve import dashboard_of
+from tuner.studies.study import Study, WorkerInfo
+from tuner.workers.messages import Ended
+
+FILES = ["1-anchors.png", "2-learning-curve.png", "3-precision-recall.png", "4-examples.jpg"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    study = finished_study(tmp_path_factory.mktemp("finished"))
+    yield study
+    study.close()
+
+
+def details(study: Study) -> dict[str, object]:
+    """The study as the dashboard's page gets it."""
+    url = str(study.spec.storage)
+    with dashboard_of(url, study.name, "127.0.0.1", 0) as (server, page):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            number = page.rsplit("/", 1)[1]
+            with urllib.request.urlopen(f"{address}/api/studies/{number}") as answer:
+                found = json.load(answer)
+            for trial in found["trials"]:
+                for artifact in trial["artifacts"]:
+                    link = f"{address}/artifacts/{number}/{trial['trial_id']}/{artifact['artifact_id']}"
+                    with urllib.request.urlopen(link) as answer:
+                        artifact["body"] = answer.read()
+                        assert answer.headers["Content-Type"] == artifact["mimetype"]
+            return found
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_each_trial_has_its_pictures_and_its_note(study: Study) -> None:
+    trials = details(study)["trials"]
+    assert len(trials) == 2
+    for trial in trials:
+        artifacts = sorted(trial["artifacts"], key=lambda a: a["filename"])
+        assert [a["filename"] for a in artifacts] == FILES
+        for artifact in artifacts:
+            picture = cv2.imdecode(np.frombuffer(artifact["body"], np.uint8), cv2.IMREAD_COLOR)
+            assert picture.std() > 1
+            assert len(artifact["body"]) < 400_000
+        assert "learning_rate" in trial["note"]["body"]
+        assert "anchor_sizes" in trial["note"]["body"]
+        assert "Operating point: NMS IoU 0.60, confidence 0.300" in trial["note"]["body"]
+    assert "default config" in trials[0]["note"]["body"]
+    assert "default config" not in trials[1]["note"]["body"]
+
+
+def test_an_interrupted_trial_is_left_alone(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    observer = DashboardObserver(study)
+    assignment = study.next_trial(WorkerInfo())
+    assert assignment is not None
+    study.interrupt(assignment)
+    observer.trial_ended(assignment, Ended("interrupted"))
+    assert list((study.folder / "artifacts").iterdir()) == []
+    study.close()
+
+
+def test_what_cannot_be_drawn_is_left_out_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study = make_study(tmp_path)
+
+    class Careless(DashboardObserver):
+        """Finds its evidence damaged."""
+
+        def trial_ended(self, assignment, ended) -> None:
+            (study.folder / "trials" / str(assignment.number) / "detections.npz").write_bytes(b"damaged")
+            super().trial_ended(assignment, ended)
+
+    with caplog.at_level(logging.WARNING):
+        run_trial(study, Careless(study), 0.9)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert lines[0].startswith("trial 0: no detections for the dashboard: ")
+    names = [a["filename"] for a in details(study)["trials"][0]["artifacts"]]
+    assert sorted(names) == FILES[:2]
+    study.close()
+
+
+def test_a_trial_of_another_machine_has_no_detections_and_no_complaint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = make_study(tmp_path)
+    run_trial(study, DashboardObserver(study), 0.9, detections=False)
+    assert not caplog.records
+    assert get_note(study.optuna) == ""  # the study's own note is the user's
+    study.close()
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import sys, tuner.report.dashboard; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fake_detections_are_what_they_say(study: Study) -> None:
+    fake_detections(study.dataset.val, 0.5).check(len(study.dataset.val), len(study.dataset.val.classes))
