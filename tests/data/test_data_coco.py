@@ -82,6 +82,7 @@ def _change(content, path, value):
         (["annotations", 2, "bbox"], [1, 2, float("nan"), 4], ["annotation 7", "nan"]),
         (["annotations", 2, "bbox"], [1, 2, float("inf"), 4], ["annotation 7", "inf"]),
         (["annotations", 2, "area"], float("nan"), ["annotation 7", "area nan"]),
+        (["annotations", 2, "iscrowd"], "1", ["annotation 7", "iscrowd '1'"]),
         (["images", 1, "width"], 0, ["'train1.png'", "width 0"]),
         (["images", 1, "width"], "40", ["'train1.png'", "width '40'"]),
         (["images", 1, "height"], float("nan"), ["'train1.png'", "height nan"]),

@@ -59,7 +59,7 @@ def read_annotations(
     )
     boxes = _boxes(annotations, annotation_ids, path)
     areas = _areas(annotations, boxes, annotation_ids, path)
-    crowd = np.array([row.get("iscrowd", 0) in (1, True) for row in annotations], np.bool_)
+    crowd = _crowd(annotations, annotation_ids, path)
 
     order = np.argsort(image_index, kind="stable")
     image_index, annotation_ids, labels = image_index[order], annotation_ids[order], labels[order]
@@ -252,6 +252,14 @@ def _areas(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path:
             raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number")
         areas[stated] = found
     return areas
+
+
+def _crowd(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
+    values = [row.get("iscrowd", 0) for row in rows]
+    for at, value in enumerate(values):
+        if not isinstance(value, int) or value not in (0, 1):
+            raise DataError(f"{path}: annotation {ids[at]} has iscrowd {value!r}, expected 0 or 1")
+    return np.array(values, np.bool_)
 
 
 def _is_number(value: object) -> bool:
