@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+_SERVERS = {"postgres": "TUNER_TEST_POSTGRES_URL", "mysql": "TUNER_TEST_MYSQL_URL"}
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -23,3 +28,50 @@ def shared() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"there is no real data at {folder}")
     return folder
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A database of the test alone, in SQLite."""
+    return f"sqlite:///{tmp_path / 'studies' / 'tuner.db'}"
+
+
+@pytest.fixture(params=["sqlite", *_SERVERS])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test alone, in each of the supported servers."""
+    with _database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=["sqlite", *_SERVERS])
+def studies_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database for all tests that make a study of their own name, in each of the supported servers."""
+    with _database(request.param, tmp_path_factory.mktemp("studies")) as url:
+        yield url
+
+
+@contextmanager
+def _database(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'studies' / 'tuner.db'}"
+        return
+    server = os.environ.get(_SERVERS[kind])
+    if not server:
+        skip_or_fail(f"{_SERVERS[kind]} names no server to test with")
+    import sqlalchemy as sa
+
+    from tuner.storage.urls import resolve
+
+    name = f"tuner_test_{uuid.uuid4().hex[:12]}"
+    url = resolve(server)
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    try:
+        plain = url.set(drivername={"postgres": "postgresql", "mysql": "mysql"}[kind], database=name)
+        yield plain.render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            force = " with (force)" if kind == "postgres" else ""
+            connection.execute(sa.text(f"drop database {name}{force}"))
+        engine.dispose()

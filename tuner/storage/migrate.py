@@ -54,8 +54,10 @@ def check(engine: Engine) -> None:
             f"{place} was made by a newer tuner: its tables have version {found}, this tuner knows {wanted}",
             hint="Install the newer tuner on this machine.",
         )
+    if found is None:
+        raise StorageError(f"{place} holds no studies of tuner", hint="Start one with `tuner run`.")
     raise StorageError(
-        f"{place} was made by an older tuner: its tables have version {found or 'none'}, this tuner needs {wanted}",
+        f"{place} was made by an older tuner: its tables have version {found}, this tuner needs {wanted}",
         hint=f"Stop all workers, then run: tuner db upgrade --storage {place}",
     )
 

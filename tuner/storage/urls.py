@@ -69,7 +69,7 @@ def masked(url: str | URL) -> str:
     except (ArgumentError, ValueError):
         return _PASSWORD.sub(r"\1:***@", str(url))
     hidden = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
-    return url.set(query=hidden).render_as_string(hide_password=True)
+    return url.set(query=hidden).render_as_string(hide_password=True).replace("=%2A%2A%2A", "=***")
 
 
 def sqlite_file(url: URL) -> Path | None:

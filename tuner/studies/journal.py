@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import FailureKind
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
-from tuner.studies.leases import AskLock, end_attempt, hold, new_attempt
+from tuner.studies.leases import RELEASED, AskLock, end_attempt, hold, new_attempt
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
@@ -111,16 +111,23 @@ def end_trial(
         return
     row = hold(session, assignment.trial_id, assignment.attempt_id)
     row.state, row.kind, row.reason = state, kind, reason
-    row.finished_at, row.lease_until = now(), 0.0
+    row.finished_at, row.lease_until = now(), RELEASED
     end_attempt(session, row.trial_id, row.token, kind or state, reason)
     if kind == FailureKind.BAD_CONFIG and reason is not None:
         _end_study_on_repeat(session, row, reason)
 
 
 def release(session: Session, assignment: Assignment, outcome: str, message: str | None = None) -> None:
-    """End an attempt, but not its trial: the next worker may go on with it at once."""
+    """End an attempt, but not its trial: the next worker may go on with it at once. May be repeated."""
+    known = session.get(TrialRow, assignment.trial_id)
+    if (
+        known is not None
+        and known.token == assignment.attempt_id
+        and (known.state, known.lease_until) == (TrialState.RUNNING, RELEASED)
+    ):
+        return
     row = hold(session, assignment.trial_id, assignment.attempt_id)
-    row.lease_until = 0.0
+    row.lease_until = RELEASED
     end_attempt(session, row.trial_id, row.token, outcome, message)
 
 

@@ -25,6 +25,8 @@ from tuner.studies.records import LeaseLost, TrialState, WorkerInfo
 
 LEASE_SECONDS = 60.0
 """A worker that was not heard of for so long is taken for dead, and its trial is given to another."""
+RELEASED = 0.0
+"""`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 _ASK_SECONDS = 60.0
 
 
@@ -91,7 +93,12 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
     held = _changed(
         session,
         update(TrialRow)
-        .where(TrialRow.trial_id == trial_id, TrialRow.token == token, TrialRow.state == TrialState.RUNNING)
+        .where(
+            TrialRow.trial_id == trial_id,
+            TrialRow.token == token,
+            TrialRow.state == TrialState.RUNNING,
+            TrialRow.lease_until > RELEASED,
+        )
         .values(lease_until=now() + LEASE_SECONDS),
     )
     row = session.get(TrialRow, trial_id, populate_existing=True)
@@ -101,7 +108,8 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
         return row
     if row.token != token:
         raise LeaseLost(f"trial {row.number} was given to another worker, because this one was not heard of")
-    raise LeaseLost(f"trial {row.number} has ended as {row.state}")
+    how = "left to the next worker" if row.state == TrialState.RUNNING else row.state
+    raise LeaseLost(f"trial {row.number} is not this worker's any more: it is {how}")
 
 
 def claimable(session: Session, study_id: int) -> list[tuple[int, int]]:

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import builtins
+import multiprocessing
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, select, text
+
+from tuner.config.errors import StorageError
+from tuner.storage import migrate
+from tuner.storage.database import Database, connect, upgrade
+from tuner.storage.tables import PREFIX, Base, StudyRow, now
+from tuner.storage.urls import resolve
+
+
+def _open(url: str, failures: Any) -> None:
+    try:
+        connect(url).close()
+    except BaseException as error:
+        failures.put(repr(error))
+
+
+def test_a_new_database_is_made_by_the_migrations_and_equals_the_models(database_url: str) -> None:
+    database = connect(database_url)
+    assert migrate.current(database.engine) == migrate.head()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "version_table": migrate.VERSION_TABLE,
+                "include_object": lambda thing, name, kind, *_: kind != "table" or name.startswith(PREFIX),
+            },
+        )
+        differences = compare_metadata(context, Base.metadata)
+    # MySQL gives each foreign key an index of its own.
+    assert [d for d in differences if d[0] not in ("remove_index", "remove_table")] == []
+    tables = set(inspect(database.engine).get_table_names())
+    assert {"tuner_studies", "tuner_trials", "tuner_attempts", "tuner_epochs", "studies", "trials"} <= tables
+    database.close()
+
+
+def test_the_clock_of_the_database_counts_seconds_since_1970(database_url: str) -> None:
+    database = connect(database_url)
+    assert abs(database.run(lambda session: session.scalar(select(now()))) - time.time()) < 60
+    first, second = (database.run(lambda session: session.scalar(select(now()))) for _ in range(2))
+    assert first <= second
+    database.close()
+
+
+def test_several_processes_may_make_a_database_at_once(database_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    failures = context.Queue()
+    processes = [context.Process(target=_open, args=(database_url, failures)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert failures.empty(), failures.get()
+    database = connect(database_url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("select count(*) from alembic_version")).scalar() == 1
+        assert connection.execute(text(f"select count(*) from {migrate.VERSION_TABLE}")).scalar() == 1
+    database.close()
+
+
+def test_sqlite_is_made_for_several_processes(sqlite_url: str) -> None:
+    database = connect(sqlite_url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
+        assert connection.execute(text("pragma busy_timeout")).scalar() == 60_000
+        assert connection.execute(text("pragma foreign_keys")).scalar() == 1
+    with database.optuna._backend.engine.connect() as connection:  # type: ignore[attr-defined]
+        assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
+        assert connection.execute(text("pragma busy_timeout")).scalar() == 60_000
+    database.close()
+
+
+def _next_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose tables are one version further."""
+    shutil.copytree(migrate.MIGRATIONS, folder)
+    (folder / "versions" / "r0002_more.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        "revision, down_revision, branch_labels, depends_on = '0002', '0001', None, None\n"
+        "def upgrade():\n    op.add_column('tuner_studies', sa.Column('note', sa.Text))\n"
+        "def downgrade():\n    op.drop_column('tuner_studies', 'note')\n"
+    )
+    monkeypatch.setattr(migrate, "MIGRATIONS", folder)
+
+
+def _add_study(database: Database) -> None:
+    database.run(
+        lambda session: session.add(
+            StudyRow(name="old", optuna_study_id=1, spec={}, space={}, digest="", versions={}, created_at=1.0)
+        )
+    )
+
+
+def test_an_older_database_is_refused_then_upgraded_after_a_copy(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = connect(database_url)
+    _add_study(database)
+    database.close()
+    _next_version(tmp_path / "migrations", monkeypatch)
+    with pytest.raises(StorageError, match="older tuner: its tables have version 0001, this tuner needs 0002") as error:
+        connect(database_url)
+    assert "tuner db upgrade" in error.value.hint
+    backup = upgrade(database_url)
+    database = connect(database_url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("select name, note from tuner_studies")).all() == [("old", None)]
+    database.close()
+    if database_url.startswith("sqlite"):
+        assert backup is not None
+        with sqlite3.connect(backup) as copy:
+            assert copy.execute("select name from tuner_studies").fetchall() == [("old",)]
+            assert copy.execute(f"select version_num from {migrate.VERSION_TABLE}").fetchall() == [("0001",)]
+        copy.close()
+    else:
+        assert backup is None
+    assert upgrade(database_url) is None
+
+
+def test_a_newer_database_is_refused(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        _next_version(tmp_path / "migrations", later)
+        connect(sqlite_url).close()
+    with pytest.raises(StorageError, match="newer tuner: its tables have version 0002, this tuner knows 0001"):
+        connect(sqlite_url)
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+def test_a_server_out_of_reach_is_named_without_its_password(backend: str) -> None:
+    with pytest.raises(StorageError) as error:
+        connect(f"{backend}://user:hunter2@127.0.0.1:1/name")
+    assert "user:***@127.0.0.1:1/name cannot be used" in error.value.message
+    assert "hunter2" not in str(error.value)
+    assert "server" in error.value.hint
+
+
+@pytest.mark.parametrize(("url", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")])
+def test_a_missing_driver_names_the_extra(url: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+    driver = {"postgres": "psycopg", "mysql": "pymysql"}[extra]
+
+    def without_driver(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == driver:
+            raise ModuleNotFoundError(f"No module named {driver!r}", name=driver)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_driver)
+    with pytest.raises(StorageError, match=f"'{driver}', which is not installed") as error:
+        connect(url)
+    assert f"tuner[{extra}]" in error.value.hint
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("no database at all, but long enough to have a header" * 10)
+    with pytest.raises(StorageError, match=r"notes\.db cannot be used: file is not a database"):
+        connect(f"sqlite:///{tmp_path}/notes.db")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be made"):
+        connect(f"sqlite:///{tmp_path}/file/tuner.db")
+
+
+def test_looking_makes_no_database(sqlite_url: str) -> None:
+    with pytest.raises(StorageError, match="there is no database"):
+        connect(sqlite_url, create=False)
+    assert not Path(resolve(sqlite_url).database or "").parent.exists()
+
+
+def test_an_optuna_database_without_our_tables(sqlite_url: str) -> None:
+    import optuna
+
+    Path(resolve(sqlite_url).database or "").parent.mkdir()
+    optuna.create_study(study_name="theirs", storage=sqlite_url)
+    with pytest.raises(StorageError, match="holds no studies of tuner"):
+        connect(sqlite_url, create=False)
+    database = connect(sqlite_url)
+    assert [study.study_name for study in database.optuna.get_all_studies()] == ["theirs"]
+    database.close()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.engine import URL
+
+from tuner.config.errors import StorageError
+from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        ("postgresql://u@h/d", "postgresql+psycopg"),
+        ("postgres://u@h/d", "postgresql+psycopg"),
+        ("postgresql+psycopg2://u@h/d", "postgresql+psycopg"),
+        ("mysql://u@h/d", "mysql+pymysql"),
+        ("mariadb://u@h/d", "mysql+pymysql"),
+        ("sqlite:///x.db", "sqlite"),
+    ],
+)
+def test_each_database_gets_the_driver_that_is_supported(text: str, driver: str) -> None:
+    assert resolve(text).drivername == driver
+
+
+def test_default_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TUNER_STORAGE", raising=False)
+    assert sqlite_file(resolve(None)) == tmp_path / "tuner-studies" / "tuner.db"
+    assert studies_folder(resolve(None)) == tmp_path / "tuner-studies"
+    monkeypatch.setenv("TUNER_STORAGE", "sqlite:///other/a.db")
+    assert studies_folder(resolve(None)) == tmp_path / "other"
+    assert studies_folder(resolve("mysql://h/d")) == tmp_path / "tuner-studies"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["studies.db", "oracle://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "mysql://u:secret@h", "://"],
+)
+def test_what_is_not_a_usable_url_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(StorageError) as error:
+        resolve(text)
+    assert error.value.hint
+    assert "secret" not in str(error.value)
+
+
+@given(
+    password=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda p: p != "***"),
+    key=st.sampled_from(["password", "sslpassword", "passwd", "client_secret"]),
+)
+def test_a_password_is_never_shown(password: str, key: str) -> None:
+    url = URL.create("postgresql", "user", password, "host", 5432, "name", query={key: password, "sslmode": "require"})
+    for shown in (masked(url), masked(url.render_as_string(hide_password=False))):
+        base, _, query = shown.partition("?")
+        assert base == "postgresql://user:***@host:5432/name"
+        assert set(query.split("&")) == {f"{key}=***", "sslmode=require"}
+
+
+def test_a_password_in_a_broken_url_is_hidden() -> None:
+    assert masked("postgresql://user:p@ss:w0rd@host:port/name") == "postgresql://user:***@host:port/name"
+
+
+def test_storage_and_studies_import_no_torch() -> None:
+    code = "import sys, tuner.studies.study, tuner.storage.database; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
