@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from tuner.report.figures import BLACK, BLUE, GREY, RED, save, small_figure
 
 
@@ -47,6 +49,7 @@ def draw_study_curves(
         title: Above the picture.
     """
     figure, axes = small_figure("epoch", metric, width=7.0, height=4.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [curve for curve in curves if curve.epochs]
     for curve in sorted(shown, key=lambda c: (c.number in (best, default), c.complete)):
         style: dict[str, Any]
@@ -81,6 +84,7 @@ def draw_trial_curve(
         path: Picture to write.
     """
     figure, axes = small_figure("epoch", "validation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     marker = "." if len(epochs) == 1 else None
     for name, series in values.items():
         axes.plot(epochs, [float("nan") if v is None else v for v in series], label=name, marker=marker)

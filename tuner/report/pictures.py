@@ -70,7 +70,7 @@ def draw_boxes(
 def choose_images(hits: NDArray[np.int64], found: NDArray[np.int64], present: NDArray[np.int64]) -> list[int]:
     """Indices of the worst, the median and the best image by F1; fewer where there are fewer images.
 
-    Images without ground truth and without predictions have nothing to show: they come last and count as perfect.
+    An image without ground truth and without predictions counts as perfect.
 
     Args:
         hits: (N,) true positives of each image.
@@ -79,9 +79,9 @@ def choose_images(hits: NDArray[np.int64], found: NDArray[np.int64], present: ND
     """
     total = found + present
     f1 = np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)
-    # Among equals the image with more boxes says more: last for the best, first for the worst.
-    order = np.lexsort((np.where(f1 > np.median(f1), total, -total), f1))
-    picks = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
+    worst = np.lexsort((-total, f1))[0]  # of equals, the image with more boxes says more
+    ascending = np.lexsort((total, f1))
+    picks = [int(worst), int(ascending[len(f1) // 2]), int(ascending[-1])]
     return list(dict.fromkeys(picks))
 
 

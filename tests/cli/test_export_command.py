@@ -1,0 +1,83 @@
+"""`tuner export` on a study with finished trials."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from finished_study import EPOCHS, finished_study
+
+from tuner.cli.main import main
+from tuner.export.production import load_production
+from tuner.studies.study import Study, WorkerInfo
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    study = finished_study(tmp_path_factory.mktemp("export"))
+    assert study.next_trial(WorkerInfo()) is not None  # number 2 runs
+    yield study
+    study.close()
+
+
+@pytest.fixture
+def export(study: Study, monkeypatch: pytest.MonkeyPatch):
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(
+            sys, "argv", ["tuner", "export", "scenes", "--storage", str(study.spec.storage), *map(str, arguments)]
+        )
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return run
+
+
+def test_writes_the_best_config_with_its_origin(
+    study: Study, export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "best.yaml"
+    assert export("-o", path) == 0
+    production = load_production(path)
+    best, default = study.best(), study.default_trial()
+    assert best is not None
+    assert default is not None
+    assert production.config == best.config
+    assert production.config.epochs == EPOCHS
+    assert production.config.anchor_sizes is not None
+    assert production.operating_point == best.operating_point
+    assert production.metrics == best.metrics
+    assert production.default_metrics == default.metrics
+    source = production.provenance
+    assert (source.study, source.trial, source.value, source.default_value) == (
+        "scenes",
+        best.number,
+        best.value,
+        default.value,
+    )
+    assert source.software["torch"]
+    assert source.fingerprint is not None
+    assert source.fingerprint.train.images == 6
+    said = capsys.readouterr().out
+    assert "unconfirmed: one run" in said
+    assert f"tuner train {path}" in said
+    assert export("-o", path) == 1
+    assert export("-o", path, "--force") == 0
+
+
+def test_writes_the_trial_that_is_named(study: Study, export, tmp_path: Path) -> None:
+    assert export("--trial", 0, "-o", tmp_path / "default.yaml") == 0
+    assert load_production(tmp_path / "default.yaml").config == study.trials(numbers=[0])[0].config
+
+
+@pytest.mark.parametrize(("trial", "words"), [(2, "trial 2 of study 'scenes' is running"), (99, "has no trial 99")])
+def test_refuses_a_trial_that_is_not_complete(
+    export, tmp_path: Path, capsys: pytest.CaptureFixture[str], trial: int, words: str
+) -> None:
+    assert export("--trial", trial, "-o", tmp_path / "none.yaml") == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "none.yaml").exists()
