@@ -65,8 +65,10 @@ def evaluate(
 
 
 def _images_beside(data: Path) -> Path:
-    from tuner.config.errors import ConfigError
+    from tuner.config.errors import ConfigError, DataError
 
+    if not data.is_file():
+        raise DataError(f"{data}: no such annotation file")
     for folder in (data.parent / "images", data.parent.parent / "images"):
         if folder.is_dir():
             return folder
