@@ -76,10 +76,9 @@ def _percentile(spec: PrunerSpec, epochs: int) -> BasePruner:
 
 
 def _patient(spec: PrunerSpec, epochs: int) -> BasePruner:
-    # A trial that has stopped gaining is pruned only where successive halving would prune it, too.
-    return pruners.PatientPruner(
-        _successive_halving(spec, epochs), patience=5 if spec.patience is None else spec.patience
-    )
+    # A trial that has stopped gaining goes where it is below the median, too. Successive halving would not do
+    # here: it knows only of trials that it was asked about, and this one asks about those that stopped gaining.
+    return pruners.PatientPruner(_median(spec, epochs), patience=5 if spec.patience is None else spec.patience)
 
 
 def _none(spec: PrunerSpec, epochs: int) -> BasePruner:
@@ -91,6 +90,6 @@ _PRUNERS: dict[str, tuple[Callable[[PrunerSpec, int], BasePruner], set[str]]] = 
     "hyperband": (_hyperband, {"first_rung", "reduction_factor"}),
     "median": (_median, {"first_rung", "startup_trials"}),
     "percentile": (_percentile, {"first_rung", "startup_trials", "percentile"}),
-    "patient": (_patient, {"first_rung", "reduction_factor", "patience"}),
+    "patient": (_patient, {"first_rung", "startup_trials", "patience"}),
     "none": (_none, set()),
 }

@@ -1,0 +1,187 @@
+"""Samplers, pruners and objectives by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+from study_cases import SPACE, metrics, operating_point
+
+from tuner.config.errors import ConfigError
+from tuner.config.study import ObjectiveSpec, PrunerSpec, SamplerSpec
+from tuner.space.load import load_space
+from tuner.studies.objective import OBJECTIVES, check_objective, objective_value
+from tuner.studies.pruners import build_pruner
+from tuner.studies.samplers import build_sampler, grid, grid_size
+
+STEPPED = {
+    "image_size": {"type": "int", "low": 64, "high": 128, "step": 32},
+    "augment.mosaic": {"type": "float", "low": 0.0, "high": 0.3, "step": 0.1},
+    "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tpe", optuna.samplers.TPESampler),
+        ("random", optuna.samplers.RandomSampler),
+        ("gp", optuna.samplers.GPSampler),
+        ("cmaes", optuna.samplers.CmaEsSampler),
+        ("grid", optuna.samplers.GridSampler),
+    ],
+)
+def test_each_sampler_proposes(name: Any, kind: type) -> None:
+    space = load_space(STEPPED)
+    sampler = build_sampler(SamplerSpec(name=name), space, 0)
+    assert isinstance(sampler, kind)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for value in range(3):
+        trial = study.ask(space.distributions())
+        assert space.contains(trial.params)
+        if name != "grid":  # ends Optuna's own loop, which is not running
+            study.tell(trial, value)
+
+
+def test_a_sampler_depends_on_seed_and_ask_alone() -> None:
+    space = load_space(SPACE)
+
+    def first(seed: int, ask: int) -> dict[str, Any]:
+        study = optuna.create_study(sampler=build_sampler(SamplerSpec(seed=seed), space, ask))
+        return study.ask(space.distributions()).params
+
+    assert first(0, 3) == first(0, 3)
+    assert len({str(first(seed, ask)) for seed in range(3) for ask in range(3)}) == 9
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        (SamplerSpec(name="random", startup_trials=3), "startup_trials"),
+        (SamplerSpec(name="gp", multivariate=True), "multivariate"),
+        (SamplerSpec(name="grid", startup_trials=3), "startup_trials"),
+    ],
+)
+def test_an_option_that_a_sampler_has_no_use_for(spec: SamplerSpec, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"sampler\.{key}: the sampler '{spec.name}' has no use for it"):
+        build_sampler(spec, load_space(STEPPED), 0)
+
+
+def test_grid() -> None:
+    space = load_space(STEPPED)
+    assert grid(space) == {
+        "image_size": [64, 96, 128],
+        "augment.mosaic": [0.0, 0.1, 0.2, pytest.approx(0.3)],
+        "optimizer": ["adamw", "sgd"],
+    }
+    assert all(space.dimensions["augment.mosaic"].contains(value) for value in grid(space)["augment.mosaic"])
+    assert grid_size(SamplerSpec(name="grid"), space) == 25
+    assert grid_size(SamplerSpec(), space) is None
+    with pytest.raises(ConfigError, match=r"learning_rate is a range without steps: 0\.0001 … 0\.1"):
+        build_sampler(SamplerSpec(name="grid"), load_space(SPACE), 0)
+
+
+def _pruned_at(spec: PrunerSpec, curves: list[list[float]], epochs: int) -> list[int | None]:
+    """The epoch at which each of several trials, run one after the other, is pruned."""
+    study = optuna.create_study(direction="maximize", pruner=build_pruner(spec, epochs), study_name="fixed")
+    found: list[int | None] = []
+    for curve in curves:
+        trial = study.ask()
+        found.append(None)
+        for epoch, value in enumerate(curve, start=1):
+            trial.report(value, epoch)
+            if trial.should_prune():
+                found[-1] = epoch
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curve[-1])
+    return found
+
+
+RISING = [[top * epoch / 30 for epoch in range(1, 31)] for top in (0.5, 0.6, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (PrunerSpec(), [None, None, 3]),
+        (PrunerSpec(first_rung=5), [None, None, 5]),
+        (PrunerSpec(name="median", startup_trials=2), [None, None, 3]),
+        (PrunerSpec(name="median", startup_trials=2, first_rung=7), [None, None, 7]),
+        (PrunerSpec(name="median"), [None, None, None]),
+        (PrunerSpec(name="percentile", startup_trials=2, percentile=50.0), [None, None, 3]),
+        (PrunerSpec(name="patient"), [None, None, None]),
+        (PrunerSpec(name="none"), [None, None, None]),
+    ],
+)
+def test_when_pruners_decide(spec: PrunerSpec, expected: list[int | None]) -> None:
+    assert _pruned_at(spec, RISING, 30) == expected
+
+
+def test_a_patient_pruner_waits_for_a_trial_that_stopped_gaining() -> None:
+    spec = PrunerSpec(name="patient", patience=2, startup_trials=2)
+    weak_but_rising = [0.001 * epoch for epoch in range(1, 31)]
+    weak_and_falling = [0.05 - 0.001 * epoch for epoch in range(1, 31)]
+    good_but_falling = [0.9 - 0.001 * epoch for epoch in range(1, 31)]
+    for curve, epoch in ((weak_but_rising, None), (weak_and_falling, 4), (good_but_falling, None)):
+        assert _pruned_at(spec, [*RISING[:2], curve], 30) == [None, None, epoch]
+
+
+def test_hyperband_prunes_within_the_epochs() -> None:
+    found = _pruned_at(
+        PrunerSpec(name="hyperband"), [[top * e / 30 for e in range(1, 31)] for top in range(20, 0, -1)], 30
+    )
+    stopped = [epoch for epoch in found if epoch is not None]
+    assert stopped
+    assert set(stopped) <= {3, 9, 27}
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        (PrunerSpec(name="none", first_rung=3), "first_rung"),
+        (PrunerSpec(name="median", reduction_factor=3), "reduction_factor"),
+        (PrunerSpec(patience=3), "patience"),
+        (PrunerSpec(name="hyperband", percentile=3), "percentile"),
+    ],
+)
+def test_an_option_that_a_pruner_has_no_use_for(spec: PrunerSpec, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"pruner\.{key}: the pruner '{spec.name}' has no use for it"):
+        build_pruner(spec, 30)
+
+
+def test_a_first_rung_beyond_the_last_epoch() -> None:
+    with pytest.raises(ConfigError, match="first_rung is 40, beyond the 30 epochs"):
+        build_pruner(PrunerSpec(first_rung=40), 30)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 1000])
+def test_every_pruner_can_be_built_for_any_length(epochs: int) -> None:
+    for name in ("successive_halving", "hyperband", "median", "percentile", "patient", "none"):
+        build_pruner(PrunerSpec(name=name), epochs)
+
+
+def test_objectives() -> None:
+    found = metrics(0.5, map50=0.8, class_map={"a": 0.4, "b": 0.1, "c": None}, operating_point=operating_point())
+    assert objective_value("map50", found) == 0.8
+    assert objective_value("worst_class_map", found) == 0.1
+    assert objective_value("f1", found) == 0.7
+    assert objective_value("f1", metrics(0.5)) is None
+    assert objective_value("worst_class_map", metrics(0.5, class_map={"a": None})) is None
+    for name in OBJECTIVES:
+        check_objective(ObjectiveSpec(metric=name), PrunerSpec(name="none"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ObjectiveSpec(metric="mAP50"), "Did you mean 'map50'"),
+        (ObjectiveSpec(metric="map", direction="minimize"), "better when it is larger"),
+        (ObjectiveSpec(metric="f1"), "known after the last epoch only"),
+    ],
+)
+def test_an_objective_that_cannot_be(spec: ObjectiveSpec, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_objective(spec, PrunerSpec())

@@ -1,0 +1,261 @@
+"""Creating, opening, listing and deleting studies, and several workers on one study."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy import func, select
+from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
+
+from tuner.config.errors import ConfigError, DataError, StudyError
+from tuner.config.study import DataSpec
+from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
+from tuner.studies.study import Study, TrialState, create_or_open, delete_study, list_studies, open_study
+
+Begin = Callable[..., Study]
+
+
+def test_the_same_spec_goes_on_with_the_same_study(sqlite_url: str, begin: Begin) -> None:
+    first = begin(sqlite_url)
+    assert first.folder.is_dir()
+    again = begin(sqlite_url, budget={"trials": 2}, pruner={"name": "none"}, slots=4, device="cpu")
+    assert again._id == first._id
+    opened = open_study(first.name, sqlite_url)
+    assert opened.spec.budget.trials == 2
+    assert opened.spec.pruner.name == "none"
+    assert opened.spec.storage == sqlite_url
+    assert (opened.base, opened.space) == (first.base, first.space)
+    assert [opened.next_trial(WORKER) is None for _ in range(3)] == [False, False, True]
+    opened.close()
+
+
+def test_another_spec_of_the_same_name_is_refused_with_what_differs(sqlite_url: str, begin: Begin) -> None:
+    begin(sqlite_url)
+    space = {**SPACE, "augment.mosaic": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.1}}
+    with pytest.raises(StudyError, match=r"exists in .* with another spec") as error:
+        begin(
+            sqlite_url,
+            defaults={"epochs": EPOCHS, "image_size": 128},
+            space=space,
+            objective={"metric": "map50"},
+            sampler={"name": "random"},
+        )
+    lines = [line.strip() for line in error.value.message.splitlines()[1:]]
+    assert lines[:3] == [
+        "defaults.image_size: 96 -> 128",
+        'objective.metric: "map" -> "map50"',
+        'sampler.name: "tpe" -> "random"',
+    ]
+    assert lines[3].startswith("space.augment.mosaic: ")
+    assert len(lines) == 4
+    assert "tuner delete" in error.value.hint
+
+
+def test_spelling_out_a_default_is_no_difference(sqlite_url: str, begin: Begin) -> None:
+    begin(sqlite_url)
+    begin(sqlite_url, defaults={"epochs": EPOCHS, "image_size": 96, "batch_size": 8, "augment.mosaic": 0.3})
+
+
+def test_other_data_are_refused(sqlite_url: str, begin: Begin, data: DataSpec, tmp_path: Path) -> None:
+    study = begin(sqlite_url)
+    (tmp_path / "copy").mkdir()
+    for part in ("images", "annotations"):
+        (tmp_path / "copy" / part).symlink_to(data.root / part)
+    moved = open_study(study.name, sqlite_url, data_root=tmp_path / "copy")
+    assert moved.next_trial(WORKER) is not None
+    assert moved.spec.data.root == tmp_path / "copy"
+    moved.close()
+    annotations = tmp_path / "copy" / "annotations"
+    annotations.unlink()
+    annotations.mkdir()
+    for name in ("train", "val", "test"):
+        content = json.loads((data.root / "annotations" / f"{name}.json").read_text())
+        if name == "train":
+            content["annotations"].pop()
+        (annotations / f"{name}.json").write_text(json.dumps(content))
+    other = open_study(study.name, sqlite_url, data_root=tmp_path / "copy")
+    with pytest.raises(DataError, match=r"not those that study .* was begun with:\n  train: \d+ boxes, was \d+"):
+        other.next_trial(WORKER)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"objective": {"metric": "maap"}}, ConfigError, "no metric 'maap'"),
+        ({"pruner": {"name": "none", "patience": 1}}, ConfigError, "no use for it"),
+        ({"sampler": {"name": "grid"}}, ConfigError, "without steps"),
+        ({"defaults": {"learning_rate": 1.0}}, ConfigError, "lies outside the search space"),
+        ({"space": "defualt"}, ConfigError, "Did you mean 'default'"),
+    ],
+)
+def test_a_spec_that_cannot_be_makes_no_database(
+    sqlite_url: str, begin: Begin, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        begin(sqlite_url, **changes)
+    assert list_studies(sqlite_url) == []
+
+
+def test_broken_data_make_no_study(sqlite_url: str, data: DataSpec) -> None:
+    broken = data.model_copy(update={"train": Path("annotations/none.json")})
+    with pytest.raises(DataError):
+        create_or_open(spec_for(broken, sqlite_url, "broken"))
+    assert list_studies(sqlite_url) == []
+
+
+def test_list_and_delete(database_url: str, data: DataSpec) -> None:
+    studies = [create_or_open(spec_for(data, database_url, name)) for name in ("one", "two")]
+    for study in studies:
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, 0.4)
+    running = studies[0].next_trial(WORKER)
+    assert running is not None
+    found = {summary.name: summary for summary in list_studies(database_url)}
+    assert list(found) == ["one", "two"]
+    assert found["one"].counts[TrialState.RUNNING] == 1
+    assert found["two"].default_value == 0.4
+    assert found["two"].cost.seconds == pytest.approx(2.0 * EPOCHS)
+    with pytest.raises(StudyError, match="worker holds trial 1"):
+        delete_study("one", database_url)
+    forget_worker(studies[0], running)
+    (studies[0].folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    (studies[0].folder / "artifacts" / "picture.png").write_bytes(b"")
+    delete_study("one", database_url)
+    assert [summary.name for summary in list_studies(database_url)] == ["two"]
+    assert not studies[0].folder.exists()
+    assert studies[1].folder.exists()
+    with pytest.raises(StudyError, match="deleted"):
+        studies[0].next_trial(WORKER)
+    for table in (StudyRow, TrialRow, AttemptRow):
+        count = select(func.count()).select_from(table)
+        assert studies[1].database.run(lambda session, count=count: session.scalar(count)) == 1
+    assert studies[1].database.run(lambda s: s.scalar(select(func.count()).select_from(EpochRow))) == EPOCHS
+    assert [study.study_name for study in studies[1].database.optuna.get_all_studies()] == ["two"]
+    delete_study("two", database_url)
+    for study in studies:
+        study.close()
+
+
+def test_a_study_that_does_not_exist(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    for call in (open_study, delete_study):
+        with pytest.raises(StudyError, match="there is no study") as error:
+            call(study.name + "s", sqlite_url)
+        assert study.name in error.value.hint
+
+
+def test_a_study_deleted_in_the_dashboard_can_be_begun_anew(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    train(study, assignment, 0.4)
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    again = begin(sqlite_url)
+    first = again.next_trial(WORKER)
+    assert first is not None
+    assert (first.number, first.first_epoch) == (0, 1)
+
+
+def test_an_optuna_study_of_others_is_left_alone(sqlite_url: str, begin: Begin, study_name: str) -> None:
+    study = begin(sqlite_url)
+    theirs = optuna.create_study(study_name="theirs", storage=study.database.optuna)
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(StudyError, match="that tuner did not make"):
+        create_or_open(study.spec.model_copy(update={"name": "theirs"}))
+
+
+def test_sampling_does_not_depend_on_restarts(sqlite_url: str, data: DataSpec) -> None:
+    def walk(name: str, restart: bool) -> list[dict[str, Any]]:
+        study = create_or_open(spec_for(data, sqlite_url, name, sampler={"name": "tpe", "startup_trials": 3}))
+        params = []
+        for number in range(7):
+            assignment = study.next_trial(WORKER)
+            assert assignment is not None
+            params.append(assignment.params)
+            train(study, assignment, 0.3 + 0.01 * number)
+            if restart:
+                study.close()
+                study = open_study(name, sqlite_url)
+        study.close()
+        return params
+
+    assert walk("straight", restart=False) == walk("restarted", restart=True)
+
+
+def test_a_grid_ends_when_it_is_walked(sqlite_url: str, begin: Begin) -> None:
+    space = {"anchors": SPACE["anchors"], "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]}}
+    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
+    seen = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        seen.append((assignment.params["anchors"], assignment.params["optimizer"]))
+        train(study, assignment, 0.5)
+    assert seen[0] == ("default", "adamw")
+    assert sorted(seen[1:]) == sorted((a, o) for a in ("default", "kmeans-iou") for o in ("adamw", "sgd"))
+
+
+def test_points_that_do_not_fit_together_are_told_and_do_not_count(sqlite_url: str, begin: Begin) -> None:
+    space = {"warmup_epochs": {"type": "float", "low": 1.0, "high": 20.0}}
+    study = begin(sqlite_url, space=space, sampler={"name": "random"}, budget={"trials": 4})
+    handed_out = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        handed_out.append(assignment.config.warmup_epochs)
+        train(study, assignment, 0.5)
+    assert len(handed_out) == 4
+    assert max(handed_out) <= EPOCHS
+    unfit = [trial for trial in study.trials() if trial.kind == "infeasible"]
+    assert unfit
+    for record in unfit:
+        frozen = study.optuna.trials[record.number]
+        assert (record.state, record.attempts) == (TrialState.PRUNED, ())
+        assert frozen.constraints == {"config": 1.0}
+        assert frozen.params["warmup_epochs"] > EPOCHS
+
+
+def _work(name: str, url: str, barrier: Any, taken: Any) -> None:
+    study = open_study(name, url)
+    study.dataset  # noqa: B018
+    barrier.wait()
+    while (assignment := study.next_trial(WORKER)) is not None:
+        taken.put((assignment.number, assignment.attempt_id, tuple(sorted(assignment.params.items()))))
+        train(study, assignment, 0.2 + 0.01 * assignment.number)
+    study.close()
+
+
+def test_workers_share_a_study_without_running_a_trial_twice(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, budget={"trials": 12})
+    killed = [study.next_trial(WORKER) for _ in range(3)]
+    for assignment in killed:
+        assert assignment is not None
+        forget_worker(study, assignment)
+    context = multiprocessing.get_context("spawn")
+    barrier, taken = context.Barrier(3), context.Queue()
+    workers = [context.Process(target=_work, args=(study.name, studies_url, barrier, taken)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    seen = [taken.get(timeout=120) for _ in range(12)]
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert taken.empty()
+    assert sorted((number, attempt) for number, attempt, _ in seen) == [(n, 2 if n < 3 else 1) for n in range(12)]
+    assert len({params for _, _, params in seen}) == 12
+    assert [trial.number for trial in study.trials()] == list(range(12))
+    assert all(trial.state.is_finished() for trial in study.optuna.trials)
+    assert len(study.optuna.trials) == 12
+
+
+def test_the_password_of_the_database_is_not_stored(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    assert study.spec.storage == sqlite_url
+    row = study.database.run(lambda session: session.get_one(StudyRow, study._id))
+    assert "storage" not in row.spec
+    assert not re.search("sqlite", json.dumps(row.spec))
