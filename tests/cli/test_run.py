@@ -1,5 +1,6 @@
 """Whole studies through the command line, in processes of their own, on generated scenes, with a fake trainer."""
 
+import io
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tuner.cli.main import main
+from tuner.cli.show import trial_json
+from tuner.config.load import load_study_spec
 from tuner.data.scenes import generate
+from tuner.studies.study import create_or_open, delete_study, open_study
 
 LEASE = 3.0
 STATES_AT_END = {"complete", "pruned", "failed"}
@@ -59,7 +64,7 @@ main()
         tests = Path(__file__).parents[1]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests / "workers")]),
-            "TUNER_STORAGE": f"sqlite:///{self.folder}/tuner.db",
+            "TUNER_STORAGE": self.storage,
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error",
             "COLUMNS": "200",
@@ -84,9 +89,35 @@ main()
     def start_run(self, *arguments: str) -> subprocess.Popen[str]:
         return self.start("run", "study.yaml", "--trainer", "fake_trainer:train", *arguments)
 
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{self.folder}/tuner.db"
+
     def trials(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.call("show", "cells", "--json"))
+        """What ``tuner show cells --json`` prints, without the start of a process."""
+        study = open_study("cells", self.storage)
+        try:
+            found: list[dict[str, Any]] = json.loads(json.dumps([trial_json(t) for t in study.trials()], default=str))
+        finally:
+            study.close()
         return found
+
+    def main(self, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+        """Call a command that starts no process, in this one."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setenv("TUNER_STORAGE", self.storage)
+            patch.setenv("COLUMNS", "200")
+            patch.setattr(sys, "argv", ["tuner", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        captured = capsys.readouterr()
+        assert (ended.value.code or 0) == code, captured
+        return captured.out + captured.err
+
+    def create(self) -> None:
+        """The study, with no trial yet."""
+        create_or_open(load_study_spec(self.folder / "study.yaml", {"storage": self.storage})).close()
 
 
 @pytest.fixture
@@ -126,9 +157,10 @@ def without_run(trials: list[dict[str, Any]]) -> list[Any]:
     return [(t["number"], t["state"], t["params"], [e["metrics"] for e in t["epochs"]]) for t in trials]
 
 
-def test_a_study_from_start_to_end(project: Project) -> None:
-    assert "learning_rate" in project.run("--dry-run")
-    assert json.loads(project.call("list", "--json")) == [] or not (project.folder / "tuner.db").exists()
+def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "learning_rate" in project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert not (project.folder / "tuner.db").exists()
+    assert json.loads(project.main(capsys, "list", "--json")) == []
     out = project.run()
     assert "trial 0" in out
     assert "epoch 4/4" in out
@@ -139,13 +171,16 @@ def test_a_study_from_start_to_end(project: Project) -> None:
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
     assert trials[0]["is_default"]
     check_curves(trials)
-    status = json.loads(project.call("status", "cells", "--json"))
+    assert json.loads(project.main(capsys, "show", "cells", "--json")) == trials
+    assert json.loads(project.main(capsys, "show", "cells", "2", "--json")) == trials[2]
+    assert [study["name"] for study in json.loads(project.main(capsys, "list", "--json"))] == ["cells"]
+    status = json.loads(project.main(capsys, "status", "cells", "--json"))
     assert status["counts"]["complete"] == 4
-    best = json.loads(project.call("best", "cells", "--json"))
+    best = json.loads(project.main(capsys, "best", "cells", "--json"))
     assert best["value"] == max(trial["value"] for trial in trials)
     assert best["operating_point"]["confidence"] == 0.3
     for command in (["status"], ["list"], ["show", "cells"], ["show", "cells", "1"], ["best", "cells"]):
-        assert "0." in project.call(*command)
+        assert "0." in project.main(capsys, *command)
     # Warm processes: two slots trained all trials.
     pids = {line.split()[0] for file in project.folder.rglob("starts.txt") for line in file.read_text().splitlines()}
     assert len(pids) == 2
@@ -171,7 +206,7 @@ def test_weak_trials_are_pruned(project: Project) -> None:
     assert all(0 < len(trial["epochs"]) < 4 for trial in pruned)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: signal.Signals) -> None:
     project.misbehave(all={"seconds": 0.2})
     process = project.start_run()
@@ -194,13 +229,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: s
     assert any(len(trial["attempts"]) == 2 for trial in trials)
 
 
-def test_an_interrupted_study_ends_like_an_undisturbed_one(project: Project, tmp_path: Path) -> None:
+def test_an_interrupted_study_ends_like_an_undisturbed_one(project: Project) -> None:
     project.write(slots=1)
     project.run()
     undisturbed = without_run(project.trials())
-    assert "Deleted" in project.call("delete", "cells", "--yes")
+    delete_study("cells", project.storage)
     project.misbehave(all={"seconds": 0.1})
-    for text in ("trial 0 · epoch 3", "trial 2 · epoch 1"):
+    for text in ("trial 0 · epoch 3", "trial 2 · epoch 1"):  # in the second, after going on with trial 0
         process = project.start_run()
         until(process, text)
         process.send_signal(signal.SIGINT)
@@ -297,9 +332,6 @@ def test_a_trainer_that_cannot_start_is_given_up_with_the_reason(project: Projec
     assert "could be started" in out
 
 
-Check = Callable[[Project], str]
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -308,22 +340,35 @@ Check = Callable[[Project], str]
         (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
         (["status", "cels"], "Did you mean 'cells'?"),
         (["show", "cells", "99"], "no trial 99"),
-        (["list", "--storage", "postgresql://me:secret@127.0.0.1:1/none"], "me:\\*\\*\\*@127.0.0.1"),
+        (["best", "cells"], "no complete trial yet"),
+        (["list", "--storage", "postgresql://me:secret@127.0.0.1:1/none"], r"me:\*\*\*@127.0.0.1"),
     ],
 )
-def test_a_users_mistake_gets_a_message(project: Project, arguments: list[str], expected: str) -> None:
-    project.run("--trials", "1")
-    out = project.call(*arguments, code=1)
+def test_a_users_mistake_gets_a_message(
+    project: Project, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    project.create()
+    out = project.main(capsys, *arguments, code=1)
     assert re.search(expected, out), out
     assert "secret" not in out
+    assert "Traceback" not in out
 
 
-def test_delete_asks_first(project: Project) -> None:
-    project.run("--trials", "1")
-    project.call("delete", "cells", code=1)
-    assert len(project.trials()) == 1
-    project.call("delete", "cells", "--yes")
-    assert "no study" in project.call("status", "cells", code=1).lower()
+def test_debug_shows_the_traceback(project: Project) -> None:
+    process = project.start("run", "missing.yaml", "--debug")
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" in err
+
+
+def test_delete_asks_first(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.create()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    project.main(capsys, "delete", "cells", code=1)
+    assert project.trials() == []
+    project.main(capsys, "delete", "cells", "--yes")
+    assert not json.loads(project.main(capsys, "list", "--json"))
 
 
 def test_another_worker_joins(project: Project) -> None:

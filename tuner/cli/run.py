@@ -61,7 +61,6 @@ def run(
         return
     from tuner.studies.study import create_or_open
 
-    # `create_or_open` keeps a stored study's spec; the budget of this call is what counts from here on.
     study = create_or_open(spec)
     raise typer.Exit(work(study, plans, spec.budget.timeout, trainer))
 
@@ -78,6 +77,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
     from tuner.cli.plain import PlainLog
     from tuner.cli.summary import print_report
     from tuner.report.dashboard import DashboardObserver
+    from tuner.workers.observer import Background
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
     console = Console()
@@ -87,7 +87,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
-        observers=[display, DashboardObserver(study)],
+        observers=[display, Background(DashboardObserver(study))],
     )
     print_report(study, report)
     return {"failed": 1, "interrupted": 130}.get(report.reason, 0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,3 +72,50 @@ class Observer:
 
     def worker_ended(self, report: WorkerReport) -> None:
         """The worker is done."""
+
+
+class Background(Observer):
+    """Passes events to an observer that takes its time, in a thread, so that no slot waits for it.
+
+    It gets the events of trials, in order, but no ticks. `worker_ended` waits until it has done its work.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
+        self._thread.start()
+
+    def worker_started(self, slots: list[SlotPlan]) -> None:
+        """Pass on."""
+        self._events.put(lambda: self._observer.worker_started(slots))
+
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        """Pass on."""
+        self._events.put(lambda: self._observer.trial_started(assignment, slot))
+
+    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+        """Pass on."""
+        self._events.put(lambda: self._observer.epoch_reported(assignment, result))
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        """Pass on."""
+        self._events.put(lambda: self._observer.trial_ended(assignment, ended))
+
+    def notice(self, text: str) -> None:
+        """Pass on."""
+        self._events.put(lambda: self._observer.notice(text))
+
+    def worker_ended(self, report: WorkerReport) -> None:
+        """Pass on, and wait."""
+        self._events.put(lambda: self._observer.worker_ended(report))
+        self._events.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (event := self._events.get()) is not None:
+            try:
+                event()
+            except Exception as error:  # whatever a watcher does wrong, training goes on
+                name = type(self._observer).__name__
+                logging.getLogger(__name__).warning("%s: %s: %s", name, type(error).__name__, error)

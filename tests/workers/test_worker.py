@@ -1,0 +1,149 @@
+"""The worker's loop, on a real study with real trial processes and a fake trainer."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
+from tuner.data.scenes import generate
+from tuner.storage.tables import TrialRow
+from tuner.studies.study import Assignment, Study, TrialState, create_or_open
+from tuner.trainers.contract import EpochResult
+from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended
+from tuner.workers.observer import Background, Observer, WorkerReport
+from tuner.workers.worker import Timing, run_worker
+
+TRAINER = "fake_trainer:train"
+SLOT = [SlotPlan(0, "cpu", 1)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
+    return generate(tmp_path_factory.mktemp("scenes"), train=4, val=2, test=1, size=(64, 48))
+
+
+@pytest.fixture
+def make_study(tmp_path: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Study]]:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    studies = []
+
+    def make(trials: int = 1, epochs: int = 3, **plan: Any) -> Study:
+        (tmp_path / "plan.json").write_text(json.dumps({"*": plan}))
+        study = create_or_open(
+            StudySpec(
+                name="cells", data=data, defaults={"epochs": epochs, "image_size": 64},
+                space={"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+                pruner=PrunerSpec(name="none"), budget=BudgetSpec(trials=trials),
+                storage=f"sqlite:///{tmp_path}/tuner.db",
+            )
+        )  # fmt: skip
+        studies.append(study)
+        return study
+
+    yield make
+    for study in studies:
+        study.close()
+
+
+class Recorder(Observer):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        self.events.append(f"start {assignment.number} at {assignment.first_epoch}")
+
+    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+        self.events.append(f"epoch {assignment.number}.{result.epoch}")
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        self.events.append(f"{ended.outcome} {assignment.number}")
+
+    def notice(self, text: str) -> None:
+        self.events.append(text)
+
+    def worker_ended(self, report: WorkerReport) -> None:
+        self.events.append("end")
+
+
+def test_observers_hear_everything_in_order(make_study: Callable[..., Study]) -> None:
+    recorder = Recorder()
+    report = run_worker(make_study(2, 2), slots=SLOT, trainer=TRAINER, observers=[recorder])
+    assert recorder.events == [
+        "start 0 at 1", "epoch 0.1", "epoch 0.2", "complete 0",
+        "start 1 at 1", "epoch 1.1", "epoch 1.2", "complete 1", "end",
+    ]  # fmt: skip
+    assert (report.reason, report.complete, report.epochs, report.failed) == ("finished", 2, 4, 0)
+
+
+def test_an_observer_that_fails_stops_nothing(make_study: Callable[..., Study]) -> None:
+    class Broken(Observer):
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            raise ValueError("no ink")
+
+    recorder = Recorder()
+    report = run_worker(make_study(), slots=SLOT, trainer=TRAINER, observers=[Broken(), recorder])
+    assert report.complete == 1
+    assert "Broken: ValueError: no ink" in recorder.events
+
+
+def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study]) -> None:
+    trained = threading.Event()
+    seen: list[int] = []
+
+    class Slow(Observer):
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            assert trained.wait(60)
+            seen.append(result.epoch)
+
+    class Fast(Observer):
+        def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+            trained.set()
+
+    run_worker(make_study(), slots=SLOT, trainer=TRAINER, observers=[Background(Slow()), Fast()])
+    assert seen == [1, 2, 3]
+
+
+def test_a_trial_that_hangs_is_ended_and_tried_again(make_study: Callable[..., Study]) -> None:
+    study = make_study(1, 3, action="hang", epoch=3, times=1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(hang_floor=2.0))
+    assert report.complete == 1
+    (trial,) = study.trials()
+    assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3]
+    assert [attempt.outcome for attempt in trial.attempts] == ["killed", "complete"]
+    assert "no epoch within" in (trial.attempts[0].message or "")
+
+
+def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Callable[..., Study]) -> None:
+    study = make_study(1, 5)
+
+    class Thief(Recorder):
+        """Another worker takes the trial, and is never heard of again."""
+
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            super().epoch_reported(assignment, result)
+            if result.epoch == 2 and assignment.attempt_id == 1:
+                steal = update(TrialRow).values(token=TrialRow.token + 1, lease_until=0.0)
+                study.database.run(lambda session: session.execute(steal) and None)
+
+    thief = Thief()
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[thief])
+    assert any("taken over by another worker" in event for event in thief.events)
+    (trial,) = study.trials()
+    assert trial.state == TrialState.COMPLETE
+    assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3, 4, 5]
+    assert report.complete == 1
+
+
+def test_a_spent_budget_starts_no_process(make_study: Callable[..., Study]) -> None:
+    study = make_study()
+    run_worker(study, slots=SLOT, trainer=TRAINER)
+    report = run_worker(study, slots=SLOT, trainer="no_such_module:train")
+    assert (report.reason, report.epochs) == ("finished", 0)
