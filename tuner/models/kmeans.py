@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 RATIO_LIMIT = 4.0
 """YOLOv5 matches a box with an anchor when neither side differs by more than this factor."""
 
-_RESTARTS = 5
+_RESTARTS = 10
 _MAX_ITERATIONS = 300
 _GENERATIONS = 1000
 
@@ -104,18 +104,21 @@ def _lloyd(
     centroids: FloatArray,
     cost: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> tuple[float, FloatArray]:
-    """Assign and average in turns for as long as the total cost falls; returns it with its centroids.
+    """Assign and average in turns until no assignment changes; returns the lowest total cost, with its centroids.
 
-    The mean does not minimise 1 - IoU, so a turn can make things worse: that ends the run, with the better set.
+    The mean does not minimise 1 - IoU, so a turn can make things worse, and the last turn need not be the best.
     """
     best, best_centroids = np.inf, centroids
+    assigned = np.full(len(points), -1)
     for _ in range(_MAX_ITERATIONS):
         distances = cost(points, centroids)
         nearest = distances.argmin(axis=1)
         total = float(weights @ distances[np.arange(len(points)), nearest])
-        if total >= best:
+        if total < best:
+            best, best_centroids = total, centroids
+        if np.array_equal(nearest, assigned):
             break
-        best, best_centroids = total, centroids
+        assigned = nearest
         mass = np.bincount(nearest, weights=weights, minlength=len(centroids))
         sums = np.stack([np.bincount(nearest, weights * side, len(centroids)) for side in points.T], axis=1)
         # A centroid that no point is nearest to stays where it is.
