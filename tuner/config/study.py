@@ -41,7 +41,9 @@ class SamplerSpec(Frozen):
     """Optuna's sampler, by name; the options that a sampler has no use for must be left out."""
 
     name: Literal["tpe", "random", "gp", "cmaes", "grid"] = "tpe"
-    seed: int = Field(0, ge=0, description="seed of the sampler and, with the trial number, of each trial")
+    seed: int = Field(
+        0, ge=0, description="seed of the sampler and of every trial: the same, so that trials compare as pairs"
+    )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
     startup_trials: PositiveInt | None = Field(None, description="TPE, GP, CMA-ES: random trials before the model")
 
@@ -56,7 +58,9 @@ class PrunerSpec(Frozen):
     reduction_factor: int | None = Field(
         None, ge=2, description="successive halving, Hyperband: keep one of so many (3)"
     )
-    startup_trials: int | None = Field(None, ge=0, description="median, percentile: complete trials before pruning (5)")
+    startup_trials: int | None = Field(
+        None, ge=0, description="median, percentile, patient: complete trials before pruning (5)"
+    )
     percentile: float | None = Field(
         None, gt=0.0, lt=100.0, description="percentile: keep the best so many percent (25)"
     )
