@@ -1,7 +1,8 @@
 """A trainer that follows the contract and trains nothing: curves by formula, misbehaviour on request.
 
-What it does is written into ``plan.json`` in the folder of images: for a trial's seed or for any ("*"),
-{"action": ..., "epoch": n, "times": k}; `times` bounds how often over all processes (default: always).
+What it does is written into ``plan.json`` beside the cache: by number of the trial, or for any ("*"),
+{"action": ..., "epoch": n, "times": k, "only": trial, "seconds": per epoch}; `times` bounds how often, over
+all processes (default: always).
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def planned(task: TrainingTask) -> dict[str, Any]:
 
 def misbehave(task: TrainingTask, plan: dict[str, Any], epoch: int) -> None:
     action = plan.get("action")
+    if str(plan.get("only", task.workdir.name)) != task.workdir.name:
+        return
     if action is None or epoch != plan.get("epoch", 1):
         return
     done = task.workdir / "misbehaved.txt"

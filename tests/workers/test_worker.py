@@ -147,3 +147,64 @@ def test_a_spent_budget_starts_no_process(make_study: Callable[..., Study]) -> N
     run_worker(study, slots=SLOT, trainer=TRAINER)
     report = run_worker(study, slots=SLOT, trainer="no_such_module:train")
     assert (report.reason, report.epochs) == ("finished", 0)
+
+
+def states(study: Study) -> list[TrialState]:
+    return [trial.state for trial in study.trials()]
+
+
+def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(
+    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.workers.slot.RESTART_DELAY", 0.1)
+    study = make_study(3, 3, action="exit", epoch=2, only=1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
+    assert states(study) == [TrialState.COMPLETE, TrialState.FAILED, TrialState.COMPLETE]
+    assert (report.complete, report.failed) == (2, 1)
+    failed = study.trials()[1]
+    assert "exit code 7" in (failed.reason or "")
+    assert len(failed.attempts) == 4
+    assert [epoch.epoch for epoch in failed.epochs] == [1]
+
+
+def test_the_same_config_error_twice_ends_the_study(make_study: Callable[..., Study]) -> None:
+    study = make_study(9, 3, action="BadConfig")
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
+    assert report.reason == "failed"
+    assert "two trials failed with the same error: BadConfig" in report.message
+    assert states(study) == [TrialState.FAILED] * 2
+
+
+def test_failures_in_a_row_end_the_worker(make_study: Callable[..., Study]) -> None:
+    study = make_study(9, 3, action="BadData", epoch=2)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
+    assert report.reason == "failed"
+    assert "3 trials failed one after the other, the last with bad_data: BadData" in report.message
+    assert states(study) == [TrialState.FAILED] * 3
+
+
+def test_divergence_and_lack_of_memory_are_results(make_study: Callable[..., Study]) -> None:
+    for action in ("Diverged", "OutOfMemory"):
+        study = make_study(4 if action == "Diverged" else 8, 2, action=action, epoch=2)
+        report = run_worker(study, slots=SLOT, trainer=TRAINER)
+        assert (report.reason, report.pruned, report.failed) == ("finished", 4, 0)
+        assert set(states(study)) == {TrialState.PRUNED}
+
+
+def test_a_trainer_that_cannot_be_imported_ends_the_worker_with_the_reason(
+    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.workers.slot.RESTART_DELAY", 0.1)
+    study = make_study()
+    report = run_worker(study, slots=SLOT, trainer="no_such_module:train")
+    assert report.reason == "failed"
+    assert "no trial process could be started" in report.message
+    assert "no_such_module" in report.message
+    assert states(study) == [TrialState.INTERRUPTED]  # not the trial's fault: another worker may go on with it
+
+
+def test_the_time_is_up(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 3, action="hang", epoch=2)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timeout=2.0, timing=Timing(stop_grace=0.5))
+    assert (report.reason, report.interrupted, report.complete) == ("timeout", 1, 0)
+    assert states(study) == [TrialState.INTERRUPTED]

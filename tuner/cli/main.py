@@ -7,6 +7,7 @@ what a command needs is imported inside its function, so that `tuner --help` ans
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -29,7 +30,7 @@ from tuner.config.errors import TunerError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "init": init,
     "anchors": anchors,
