@@ -49,10 +49,8 @@ class PlainLog(Progress):
         why = f" ({ended.kind}: {ended.message})" if ended.kind else ""
         best = ""
         if self.best:
-            over = gain(self.best[1], self.default)
-            best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (
-                f" ({over})" if over and self.best[1] != self.default else ""
-            )
+            over = "" if self.best[1] == self.default else gain(self.best[1], self.default)
+            best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
         self._say(
             f"trial {trial.number} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
             f" · {number(trial.value)}{why} · {counts}{best} · left {duration(self.seconds_left())}"
