@@ -50,7 +50,7 @@ class TrialConfig(Frozen):
     )
     image_size: int = Field(320, ge=32, le=4096, description="longer side of the canvas in pixels")
 
-    epochs: PositiveInt = Field(36, description="full training length; schedules are laid out for it")
+    epochs: PositiveInt = Field(30, description="full training length; schedules are laid out for it")
     batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     learning_rate: float = Field(2e-3, gt=0.0, le=10.0, description="peak learning rate")

@@ -54,6 +54,9 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
 
     After each epoch `task.workdir` holds the checkpoint; once the generator ends or is closed, it also holds
     the raw validation predictions of the last epoch (`EVIDENCE`).
+
+    A checkpoint at the end of an epoch does not say whether that epoch's result arrived, so a continued
+    training first judges it and yields it again.
     """
     torch.set_num_threads(task.threads)
     try:
@@ -63,9 +66,11 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     except DataError as error:
         raise BadData(error.message, hint=error.hint) from error
     try:
-        while run.epoch < task.config.epochs:
+        judged = not run.at_end_of_epoch
+        while run.epoch < task.config.epochs or not judged:
             started = time.perf_counter(), time.process_time()
-            losses = run.train_epoch(stop_requested)
+            losses = run.train_epoch(stop_requested) if judged else run.last_losses
+            judged = True
             trained = time.perf_counter()
             metrics = run.evaluate(last=run.epoch == task.config.epochs)
             yield EpochResult(
@@ -125,6 +130,7 @@ class _Run:
         self.epoch = 0
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
+        self.last_losses: dict[str, float] = {}
         self.raw: RawPredictions | None = None
         self.point: OperatingPoint | None = None
 
@@ -144,6 +150,11 @@ class _Run:
         )
         self.steps_per_epoch = self.batches.steps_per_epoch
         self._restore()
+
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether an epoch has just been finished, and none begun."""
+        return self.epoch > 0 and self.batch == 0
 
     @property
     def learning_rate(self) -> float:
@@ -166,10 +177,10 @@ class _Run:
             self.batch += 1
             if self.batch % CHECK_EVERY == 0:
                 self._mean_losses()
-        means = self._mean_losses()
+        self.last_losses = self._mean_losses()
         self.epoch, self.batch, self.loss_sums = self.epoch + 1, 0, {}
         self._save()
-        return means
+        return self.last_losses
 
     def _mean_losses(self) -> dict[str, float]:
         """The epoch's losses so far; the one place that waits for the GPU.
@@ -231,6 +242,7 @@ class _Run:
                 "epoch": self.epoch,
                 "batch": self.batch,
                 "loss_sums": self.loss_sums,
+                "last_losses": self.last_losses,
                 "micro_batch": self.step.micro_batch,
                 "model": self.ema.model.state_dict(),
                 "detector": self.detector.state_dict(),
@@ -250,7 +262,8 @@ class _Run:
                 f"{self.task.workdir} holds the checkpoint of another config or seed",
                 hint="Use another folder, or delete this one.",
             )
-        self.epoch, self.batch, self.loss_sums = state["epoch"], state["batch"], state["loss_sums"]
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self.loss_sums, self.last_losses = state["loss_sums"], state["last_losses"]
         self.step.micro_batch = state["micro_batch"]
         self.detector.load_state_dict(state["detector"])
         self.ema.model.load_state_dict(state["model"])
