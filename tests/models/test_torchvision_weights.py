@@ -1,0 +1,125 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v3_large
+from torchvision.ops import FrozenBatchNorm2d
+
+from tuner.config.errors import WeightsError
+from tuner.config.trial import TrialConfig
+from tuner.data.letterbox import Canvas
+from tuner.models.catalog import FAMILIES
+from tuner.models.torchvision_build import build_torchvision
+
+
+def build(name, weights):
+    anchors = FAMILIES[name].default_anchors(Canvas(64, 64))
+    return build_torchvision(TrialConfig(model=name, image_size=64, weights=str(weights), anchor_sizes=anchors), 2)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    torch.manual_seed(5)
+    network = mobilenet_v3_large(num_classes=7)
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.pth"
+    torch.save(network.state_dict(), path)
+    return network.state_dict(), path
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "ssdlite320-mobilenet"])
+def test_a_classifiers_file_fills_the_trunk(name, classifier):
+    state, path = classifier
+    network = build(name, path).network
+    trunk = network.backbone.body if name.startswith("fasterrcnn") else network.backbone.features[0]
+    own = dict(trunk.named_parameters()) | dict(trunk.named_buffers())
+    stem = next(value for key, value in own.items() if value.shape == state["features.0.0.weight"].shape)
+    assert torch.equal(stem, state["features.0.0.weight"])
+    every = {tensor.double().sum().item() for tensor in network.backbone.state_dict().values()}
+    for key in ("features.5.block.1.0.weight", "features.15.block.3.0.weight", "features.16.0.weight"):
+        assert state[key].double().sum().item() in every
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_norms_of_a_pretrained_trunk_are_frozen_in_the_first_recipes(classifier):
+    def norms(weights):
+        return {type(m) for m in build("fasterrcnn-mobilenet", weights).modules() if "BatchNorm" in type(m).__name__}
+
+    assert norms(classifier[1]) == {FrozenBatchNorm2d}
+    assert norms("none") == {nn.BatchNorm2d}
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "ssdlite320-mobilenet"])
+def test_a_detectors_file_fills_trunk_and_pyramid_but_not_the_head(name, tmp_path):
+    torch.manual_seed(6)
+    trained = build(name, "none").network
+    path = tmp_path / "detector.pth"
+    torch.save(trained.state_dict(), path)
+    torch.manual_seed(7)
+    network = build(name, path).network
+    expected = {key: value for key, value in trained.backbone.state_dict().items() if "num_batches" not in key}
+    for key, value in expected.items():
+        assert torch.equal(network.backbone.state_dict()[key], value)
+    heads = [key for key in trained.state_dict() if not key.startswith("backbone.") and key.endswith("weight")]
+    head = max(heads, key=lambda key: trained.state_dict()[key].numel())
+    assert not torch.equal(network.state_dict()[head], trained.state_dict()[head])
+
+
+def test_weights_of_another_network_are_refused_with_names(classifier, tmp_path):
+    with pytest.raises(WeightsError, match=r"0 of \d+ parameters match.*conv1\.weight"):
+        build("retinanet-resnet50", classifier[1])
+    cut = dict(classifier[0])
+    del cut["features.3.block.0.0.weight"]
+    torch.save(cut, tmp_path / "cut.pth")
+    with pytest.raises(WeightsError, match=r"features\.3\.block\.0\.0\.weight"):
+        build("fasterrcnn-mobilenet", tmp_path / "cut.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken"])
+def test_a_file_that_holds_no_weights_is_named(content, tmp_path):
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"broken\.pth"):
+        build("ssdlite320-mobilenet", path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match="no file"):
+        build("ssdlite320-mobilenet", tmp_path / "none.pth")
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_code_in_a_file_is_not_run(tmp_path, capsys):
+    path = tmp_path / "evil.pth"
+    torch.save({"a": Evil()}, path)
+    with pytest.raises(WeightsError, match=r"evil\.pth"):
+        build("ssdlite320-mobilenet", path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "list.pth"
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match="no state dict"):
+        build("ssdlite320-mobilenet", path)
+
+
+def test_default_weights_out_of_reach_name_the_file_and_its_place(tmp_path, monkeypatch):
+    # A port that nothing listens on stands for a host out of reach; the cache is empty.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    with pytest.raises(WeightsError) as caught:
+        build("fasterrcnn-mobilenet", "default")
+    assert "mobilenet_v3_large-8738ca79.pth" in caught.value.hint
+    assert str(tmp_path / "checkpoints") in caught.value.hint
+
+
+def test_default_weights_in_torchs_cache_need_no_network(tmp_path, monkeypatch, classifier):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(classifier[0], tmp_path / "checkpoints" / "mobilenet_v3_large-8738ca79.pth")
+    network = build("fasterrcnn-mobilenet", "default").network
+    assert torch.equal(network.backbone.body["0"][0].weight, classifier[0]["features.0.0.weight"])
