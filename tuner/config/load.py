@@ -20,7 +20,7 @@ _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[dhms]\s*)+$")
 _PASSWORD = re.compile(r"^([^:/?#]+://[^:@/]*):.*@")
 
 
-def load_study_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
+def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None) -> StudySpec:
     """Read and check a study file.
 
     Relative paths in the file start from its folder: `data.root`, `defaults.weights` and `space`, when it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -19,6 +19,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig, read_yaml_model, write_text, write_yaml
 from tuner.models.build import build_detector
 from tuner.models.detector import Detector
+from tuner.models.weights import read_state
 from tuner.postprocess.operating_point import OperatingPoint
 
 CONFIG, WEIGHTS, METRICS, PICTURES = "config.yaml", "weights.pt", "metrics.json", "pictures"
@@ -124,26 +125,10 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
     # The weights of the file replace whatever the network would start from: nothing is to be fetched for it.
     detector = build_detector(info.config.model_copy(update={"weights": "none"}), len(info.classes))
     try:
-        detector.load_state_dict(read_weights(folder / WEIGHTS))
+        detector.load_state_dict(read_state(folder / WEIGHTS))
     except RuntimeError as error:
         raise WeightsError(
             f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
             hint="The two files must come from one training; train again.",
         ) from None
     return LoadedModel(detector.to(device).eval(), info)
-
-
-def read_weights(path: Path) -> Any:
-    """The tensors of a file that `torch.save` wrote, on the CPU; never runs code from the file.
-
-    Raises:
-        WeightsError: The file is missing, broken, or holds more than tensors and plain values.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises nearly anything for a broken file
-        raise WeightsError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None

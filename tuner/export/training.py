@@ -26,14 +26,13 @@ from tuner.export.model import (
     ModelConfig,
     ModelMetrics,
     load_model,
-    read_weights,
     save_metrics,
     save_model,
 )
 from tuner.export.production import ProductionConfig, write_text
 from tuner.studies.records import software_versions
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
-from tuner.trainers.detection.checkpoint import CHECKPOINT
+from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.precision import resolve_device
 from tuner.trainers.detection.train import train
 
@@ -136,10 +135,12 @@ def train_production(
     )
     for result in train(task, stop_requested):
         on_epoch(result)
+    state = checkpoint.load(plan.workdir / checkpoint.CHECKPOINT)
+    assert state is not None  # the trainer saves after each epoch
     trained, _ = load_split(data, "train")
     save_model(
         plan.folder,
-        read_weights(plan.workdir / CHECKPOINT)["model"],
+        state["model"],
         ModelConfig(
             classes=trained.classes,
             category_ids=trained.category_ids,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.functional import normalize
 
 from tuner.config.errors import WeightsError
 from tuner.models.dense_network import Trunk
-from tuner.models.weights import check_loaded, download_weights, read_weights
+from tuner.models.weights import load_pretrained
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -73,19 +71,10 @@ def _classifier(name: str, weights: str) -> nn.Module:
     Raises:
         WeightsError: The weights are missing, out of reach or of another network.
     """
-    net: nn.Module = get_model(name, weights=None)
-    if weights == "none":
-        return net
-    if weights == "default":
-        state, source = download_weights(get_model_weights(name).DEFAULT), "torchvision's"
-    else:
-        state, source = read_weights(Path(weights)), weights
-    try:
-        missing, unexpected = net.load_state_dict(state, strict=False)
-    except RuntimeError as error:
+    pretrained = load_pretrained(weights, get_model_weights(name).DEFAULT)
+    if pretrained and not pretrained.is_classifier:
         raise WeightsError(
-            f"weights: {source} does not fit {name}: {str(error).splitlines()[-1].strip()}",
-            hint=f"Give a state dict of torchvision.models.{name}, or 'none'.",
-        ) from error
-    check_loaded(name, source, missing, unexpected, _CLASSIFIERS)
-    return net
+            f"weights: {weights} holds a whole detector",
+            hint=f"Give a state dict of torchvision.models.{name}, or use weights: none.",
+        )
+    return pretrained.fill_trunk(get_model(name, weights=None), unused=_CLASSIFIERS)

@@ -37,7 +37,7 @@ from tuner.models.catalog import family
 from tuner.models.detector import Detector
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
 from tuner.models.torchvision_detectors import FCOSDetector, RetinaNetDetector, SSDDetector, TwoStageDetector
-from tuner.models.torchvision_weights import Pretrained, load_pretrained
+from tuner.models.weights import Pretrained, load_pretrained
 
 _CHANNELS = 256
 _SSD300_MIN_SIDE = 288

@@ -1,12 +1,14 @@
-"""Pretrained weights: torchvision's by name, or a file by path; never through pickle."""
+"""Pretrained weights of torchvision networks: by name from torchvision, or from a local file; never through pickle."""
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from tuner.config.errors import WeightsError
@@ -14,63 +16,112 @@ from tuner.config.errors import WeightsError
 StateDict = dict[str, Tensor]
 
 
-def read_weights(path: Path) -> StateDict:
-    """A state dict from a file.
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights to start from, or none, in which case filling does nothing.
+
+    Attributes:
+        source: `TrialConfig.weights`, for messages.
+        state: Those of a classifier or of a whole torchvision detector; None: start from scratch.
+    """
+
+    source: str
+    state: StateDict | None
+
+    def __bool__(self) -> bool:
+        return self.state is not None
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether these are a classifier's weights, for the trunk alone."""
+        return self.state is not None and not any(key.startswith("backbone.") for key in self.state)
+
+    def fill_trunk(self, trunk: nn.Module, unused: tuple[str, ...]) -> nn.Module:
+        """Fill a classifier but for its `unused` last layers, if the weights are a classifier's.
+
+        Raises:
+            WeightsError: Parameters are missing or of another shape.
+        """
+        if self.state is not None and self.is_classifier:
+            self._fill(trunk, self.state, unused)
+        return trunk
+
+    def fill_backbone(self, backbone: nn.Module) -> nn.Module:
+        """Fill trunk and feature pyramid, if the weights are a whole detector's; its head is not used.
+
+        Raises:
+            WeightsError: Parameters are missing or of another shape.
+        """
+        if self.state is not None and not self.is_classifier:
+            prefix = "backbone."
+            state = {key.removeprefix(prefix): value for key, value in self.state.items() if key.startswith(prefix)}
+            self._fill(backbone, state, ())
+        return backbone
+
+    def _fill(self, module: nn.Module, state: StateDict, unused: tuple[str, ...]) -> None:
+        wanted = {
+            key: value.shape
+            for key, value in module.state_dict().items()
+            if not key.endswith("num_batches_tracked") and not key.startswith(unused)
+        }
+        wrong = [key for key, shape in wanted.items() if key not in state or state[key].shape != shape]
+        if wrong:
+            raise WeightsError(
+                f"weights: {self.source} does not fit: {len(wanted) - len(wrong)} of {len(wanted)} parameters "
+                f"match; missing or of another shape: {', '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}",
+                hint="Provide weights of the same network, or use weights: none.",
+            )
+        module.load_state_dict({key: state[key] for key in wanted}, strict=False)
+
+
+def load_pretrained(weights: str, default: WeightsEnum) -> Pretrained:
+    """The weights that `TrialConfig.weights` names, on the CPU.
+
+    Args:
+        weights: "none", "default" or a path.
+        default: torchvision's weights that "default" stands for.
 
     Raises:
-        WeightsError: The file is missing, damaged or holds something else.
+        WeightsError: The download or the file failed; says which file to provide.
+    """
+    if weights == "none":
+        return Pretrained(weights, None)
+    return Pretrained(weights, _download(default) if weights == "default" else read_state(Path(weights)))
+
+
+def read_state(path: Path) -> StateDict:
+    """The state dict in a file, without running code from it.
+
+    Raises:
+        WeightsError: The file is missing or is no state dict.
     """
     if not path.is_file():
-        raise WeightsError(f"weights: there is no file {path}", hint="Give the path of a state dict, or 'none'.")
+        raise WeightsError(f"weights: there is no file {path}", hint="Correct the path, or use weights: none.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise WeightsError(
-            f"weights: {path} cannot be read: {type(error).__name__}",
-            hint="It must be a state dict saved by torch.save(model.state_dict(), path).",
+            f"weights: {path} cannot be read as PyTorch weights ({type(error).__name__})",
+            hint="Provide a state dict saved with torch.save(model.state_dict(), path).",
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
-            f"weights: {path} holds no state dict of tensors",
-            hint="Save it by torch.save(model.state_dict(), path).",
+            f"weights: {path} holds no state dict (names of parameters with their tensors)",
+            hint="Provide a state dict saved with torch.save(model.state_dict(), path).",
         )
     return state
 
 
-def download_weights(weights: WeightsEnum) -> StateDict:
-    """Torchvision's pretrained weights, from torch's cache or its server.
-
-    Raises:
-        WeightsError: The server is out of reach; names the file to provide.
-    """
+def _download(weights: WeightsEnum) -> StateDict:
+    name = weights.url.rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if cached.is_file():
+        return read_state(cached)
     try:
-        state: StateDict = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        state: StateDict = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"weights: {weights} cannot be downloaded: {error}",
-            hint=f"Put {Path(weights.url).name} into {folder}, give its path as weights, or use weights: none.",
+            f"weights: default needs {weights.url}, which cannot be downloaded ({error})",
+            hint=f"Provide the file {name}: put it at {cached}, or give its path as weights.",
         ) from error
     return state
-
-
-def check_loaded(what: str, source: str, missing: list[str], unexpected: list[str], unused: tuple[str, ...]) -> None:
-    """Refuse weights of another network.
-
-    Args:
-        what: The network, for the message.
-        source: Where the weights are from, for the message.
-        missing: Names that the network has and the weights have not.
-        unexpected: Names that the weights have and the network has not.
-        unused: Prefixes of parts that may be missing or extra, such as a classifier.
-
-    Raises:
-        WeightsError: Any other name is missing or extra.
-    """
-    odd = [name for name in (*missing, *unexpected) if not name.startswith(unused)]
-    if odd:
-        shown = ", ".join(odd[:3]) + (", …" if len(odd) > 3 else "")
-        raise WeightsError(
-            f"weights: {source} does not fit {what}: {len(odd)} names differ ({shown})",
-            hint="Give weights of that network, or 'none'.",
-        )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tuner.config.errors import FailureKind, StudyError, TunerError
 from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
 from tuner.trainers.contract import TrainingTask, TrialFailed
-from tuner.workers.devices import SlotPlan
+from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.messages import Ended, EpochReported, Outcome, Run, Stop, ToWorker, Verdict
@@ -72,7 +72,7 @@ _OUTCOMES: dict[TrialState, Outcome] = {
 def run_worker(
     study: Study,
     *,
-    slots: Sequence[SlotPlan],
+    slots: Sequence[SlotPlan] | None = None,
     trainer: str = BUILT_IN_TRAINER,
     timeout: float | None = None,
     observers: Sequence[Observer] = (),
@@ -86,7 +86,7 @@ def run_worker(
 
     Args:
         study: Where trials come from and go to.
-        slots: One trial process each (`tuner.workers.devices.plan_slots`).
+        slots: One trial process each; default: planned from the study's device and slots.
         trainer: Import path of the trainer, "package.module:callable" (see `tuner.trainers.contract`).
         timeout: Seconds after which running trials are interrupted and no new ones start.
         observers: Told of everything, in order.
@@ -98,6 +98,8 @@ def run_worker(
 
     Whatever is raised, running trials have saved their state.
     """
+    if slots is None:
+        slots = plan_slots(study.spec.device, study.spec.slots)
     return _Worker(study, slots, trainer, timeout, observers, timing).run()
 
 
