@@ -59,7 +59,7 @@ def main() -> None:
         core = 0 if name == "default" else 1
         model = out / f"{name}-{seed}"
         tuner(out, "train", f"{name}.yaml", "-o", str(model), f"--seed={seed}", cores={core})
-        return json.loads((model / "metrics.json").read_text())["test"]
+        return json.loads((model / "metrics.json").read_text())["metrics"]
 
     with ThreadPoolExecutor(2) as pool:
         results = dict(zip(jobs, pool.map(train, jobs), strict=True))
