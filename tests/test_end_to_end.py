@@ -52,7 +52,8 @@ def test_the_study_is_told_from_all_sides(folder: Path) -> None:
     status = call_json(folder, "status", "cells")
     assert sum(status["counts"].values()) == 3
     assert [study["name"] for study in call_json(folder, "list")] == ["cells"]
-    trials = call_json(folder, "show", "cells")["trials"]
+    trials = call_json(folder, "show", "cells", "--curves=curves.png")
+    assert (folder / "curves.png").stat().st_size > 10_000
     assert [trial["number"] for trial in trials] == [0, 1, 2]
     assert all(trial["config"]["anchor_sizes"] for trial in trials)
     trial = call_json(folder, "show", "cells", "0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,12 +12,14 @@ from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, 
 
 if TYPE_CHECKING:
     from tuner.studies.records import TrialRecord
+    from tuner.studies.study import Study
 
 
 def show(
     study: StudyName,
     trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="Number of a trial.")] = None,
     storage: Storage = None,
+    curves: Annotated[Path | None, typer.Option(help="Draw all learning curves into this file, png or svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, or one trial with its config, epochs and attempts."""
@@ -39,6 +43,8 @@ def show(
         else:
             _print_trial(console, one, metric)
         return
+    if curves is not None:
+        _draw(opened, trials, curves)
     if as_json:
         print_json([trial_json(record) for record in trials])
         return
@@ -55,6 +61,32 @@ def show(
             *(_value(record.params.get(name, "")) for name in names),
         )
     console.print(table)
+
+
+def _draw(study: Study, trials: list[TrialRecord], path: Path) -> None:
+    from tuner.config.errors import ConfigError
+    from tuner.report.learning_curves import Curve, draw_study_curves
+    from tuner.studies.records import TrialState
+
+    if path.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--curves {path}: its name must end in .png or .svg")
+    best = study.best()
+    draw_study_curves(
+        [
+            Curve(
+                record.number,
+                [epoch.epoch for epoch in record.epochs],
+                [math.nan if epoch.value is None else epoch.value for epoch in record.epochs],
+                record.state == TrialState.COMPLETE,
+            )
+            for record in trials
+        ],
+        path,
+        metric=metric_name(study.spec.objective.metric),
+        best=best.number if best else None,
+        default=next((record.number for record in trials if record.is_default), None),
+        title=study.name,
+    )
 
 
 def trial_json(trial: TrialRecord) -> dict[str, Any]:
