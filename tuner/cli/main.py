@@ -21,6 +21,7 @@ from tuner.cli.export import export
 from tuner.cli.init import init
 from tuner.cli.list import list_
 from tuner.cli.predict import predict
+from tuner.cli.replay import replay
 from tuner.cli.run import run
 from tuner.cli.show import show
 from tuner.cli.status import status
@@ -39,6 +40,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
     "show": show,
     "best": best,
+    "replay": replay,
     "worker": worker,
     "dashboard": dashboard,
     "export": export,

@@ -49,14 +49,16 @@ class SamplerSpec(Frozen):
 
 
 class PrunerSpec(Frozen):
-    """Optuna's pruner, by name, with epochs as the resource."""
+    """A pruner, by name, with epochs as the resource: one of Optuna's, or `promote`, which pauses and resumes."""
 
-    name: Literal["successive_halving", "hyperband", "median", "percentile", "patient", "none"] = "successive_halving"
+    name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = (
+        "successive_halving"
+    )
     first_rung: PositiveInt | None = Field(
         None, description="epochs before the first decision; default: a tenth of all"
     )
     reduction_factor: int | None = Field(
-        None, ge=2, description="successive halving, Hyperband: keep one of so many (3)"
+        None, ge=2, description="successive halving, promote, Hyperband: keep one of so many (3)"
     )
     startup_trials: int | None = Field(
         None, ge=0, description="median, percentile, patient: complete trials before pruning (5)"

@@ -9,6 +9,7 @@ from optuna.pruners import BasePruner
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import PrunerSpec
+from tuner.studies.promotion import rungs_of
 from tuner.studies.quiet import quiet
 
 
@@ -47,6 +48,14 @@ def first_rung(spec: PrunerSpec, epochs: int) -> int:
     return spec.first_rung or max(1, round(epochs / 10))
 
 
+def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int] | None:
+    """The rungs at which trials pause, and that one of how many goes on; None for Optuna's own pruners."""
+    if spec.name != "promote":
+        return None
+    factor = spec.reduction_factor or 3
+    return rungs_of(first_rung(spec, epochs), factor, epochs), factor
+
+
 def _successive_halving(spec: PrunerSpec, epochs: int) -> BasePruner:
     return pruners.SuccessiveHalvingPruner(
         min_resource=first_rung(spec, epochs), reduction_factor=spec.reduction_factor or 3
@@ -82,6 +91,7 @@ def _patient(spec: PrunerSpec, epochs: int) -> BasePruner:
 
 
 def _none(spec: PrunerSpec, epochs: int) -> BasePruner:
+    # Promotion, too, is none of Optuna's: the study itself pauses and resumes trials.
     return pruners.NopPruner()
 
 
@@ -91,5 +101,6 @@ _PRUNERS: dict[str, tuple[Callable[[PrunerSpec, int], BasePruner], set[str]]] = 
     "median": (_median, {"first_rung", "startup_trials"}),
     "percentile": (_percentile, {"first_rung", "startup_trials", "percentile"}),
     "patient": (_patient, {"first_rung", "startup_trials", "patience"}),
+    "promote": (_none, {"first_rung", "reduction_factor"}),
     "none": (_none, set()),
 }

@@ -1,0 +1,200 @@
+"""Samplers x pruners on replayed learning curves: regret at 10 % and 100 % of a budget of 30 full trainings.
+
+    python -m tests.benchmarks.bench_replay [--tasks 17] [--seeds 20] [--samplers tpe,random] [--pruners ...] [--jobs 1]
+
+`../shared/data/lcbench/model.onnx` knows the curves of 34 tasks over 52 epochs; the first 17 are replayed here, the
+others are for judging. As in every study of tuner, the first trial is the default config (the middle of the space),
+trained in full. Objective: validation accuracy after each epoch.
+
+Regret after so many epochs, over all trials: (top - best value seen) / (top - typical), where top is the best final
+value known of the task (of 20,000 random configs and all simulations) and typical the median one of those configs, so
+that 1 is what an average config brings and 0 the best; the mean over tasks and seeds. Ratios are to random search
+without pruning, with the standard error of the paired difference between the two over tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import optuna
+
+from tuner.config.study import PrunerSpec, SamplerSpec, StudySpec
+from tuner.space.dimension import FloatDimension, IntDimension
+from tuner.space.space import SearchSpace
+from tuner.studies.samplers import build_sampler
+from tuner.studies.simulate import simulate
+
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "lcbench"
+EPOCHS = 52
+FULL_TRAININGS = 30
+SHARES = (0.1, 0.25, 0.5, 1.0)
+NAMES = ("batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout")
+VAL_ACCURACY = 1
+"""Column of the output; the others are time, cross entropy and so on."""
+BASELINE = ("random", "none")
+
+
+def load_space() -> tuple[SearchSpace, dict[str, float]]:
+    """The surrogate's search space and its default config."""
+    hyperparameters = json.loads((FOLDER / "config_space.json").read_text())["hyperparameters"]
+    by_name = {entry["name"]: entry for entry in hyperparameters}
+    kinds = {"uniform_int": IntDimension, "uniform_float": FloatDimension}
+    dimensions = {
+        name: kinds[by_name[name]["type"]](
+            low=by_name[name]["lower"], high=by_name[name]["upper"], log=by_name[name]["log"]
+        )
+        for name in NAMES
+    }
+    # Not checked: its dimensions are no fields of a detector's config.
+    space = SearchSpace.model_construct(name="lcbench", dimensions=dimensions)
+    return space, {name: by_name[name]["default"] for name in NAMES}
+
+
+def task_codes(count: int) -> list[int]:
+    """The first codes of those tasks that the surrogate was made for."""
+    known = json.loads((FOLDER / "config_space.json").read_text())["hyperparameters"]
+    choices = next(entry["choices"] for entry in known if entry["name"] == "OpenML_task_id")
+    codes = json.loads((FOLDER / "encoding.json").read_text())["OpenML_task_id"]
+    return sorted(codes[choice] for choice in choices)[:count]
+
+
+class Surrogate:
+    """Validation accuracy of configs of one task."""
+
+    def __init__(self, code: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(FOLDER / "model.onnx", options, ["CPUExecutionProvider"])
+        self._code = code
+
+    def values(self, epochs: np.ndarray, configs: np.ndarray) -> np.ndarray:
+        """(n,) float64 accuracies of (n,) epochs of (n, 7) configs, in one call."""
+        continuous = np.column_stack([epochs, configs]).astype(np.float32)
+        codes = np.full((len(continuous), 1), self._code, np.int32)
+        (outputs,) = self._session.run(None, {"x_cat": codes, "x_cont": continuous})
+        return np.asarray(outputs[:, VAL_ACCURACY], np.float64)
+
+    def curve(self, params: dict[str, float]) -> list[float]:
+        """A whole curve."""
+        config = np.array([[params[name] for name in NAMES]])
+        return self.values(np.arange(1, EPOCHS + 1), np.repeat(config, EPOCHS, axis=0)).tolist()
+
+
+def finals(code: int, count: int = 20_000) -> np.ndarray:
+    """Sorted final values of random configs of a task."""
+    space, _ = load_space()
+    generator = np.random.default_rng(0)
+    columns = []
+    for name in NAMES:
+        dimension = space.dimensions[name]
+        low, high = np.log([dimension.low, dimension.high]) if dimension.log else (dimension.low, dimension.high)
+        drawn = generator.uniform(low, high, count)
+        drawn = np.exp(drawn) if dimension.log else drawn
+        columns.append(np.round(drawn) if dimension.type == "int" else drawn)
+    return np.sort(Surrogate(code).values(np.full(count, EPOCHS), np.column_stack(columns)))
+
+
+def replay(sampler: SamplerSpec, pruner: PrunerSpec, code: int, seeds: int) -> np.ndarray:
+    """(seeds, budget) float64: the best value seen after each epoch."""
+    surrogate = Surrogate(code)
+    space, default = load_space()
+    distributions = space.distributions()
+    rows = []
+    for seed in range(seeds):
+        spec = sampler.model_copy(update={"seed": seed})
+        first = True
+
+        def draw(trial: optuna.Trial) -> list[float]:
+            nonlocal first
+            if first:  # the default config, as if enqueued
+                trial.study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", default)
+                first = False
+                trial = optuna.Trial(trial.study, trial._trial_id)
+            return surrogate.curve({name: trial._suggest(name, d) for name, d in distributions.items()})
+
+        done = simulate(
+            draw, lambda ask, spec=spec: build_sampler(spec, space, ask), pruner,
+            epochs=EPOCHS, budget=EPOCHS * FULL_TRAININGS,
+        )  # fmt: skip
+        reached = [0] * len(done.trials)
+        seen = []
+        for index in done.order:
+            seen.append(done.trials[index].curve[reached[index]])
+            reached[index] += 1
+        rows.append(np.maximum.accumulate(seen))
+    return np.array(rows)
+
+
+def job(arguments: tuple[str, str, int, int]) -> np.ndarray:
+    """One combination on one task."""
+    sampler, pruner, code, seeds = arguments
+    return replay(SAMPLERS[sampler], PRUNERS[pruner], code, seeds)
+
+
+SAMPLERS = {
+    "tpe": SamplerSpec(name="tpe"),
+    "tpe-multivariate": SamplerSpec(name="tpe", multivariate=True),
+    "random": SamplerSpec(name="random"),
+    "cmaes": SamplerSpec(name="cmaes"),
+    "gp": SamplerSpec(name="gp"),
+}
+PRUNERS = {
+    name: PrunerSpec(name=name)
+    for name in ("none", "successive_halving", "promote", "hyperband", "median", "percentile", "patient")
+}
+
+
+def main() -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=17)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--samplers", default="random,tpe", help=f"of {', '.join(SAMPLERS)}, or all")
+    parser.add_argument("--pruners", default="none,successive_halving,promote", help=f"of {', '.join(PRUNERS)}, or all")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    options = parser.parse_args()
+    samplers = list(SAMPLERS) if options.samplers == "all" else options.samplers.split(",")
+    pruners = list(PRUNERS) if options.pruners == "all" else options.pruners.split(",")
+    spec = StudySpec.model_fields
+    shipped = (spec["sampler"].default.name, spec["pruner"].default.name)
+    combinations = list(dict.fromkeys([BASELINE, shipped, *itertools.product(samplers, pruners)]))
+    codes = task_codes(options.tasks)
+
+    started = time.monotonic()
+    jobs = [(*combination, code, options.seeds) for combination in combinations for code in codes]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        seen = dict(zip(jobs, pool.map(job, jobs), strict=True))
+    regrets: dict[tuple[str, str], np.ndarray] = {}
+    at = [round(share * EPOCHS * FULL_TRAININGS) - 1 for share in SHARES]
+    for combination in combinations:
+        regrets[combination] = np.empty((len(codes), options.seeds, len(at)))
+    for row, code in enumerate(codes):
+        known = finals(code)
+        curves = [seen[(*combination, code, options.seeds)] for combination in combinations]
+        top, typical = max(known[-1], max(curve.max() for curve in curves)), np.median(known)
+        for combination, curve in zip(combinations, curves, strict=True):
+            regrets[combination][row] = (top - curve[:, at]) / (top - typical)
+    print(f"{len(codes)} tasks, {options.seeds} seeds, {FULL_TRAININGS} full trainings of {EPOCHS} epochs")
+    print("mean regret, and its ratio to random search without pruning (± standard error over tasks)")
+    print(f"{'sampler':17} {'pruner':19}" + "".join(f"{f'at {share:.0%}':>24}" for share in SHARES))
+    base = regrets[BASELINE]
+    for combination in sorted(combinations, key=lambda c: regrets[c][..., -1].mean()):
+        mine = regrets[combination]
+        paired = (mine - base).mean(axis=1).std(axis=0, ddof=min(1, len(codes) - 1)) / np.sqrt(len(codes))
+        cells = "".join(
+            f"  {mean:.3f} {mean / of:6.2f} x ± {error / of:.2f}"
+            for mean, of, error in zip(mine.mean(axis=(0, 1)), base.mean(axis=(0, 1)), paired, strict=True)
+        )
+        print(f"{combination[0]:17} {combination[1]:19}{cells}{'  (shipped)' if combination == shipped else ''}")
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

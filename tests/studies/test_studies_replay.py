@@ -1,0 +1,158 @@
+"""Replaying samplers and pruners on stored curves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from study_cases import EPOCHS, WORKER, result, spec_for, train
+
+from tuner.cli.main import main
+from tuner.config.errors import StudyError
+from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
+from tuner.studies.replay import rank_correlations, replay_study, trusted_from
+from tuner.studies.study import Study, TrialState, create_or_open
+
+Begin = Callable[..., Study]
+TOPS = (0.3, 0.5, 0.2, 0.45, 0.1, 0.6, 0.55, 0.05, 0.35, 0.7, 0.15, 0.65)
+
+
+def curve(top: float) -> list[float]:
+    """Good trials start slowly, so that early epochs mislead."""
+    return [top * (epoch / EPOCHS) ** (0.5 + 2 * top) for epoch in range(1, EPOCHS + 1)]
+
+
+def run(study: Study, tops: tuple[float, ...]) -> None:
+    """Train trials one after the other until the study ends, each along the curve of its number."""
+    while (assignment := study.next_trial(WORKER)) is not None:
+        values = curve(tops[assignment.number])
+        for epoch in range(assignment.first_epoch, EPOCHS + 1):
+            if study.report(assignment, result(epoch, values[epoch - 1])):
+                study.prune(assignment, "stopped by the pruner")
+                break
+        else:
+            study.complete(assignment)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/tuner.db"
+
+
+@pytest.fixture(scope="module")
+def whole(data: DataSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """A study that ran all its trials in full."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('whole')}/tuner.db"
+    study = create_or_open(spec_for(data, url, "whole", pruner={"name": "none"}, budget={"trials": len(TOPS)}))
+    run(study, TOPS)
+    yield study
+    study.close()
+
+
+@pytest.mark.parametrize("name", ["none", "successive_halving", "median"])
+def test_a_replay_does_what_the_study_itself_would_have_done(name: Any, whole: Study, begin: Begin, url: str) -> None:
+    # Not Hyperband, whose brackets depend on the study's name.
+    pruner = PrunerSpec(name=name)
+    (found,) = replay_study(whole, [pruner]).outcomes
+    real = begin(url, pruner=pruner, budget={"trials": len(TOPS)})
+    run(real, TOPS)
+    trials = real.trials()
+    assert found.epochs == sum(trial.last_epoch for trial in trials)
+    assert found.saved == pytest.approx(1 - found.epochs / (EPOCHS * len(TOPS)))
+    best = real.best()
+    assert best is not None
+    assert found.best == best.value
+    assert found.killed == {n: float(trials[n].state is not TrialState.COMPLETE) for n in (9, 11, 5)}
+    if name == "none":
+        assert (found.saved, found.to_best) == (0.0, 10 * EPOCHS)
+
+
+def test_samplers_draw_every_stored_trial_once(whole: Study) -> None:
+    samplers = [SamplerSpec(name=name) for name in ("tpe", "random", "cmaes")]
+    replay = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec()], samplers, seeds=3)
+    assert [(row.sampler, row.pruner.name, row.replays) for row in replay.outcomes[2:4]] == [
+        ("tpe", "none", 3),
+        ("tpe", "successive_halving", 3),
+    ]
+    for row in replay.outcomes:
+        assert row.best is not None
+        if row.pruner.name == "none":
+            assert (row.epochs, row.best, set(row.killed.values())) == (EPOCHS * len(TOPS), pytest.approx(0.7), {0.0})
+            assert row.to_best is not None
+        else:
+            assert row.epochs < EPOCHS * len(TOPS)
+    again = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec()], samplers, seeds=3)
+    assert again == replay
+
+
+def test_a_study_that_pruned_is_replayed_as_far_as_it_is_known(begin: Begin, url: str) -> None:
+    study = begin(url, budget={"trials": len(TOPS)})
+    run(study, TOPS)
+    trained = sum(trial.last_epoch for trial in study.trials())
+    replay = replay_study(study, [PrunerSpec(name="none"), PrunerSpec()])
+    assert replay.curves == len(TOPS)
+    assert replay.complete == sum(trial.state is TrialState.COMPLETE for trial in study.trials()) < len(TOPS)
+    assert [row.epochs for row in replay.outcomes] == [trained, trained]
+
+
+def test_two_complete_trials_are_needed(begin: Begin, url: str) -> None:
+    study = begin(url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    train(study, first, 0.5)
+    with pytest.raises(StudyError, match="has 1 complete trials; a replay needs two"):
+        replay_study(study, [PrunerSpec()])
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=3, max_size=9))
+def test_rank_correlation_is_spearmans(curves: list[list[float]]) -> None:
+    found = rank_correlations(curves)
+    table = np.array(curves)
+    for epoch, correlation in enumerate(found):
+        if len(set(table[:, epoch])) == 1 or len(set(table[:, -1])) == 1:
+            assert correlation is None
+        else:
+            assert correlation == pytest.approx(spearmanr(table[:, epoch], table[:, -1]).statistic)
+
+
+def test_the_first_rung_is_where_the_correlation_stays_high() -> None:
+    assert trusted_from([0.9, 0.5, 0.8, 0.95, 1.0]) == 3
+    assert trusted_from([0.9, 0.9, 1.0]) == 1
+    assert trusted_from([None, 0.7, 1.0]) == 3
+
+
+def test_the_command(whole: Study, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def tuner(*arguments: str) -> int:
+        monkeypatch.setattr(
+            sys, "argv", ["tuner", "replay", whole.name, "--storage", str(whole.spec.storage), *arguments]
+        )
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    assert tuner("--pruner", "median", "--sampler", "random", "--seeds", "2", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["complete"], len(found["correlations"]), found["correlations"][-1]) == (len(TOPS), EPOCHS, 1.0)
+    assert [(row["sampler"], row["pruner"]["name"]) for row in found["outcomes"]] == [
+        ("as run", "median"),
+        ("random", "median"),
+    ]
+    assert tuner() == 0
+    said = capsys.readouterr().out
+    assert "12 trials with curves, 12 of them complete" in said
+    assert "successive_halving" in said
+    assert tuner("--pruner", "medium") == 1
+    assert "Did you mean 'median'?" in capsys.readouterr().err
+    assert tuner("--sampler", "grid") == 1

@@ -1,0 +1,102 @@
+"""Which paused trials go on: asynchronous successive halving with promotion, as pure functions.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
+rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
+unlike in Optuna's successive halving, a trial that met strong company early gets its chance later. One thing differs
+from the paper: the best trial of a rung may always go on, be it alone there, so that a short study ends with a
+complete trial, too.
+
+All values are better when larger. Trials with equal values rank in the order of their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A trial as the rule sees it.
+
+    Attributes:
+        number: Of the trial.
+        values: Its objective at the rungs that it has reached, by their epochs.
+        state: "active" while it is trained or waits for a worker, "paused" at its last rung, or "ended".
+    """
+
+    number: int
+    values: Mapping[int, float]
+    state: Literal["active", "paused", "ended"]
+
+
+def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
+    """The epochs after which trials pause: the first rung and its multiples by the factor, below the last epoch."""
+    found = []
+    while first < epochs:
+        found.append(first)
+        first *= reduction_factor
+    return tuple(found)
+
+
+def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
+    """Whether a trial is among the best of those that have reached a rung."""
+    order = _ranking(entrants, rung)
+    return order.index(number) < _quota(len(order), reduction_factor)
+
+
+def next_promotion(entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int) -> int | None:
+    """The paused trial to go on with: the best of the highest rung where one may; None where none may."""
+    paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
+    for rung in sorted(rungs, reverse=True):
+        order = _ranking(entrants, rung)
+        for number in order[: _quota(len(order), reduction_factor)]:
+            if paused.get(number) == rung:
+                return number
+    return None
+
+
+def beyond_hope(
+    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, to_come: int | None
+) -> set[int]:
+    """Paused trials that can never go on, whatever the others bring.
+
+    At each rung, from the lowest: the trials there, and those that may still come, bound how many may go on.
+
+    Args:
+        entrants: All trials of the study.
+        rungs: Where they pause.
+        reduction_factor: One of so many goes on.
+        to_come: Trials that the budget still holds; None without a limit, when there is always hope.
+    """
+    if to_come is None:
+        return set()
+    lost: set[int] = set()
+    for rung in sorted(rungs):
+        order = _ranking(entrants, rung)
+        below = sum(
+            entrant.state != "ended" and entrant.number not in lost and rung not in entrant.values
+            for entrant in entrants
+        )
+        chances = _quota(len(order) + below + to_come, reduction_factor)
+        lost |= {
+            entrant.number
+            for entrant in entrants
+            if entrant.state == "paused" and _reached(entrant) == rung and order.index(entrant.number) >= chances
+        }
+    return lost
+
+
+def _quota(count: int, reduction_factor: int) -> int:
+    return max(1, count // reduction_factor)
+
+
+def _ranking(entrants: Sequence[Entrant], rung: int) -> list[int]:
+    """Numbers of the trials that have reached a rung, best first."""
+    there = [entrant for entrant in entrants if rung in entrant.values]
+    return [entrant.number for entrant in sorted(there, key=lambda e: (-e.values[rung], e.number))]
+
+
+def _reached(entrant: Entrant) -> int | None:
+    return max(entrant.values, default=None)
