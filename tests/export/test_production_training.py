@@ -15,6 +15,7 @@ import torch
 
 from tuner.cli.main import main
 from tuner.config.errors import ConfigError, DataError, WeightsError
+from tuner.config.objective import COCO_NAMES
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_dataset, load_split
@@ -46,7 +47,7 @@ def production(data: DataSpec) -> ProductionConfig:
     point = OperatingPoint(
         nms_iou=0.5, confidence=0.003, class_confidence={names[0]: 0.9}, precision=0.5, recall=0.5, f1=0.5
     )
-    metrics = Metrics(**dict.fromkeys(set(Metrics.model_fields) - {"class_map", "operating_point"}), class_map={})
+    metrics = Metrics(**dict.fromkeys(COCO_NAMES), class_map={})
     return ProductionConfig(
         config=config,
         operating_point=point,
@@ -113,6 +114,8 @@ def test_evaluate_gives_the_numbers_of_training(
         for name in ("map", "map50", "ar100"):
             assert found["metrics"][name] == pytest.approx(stored["metrics"][name], abs=1e-9)
         assert found["f1"] == stored["f1"]
+        assert found["detail"]["micro"]["f1"] == pytest.approx(stored["f1"])
+        assert len(found["detail"]["curves"]["macro"]) == 101
 
 
 def test_evaluate_takes_a_study_file(
@@ -121,7 +124,9 @@ def test_evaluate_takes_a_study_file(
     study = tmp_path / "study.yaml"
     study.write_text(f"name: scenes\ndata: {json.dumps(data.model_dump(mode='json'))}\n")
     assert run("evaluate", model, "--data", study, "--split", "val", "--device", "cpu") == 0
-    assert "AP 0.50:0.95 (mAP)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "AP 0.50:0.95 (mAP)" in said
+    assert "Confusion: rows the true class" in said
 
 
 def test_predict_writes_coco_json_and_pictures(

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import update
 
+from tuner.config.objective import COCO_NAMES
 from tuner.config.study import DataSpec, StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
@@ -29,8 +30,7 @@ def spec_for(data: DataSpec, url: str, name: str, **changes: Any) -> StudySpec:
 
 
 def metrics(value: float | None, **changes: Any) -> Metrics:
-    names = [name for name in Metrics.model_fields if name not in ("class_map", "operating_point")]
-    return Metrics(**(dict.fromkeys(names, value) | {"class_map": {"disc": value, "bar": None}} | changes))
+    return Metrics(**(dict.fromkeys(COCO_NAMES, value) | {"class_map": {"disc": value, "bar": None}} | changes))
 
 
 def operating_point(**changes: Any) -> OperatingPoint:

@@ -9,9 +9,11 @@ import pytest
 from study_cases import SPACE, metrics, operating_point
 
 from tuner.config.errors import ConfigError
+from tuner.config.objective import MAXIMISED, MINIMISED, Constraint
 from tuner.config.study import ObjectiveSpec, PrunerSpec, SamplerSpec
+from tuner.evaluation.named import VALUES
 from tuner.space.load import load_space
-from tuner.studies.objective import OBJECTIVES, check_objective, objective_value
+from tuner.studies.objective import check_objective, objective_value
 from tuner.studies.pruners import build_pruner
 from tuner.studies.samplers import build_sampler, grid, grid_size
 
@@ -170,8 +172,10 @@ def test_objectives() -> None:
     assert objective_value("f1", found) == 0.7
     assert objective_value("f1", metrics(0.5)) is None
     assert objective_value("worst_class_map", metrics(0.5, class_map={"a": None})) is None
-    for name in OBJECTIVES:
-        check_objective(ObjectiveSpec(metric=name), PrunerSpec(name="none"))
+    for name in (*MAXIMISED, *MINIMISED):
+        check_objective(ObjectiveSpec(metric=name))
+        assert name in VALUES
+    assert len(VALUES) == len(MAXIMISED) + len(MINIMISED)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +183,50 @@ def test_objectives() -> None:
     [
         (ObjectiveSpec(metric="mAP50"), "Did you mean 'map50'"),
         (ObjectiveSpec(metric="map", direction="minimize"), "better when it is larger"),
-        (ObjectiveSpec(metric="f1"), "known after the last epoch only"),
+        (ObjectiveSpec(metric="count_mae", direction="maximize"), "better when it is smaller"),
+        (ObjectiveSpec(metric="map * 2"), "not understood"),
     ],
 )
 def test_an_objective_that_cannot_be(spec: ObjectiveSpec, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_objective(spec, PrunerSpec())
+        check_objective(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "direction"),
+    [
+        ("recall@precision=0.9", 0.3, "maximize"),
+        ("0.7*map + 0.3*f1", 0.7 * 0.5 + 0.3 * 0.7, "maximize"),
+        ("0.5 * recall@precision=0.9 - .1*count_mae", 0.5 * 0.3 - 0.1 * 2.0, "maximize"),
+        ("count_mae", 2.0, "minimize"),
+        ("count_mae - map", 1.5, "minimize"),
+        ("-1e-1*count_mae", -0.2, "maximize"),
+        ("map+map50", 1.0, "maximize"),
+    ],
+)
+def test_sums(text: str, value: float, direction: str) -> None:
+    found = metrics(0.5, operating_point=operating_point(), count_mae=2.0, criteria={"recall@precision=0.9": 0.3})
+    assert objective_value(text, found) == pytest.approx(value)
+    assert ObjectiveSpec(metric=text).direction == direction
+    check_objective(ObjectiveSpec(metric=text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "map +", "map map50", "2", "0*map", "map*2", "recall@precision=1.5", "__import__"]
+)
+def test_what_is_no_objective(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"objective\.metric"):
+        check_objective(ObjectiveSpec(metric=text))
+
+
+def test_a_sum_that_pulls_both_ways() -> None:
+    with pytest.raises(ConfigError, match="wants a better map and a worse count_mae"):
+        check_objective(ObjectiveSpec(metric="map + count_mae"))
+
+
+def test_constraints() -> None:
+    assert Constraint.parse("latency_ms <= 20").violation(25.0) == 5.0
+    assert Constraint.parse("map50>=0.5").violation(0.6) == pytest.approx(-0.1)
+    for text in ("latency_ms < 20", "latency_ms <= fast", "20 >= latency_ms", "speed <= 3"):
+        with pytest.raises(ConfigError):
+            Constraint.parse(text)

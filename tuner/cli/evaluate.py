@@ -24,8 +24,12 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Print COCO metrics, and precision, recall and F1 at the model's operating point."""
-    from tuner.cli.tables import metrics_table
+    """Print COCO metrics, and rates, counts and confusion at the model's operating point.
+
+    With --json also precision, recall and F1 at every confidence from 0 to 1, in hundredths.
+    """
+    from tuner.cli.common import print_json
+    from tuner.cli.tables import detail_table, metrics_table
     from tuner.config.errors import ConfigError
     from tuner.config.load import load_study_spec
     from tuner.config.study import DataSpec
@@ -42,26 +46,31 @@ def evaluate(
         which = "test"
     annotated, _ = load_split(spec, which)
 
+    from tuner.evaluation.detail import detail
     from tuner.evaluation.oracle import evaluate as evaluate_by_oracle
-    from tuner.export.judging import check_classes, evaluate_model
+    from tuner.export.judging import check_classes, detect, evaluate_model
     from tuner.export.model import load_model
+    from tuner.postprocess.matching import TruthIndex
     from tuner.trainers.detection.precision import resolve_device
 
     where = resolve_device(device)
     loaded = load_model(model, where)
     check_classes(loaded.info, annotated, data)
+    found = detect(loaded, annotated, where)
     metrics = evaluate_model(
         loaded,
         annotated,
         which,
-        where,
+        found,
         evaluate=(lambda found: evaluate_by_oracle(annotated, found)) if evaluator == "pycocotools" else None,
     )
+    closer = detail(annotated, TruthIndex(annotated), found, loaded.operating_point)
     if as_json:
-        typer.echo(metrics.model_dump_json(indent=2))
-    else:
-        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
-        typer.echo(metrics_table(metrics))
+        print_json(metrics.model_dump(mode="json") | {"detail": closer.model_dump(mode="json")})
+        return
+    typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
+    typer.echo(metrics_table(metrics))
+    typer.echo(detail_table(closer))
 
 
 def _images_beside(data: Path) -> Path:

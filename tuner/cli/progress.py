@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuner.studies.objective import objective_value
+from tuner.studies.objective import feasible, objective_value
 from tuner.studies.records import Assignment, TrialState
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
@@ -27,6 +27,7 @@ class RunningTrial:
         total: Epochs of the full training.
         epoch: Finished epochs.
         value: Objective after the last of them.
+        feasible: Whether the study's constraints were kept then.
         started: `time.monotonic()` at the start of this attempt.
         epochs_here: Epochs of this attempt.
     """
@@ -37,6 +38,7 @@ class RunningTrial:
     epoch: int
     started: float
     value: float | None = None
+    feasible: bool = True
     epochs_here: int = 0
 
     def seconds_left(self) -> float | None:
@@ -83,6 +85,7 @@ class Progress(Observer):
         trial.epochs_here += result.epoch > trial.epoch
         trial.epoch = result.epoch
         trial.value = objective_value(self.study.spec.objective.metric, result.metrics)
+        trial.feasible = feasible(self.study.spec, result.metrics)
 
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
@@ -91,7 +94,7 @@ class Progress(Observer):
             self.counts[ended.outcome] += 1
             self.finished_here += 1
         if ended.outcome == "complete" and trial.value is not None:
-            self._consider(assignment, trial.value)
+            self._consider(assignment, trial.value, trial.feasible)
 
     def seconds_left(self) -> float | None:
         """Estimated time until the study's budget of trials is spent; None while nothing is finished."""
@@ -101,8 +104,9 @@ class Progress(Observer):
         left = budget - sum(self.counts.values())
         return max(0.0, left * (time.monotonic() - self._begun) / self.finished_here)
 
-    def _consider(self, assignment: Assignment, value: float) -> None:
+    def _consider(self, assignment: Assignment, value: float, feasible: bool) -> None:
         if assignment.is_default:
             self.default = value
-        if self.best is None or value > self.best[1]:
+        sign = 1 if self.study.spec.objective.direction == "maximize" else -1
+        if feasible and (self.best is None or sign * value > sign * self.best[1]):
             self.best = (assignment.number, value)

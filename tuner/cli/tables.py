@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tuner.cli.common import number
+
 if TYPE_CHECKING:
+    from tuner.evaluation.detail import Detail
     from tuner.export.model import ModelMetrics
 
 _ROWS = (
@@ -36,3 +40,42 @@ def metrics_table(found: ModelMetrics) -> str:
     ]
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"  {label:<{width}}  {'undefined' if v is None else f'{v:.4f}'}" for label, v in rows)
+
+
+def detail_table(found: Detail) -> str:
+    """Rates by class, counts of each image and confusion, all at the operating point."""
+    head = ("", "precision", "recall", "F1", "precision", "recall", "F1")
+    rows = {"all classes together": found.micro, "mean over classes": found.macro, **found.classes}
+    rates = [(name, *(number(getattr(row, column)) for column in type(row).model_fields)) for name, row in rows.items()]
+    counts = found.counts
+    each = [
+        (name, number(counts.class_mae[name]), f"{bias:+.4f}" if bias is not None else number(None))
+        for name, bias in counts.class_bias.items()
+    ]
+    total = "" if counts.bias is None else f"{counts.bias:+.4f}"
+    names = [*found.classes, "background"]
+    confusion = [(name, *map(str, row)) for name, row in zip(names, found.confusion, strict=True)]
+    return "\n".join(
+        [
+            "",
+            "At the operating point, at IoU 0.5 and averaged over IoU 0.50:0.95",
+            *aligned([head, *rates]),
+            "",
+            "Objects counted on each image: mean absolute error, and bias (above 0: too many)",
+            *aligned([("all classes together", number(counts.mae), total), *each]),
+            f"  {counts.false_positives_on_negatives} detections on {counts.negatives_with_detections} of "
+            f"{counts.negative_images} images without objects",
+            "",
+            "Confusion: rows the true class, columns the detected one",
+            *aligned([("", *names), *confusion]),
+        ]
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, indented: the first column to the left, all others to the right."""
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

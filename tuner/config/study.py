@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from tuner.config.base import Frozen
+from tuner.config.errors import ConfigError
+from tuner.config.objective import Constraint, Objective
 
 StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -33,8 +36,18 @@ class DataSpec(Frozen):
 class ObjectiveSpec(Frozen):
     """What is optimised: one value of `Metrics`, by name."""
 
-    metric: str = Field("map", description="name of a metric, such as map, map50, map_small or f1")
-    direction: Literal["maximize", "minimize"] = "maximize"
+    metric: str = Field("map", description="such as map, map50, map_small, f1, count_mae or 0.7*map + 0.3*f1")
+    direction: Literal["maximize", "minimize"] = Field("maximize", description="default: the metric's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_direction(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "direction" in data or not isinstance(data.get("metric"), str):
+            return data
+        try:
+            return data | {"direction": Objective.parse(data["metric"]).direction}
+        except ConfigError:
+            return data  # `tuner.studies.objective.check_objective` says what is wrong
 
 
 class SamplerSpec(Frozen):
@@ -97,3 +110,33 @@ class StudySpec(Frozen):
     slots: PositiveInt | None = Field(
         None, description="trials at the same time on this machine; default: by the device"
     )
+    objectives: tuple[str, ...] = Field(
+        (),
+        description="two or more, such as [map, latency_ms], for a Pareto front; `objective` (mAP unless said) is then "
+        "what trials are pruned by and tables rank by",
+    )
+    constraints: tuple[str, ...] = Field((), description="limits such as 'latency_ms <= 20' that the best must keep")
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_objectives(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(texts) == 1 or len(set(texts)) < len(texts):
+            raise ValueError("several different objectives belong here; write a single one as `objective: {metric: …}`")
+        for text in texts:
+            _parsed(Objective.parse, text)
+        return texts
+
+    @field_validator("constraints")
+    @classmethod
+    def _are_constraints(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            _parsed(Constraint.parse, text)
+        return texts
+
+
+def _parsed(parse: Callable[[str], object], text: str) -> None:
+    """Parse for the sake of the error, which pydantic then names the field of."""
+    try:
+        parse(text)
+    except ConfigError as error:
+        raise ValueError(" ".join(part for part in (error.message, error.hint) if part)) from None

@@ -37,7 +37,8 @@ def confusion_matrix(split: Split, shown: Detections, threshold: float = 0.5) ->
         match[rest] = assign(image.iou[rest], threshold, free)
         hit = match >= 0
         np.add.at(matrix, (true[match[hit]], found[hit]), 1)
-        np.add.at(matrix, (background, found[~hit & ~image.ignored]), 1)
+        phantoms = found[~hit & ~image.ignored]
+        matrix[background, :-1] += np.bincount(phantoms, minlength=background)
         missed = np.setdiff1d(np.arange(len(true)), match[hit])
-        np.add.at(matrix, (true[missed], background), 1)
+        matrix[:-1, background] += np.bincount(true[missed], minlength=background)
     return matrix

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.counting import count_errors
 from tuner.evaluation.metrics import Metrics
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.curve import Curve
+from tuner.postprocess.apply import class_thresholds
+from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.sweep import (
     NMS_IOUS,
     SweepRow,
@@ -46,6 +48,7 @@ def judge(
     sweep_confidence: bool,
     nms_ious: Sequence[float] = NMS_IOUS,
     criterion: str = "f1",
+    criteria: Sequence[str] = (),
 ) -> Judgement:
     """Choose NMS IoU by mAP, then the confidence threshold by the criterion, as far as they are to be swept.
 
@@ -59,6 +62,7 @@ def judge(
         sweep_confidence: Whether to choose the threshold, or to take `config.confidence`.
         nms_ious: Values to choose from; of equals the one nearest `config.nms_iou` is taken.
         criterion: See `tuner.postprocess.curve.Criterion.parse`.
+        criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
@@ -75,5 +79,26 @@ def judge(
     rows = sweep(raw, evaluator.truth, values, max_detections=config.max_detections, score=score)
     best = best_row(rows, prefer=config.nms_iou)
     point = best_operating_point(best, criterion) if sweep_confidence else operating_point_at(best, config.confidence)
-    chosen = metrics[rows.index(best)]
-    return Judgement(chosen.model_copy(update={"operating_point": point}), best.hits.curve(), rows)
+    curve = best.hits.curve()
+    found: dict[str, object] = {"operating_point": point, "criteria": {c: best_value(curve, c) for c in criteria}}
+    if point is not None:
+        classes = evaluator.split.classes
+        counts = count_errors(
+            best.hits, best.hits.scores >= class_thresholds(point, classes)[best.hits.labels], classes
+        )
+        found |= {"count_mae": counts.mae, "count_bias": counts.bias}
+    return Judgement(metrics[rows.index(best)].model_copy(update=found), curve, rows)
+
+
+def best_value(curve: Curve, criterion: str) -> float | None:
+    """The best value of an operating criterion, on the images that it is counted on.
+
+    Returns:
+        0 where the limit is never reached; None where there is nothing to be found.
+    """
+    wanted = Criterion.parse(criterion)
+    confidence = curve.best(wanted)
+    here = None if confidence is None else curve.at(confidence)
+    if here is None:
+        return 0.0 if curve.positives else None
+    return float(getattr(here, wanted.maximise))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from tuner.config.base import Frozen
+from tuner.evaluation.cost import ImageCost
 from tuner.postprocess.operating_point import OperatingPoint
 
 
 class Metrics(Frozen):
-    """COCO's twelve numbers, AP per class and the operating point.
+    """COCO's twelve numbers, AP per class, the operating point, and what a study asked for beyond them.
 
     None means undefined (no such ground truth), where COCO says -1.
     """
@@ -28,3 +29,11 @@ class Metrics(Frozen):
     ar_large: float | None
     class_map: dict[str, float | None] = Field(description="AP 0.50:0.95 of each class")
     operating_point: OperatingPoint | None = None
+    count_mae: float | None = Field(
+        None, description="mean absolute error of the number of objects on an image, at the operating point"
+    )
+    count_bias: float | None = Field(None, description="mean error of that number; above 0: too many")
+    criteria: dict[str, float | None] = Field(
+        default_factory=dict, description="such as recall@precision=0.9; 0 where the limit is never reached"
+    )
+    cost: ImageCost | None = Field(None, description="what an image costs; none: not measured")

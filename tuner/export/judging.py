@@ -21,11 +21,23 @@ from tuner.report.evidence import example_picture, hits_of, point_of
 from tuner.report.pictures import encode
 
 
+def detect(model: LoadedModel, split: Split, device: torch.device) -> Detections:
+    """Detections after NMS, with no confidence threshold.
+
+    Args:
+        model: A trained model.
+        split: Images with the model's classes.
+        device: That the model is on.
+    """
+    point = model.operating_point
+    return suppress(predict(model, split, device), point.nms_iou, max_detections=model.config.max_detections)
+
+
 def evaluate_model(
     model: LoadedModel,
     split: Split,
     name: Literal["train", "val", "test"] | None,
-    device: torch.device,
+    found: Detections,
     *,
     evaluate: Callable[[Detections], Metrics] | None = None,
     pictures: Path | None = None,
@@ -36,14 +48,12 @@ def evaluate_model(
         model: A trained model.
         split: Annotated images with the model's classes.
         name: Of the split, for the record.
-        device: That the model is on.
+        found: What the model `detect`s on it.
         evaluate: Computes the COCO metrics; None: the built-in evaluator.
         pictures: Folder to draw into.
     """
     evaluator = CocoEvaluator(split)
-    raw = predict(model, split, device)
     point = model.operating_point
-    found = suppress(raw, point.nms_iou, max_detections=model.config.max_detections)
     hits = hits_of(found, evaluator.truth)
     here = point_of(hits, point, model.classes)
     if pictures is not None:

@@ -18,7 +18,7 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_split
 from tuner.data.letterbox import canvas_for
-from tuner.export.judging import check_classes, evaluate_model
+from tuner.export.judging import check_classes, detect, evaluate_model
 from tuner.export.model import (
     PICTURES,
     WEIGHTS,
@@ -168,7 +168,7 @@ def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> ModelMe
         return metrics
     split, _ = load_split(data, which)
     check_classes(model.info, split, data.path(data.test or data.val))
-    metrics = evaluate_model(model, split, which, device, pictures=plan.folder / PICTURES)
+    metrics = evaluate_model(model, split, which, detect(model, split, device), pictures=plan.folder / PICTURES)
     save_metrics(plan.folder, metrics)
     return metrics
 

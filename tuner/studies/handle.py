@@ -27,9 +27,10 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, studies_folder
 from tuner.studies import history, journal, leases
 from tuner.studies.asking import Asker, assignment_of
-from tuner.studies.objective import AT_OPERATING_POINT, objective_value
+from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.scalar import prune_by_scalar
 from tuner.studies.tell import tell, untold
 from tuner.trainers.contract import BadConfig, EpochResult
 
@@ -157,12 +158,12 @@ class Study:
             LeaseLost: The trial belongs to another worker now, or has ended.
             BadConfig: The objective is undefined on the validation split.
         """
-        name, last = self.spec.objective.metric, assignment.config.epochs
-        value = objective_value(name, result.metrics)
-        if value is None and (name not in AT_OPERATING_POINT or result.epoch >= last):
+        value = objective_value(self.spec.objective.metric, result.metrics)
+        missing = undefined(self.spec, result.metrics, last=result.epoch >= assignment.config.epochs)
+        if missing is not None:
             raise BadConfig(
-                f"the objective {name} is undefined on the validation split, which holds nothing to measure it by",
-                hint="Choose another `objective.metric`, such as map.",
+                f"the metric {missing} is undefined on the validation split, which holds nothing to measure it by",
+                hint="Choose another objective or constraint, such as map.",
             )
         verdict = self.database.run(lambda session: journal.record_epoch(session, assignment, result, value))
         return self._judge(assignment, result.epoch, value) if verdict is None else verdict
@@ -218,6 +219,12 @@ class Study:
         found = self.database.run(lambda session: history.best_number(session, self._id))
         return None if found is None else self.trials(numbers=[found[0]])[0]
 
+    def front(self) -> list[TrialRecord]:
+        """The complete trials that keep the constraints and that no other beats in all objectives."""
+        with self.database.errors():
+            numbers = [trial.number for trial in self.optuna.best_trials]
+        return self.trials(numbers=numbers) if numbers else []
+
     def default_trial(self) -> TrialRecord | None:
         """The trial of the default config; None before it was begun."""
         number = self.database.run(lambda session: history.default_number(session, self._id))
@@ -264,6 +271,17 @@ class Study:
 
     def _judge(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
         """Let Optuna know an epoch's value and ask its pruner, once for each epoch."""
+        if self.spec.objectives:
+            prune = self._scalar_verdict(assignment)
+        else:
+            prune = self._optuna_verdict(assignment, epoch, value)
+        # After the last epoch there is nothing to save. The pruner is asked about the default config,
+        # too, because successive halving notes there how good it was.
+        prune = prune and epoch < assignment.config.epochs and not assignment.is_default
+        self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch, prune))
+        return prune
+
+    def _optuna_verdict(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
         with self.database.errors():
             if assignment.trial_id not in self._live:
                 known = set(self.database.optuna.get_trial(assignment.trial_id).intermediate_values)
@@ -272,11 +290,12 @@ class Study:
             if value is not None and epoch not in known:
                 trial.report(value, epoch)
                 known.add(epoch)
-            # After the last epoch there is nothing to save. The pruner is asked about the default config,
-            # too, because successive halving notes there how good it was.
-            prune = epoch < assignment.config.epochs and trial.should_prune() and not assignment.is_default
-        self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch, prune))
-        return prune
+            return epoch < assignment.config.epochs and trial.should_prune()
+
+    def _scalar_verdict(self, assignment: Assignment) -> bool:
+        curves = self.database.run(lambda session: history.curves(session, self._id))
+        with self.database.errors():
+            return prune_by_scalar(self.optuna, self.spec.objective.direction, assignment.trial_id, curves)
 
     def _end(
         self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None

@@ -13,6 +13,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.studies.objective import feasible
 from tuner.studies.records import (
     INFEASIBLE,
     AttemptRecord,
@@ -55,14 +56,37 @@ def read_trials(
 
 
 def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
-    """Number and value of the best complete trial; of equals the first. None before there is one."""
+    """Number and value of the best complete trial that keeps the constraints; of equals the first.
+
+    None before there is one.
+    """
+    spec = StudySpec.model_validate(session.get_one(StudyRow, study_id).spec)
+    rising = TrialRow.value.desc() if spec.objective.direction == "maximize" else TrialRow.value
     found = session.execute(
-        select(TrialRow.number, TrialRow.value)
+        select(TrialRow.number, TrialRow.value, EpochRow.metrics if spec.constraints else TrialRow.epochs)
+        .join(EpochRow, and_(EpochRow.trial_id == TrialRow.trial_id, EpochRow.epoch == TrialRow.epochs))
         .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETE, TrialRow.value.is_not(None))
-        .order_by(TrialRow.value.desc(), TrialRow.number)
-        .limit(1)
-    ).first()
-    return None if found is None or found[1] is None else (found[0], found[1])
+        .order_by(rising, TrialRow.number)
+        .limit(None if spec.constraints else 1)
+    )
+    for number, value, metrics in found:
+        if value is not None and (not spec.constraints or feasible(spec, Metrics.model_validate(metrics))):
+            return number, value
+    return None
+
+
+def curves(session: Session, study_id: int) -> dict[int, dict[int, float]]:
+    """Value after each epoch that has one, by Optuna's id of the trial."""
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    rows = session.execute(
+        select(EpochRow.trial_id, EpochRow.epoch, EpochRow.value)
+        .join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)
+        .where(TrialRow.study_id == study_id)
+    )
+    for trial_id, epoch, value in rows:
+        if value is not None:
+            found[trial_id][epoch] = value
+    return found
 
 
 def default_number(session: Session, study_id: int) -> int | None:

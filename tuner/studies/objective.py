@@ -1,71 +1,110 @@
-"""Objectives: one value of `Metrics`, by name. All are better when larger."""
+"""What a study optimises, checked and taken from `Metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
-
-from tuner.config.errors import ConfigError, nearest
-from tuner.config.study import ObjectiveSpec, PrunerSpec
+from tuner.config.errors import ConfigError
+from tuner.config.objective import AT_OPERATING_POINT, COST_NAMES, CRITERION, Constraint, Direction, Objective
+from tuner.config.study import ObjectiveSpec, StudySpec
+from tuner.evaluation import named
 from tuner.evaluation.metrics import Metrics
 
-_COCO = (
-    "map",
-    "map50",
-    "map75",
-    "map_small",
-    "map_medium",
-    "map_large",
-    "ar1",
-    "ar10",
-    "ar100",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
-)
-AT_OPERATING_POINT = ("f1", "precision", "recall")
-"""Known after the last epoch only, when the operating point has been found."""
 
-
-def _worst_class_map(metrics: Metrics) -> float | None:
-    return min((value for value in metrics.class_map.values() if value is not None), default=None)
-
-
-def _at_operating_point(name: str) -> Callable[[Metrics], float | None]:
-    def value(metrics: Metrics) -> float | None:
-        return None if metrics.operating_point is None else float(getattr(metrics.operating_point, name))
-
-    return value
-
-
-OBJECTIVES: dict[str, Callable[[Metrics], float | None]] = {
-    **{name: attrgetter(name) for name in _COCO},
-    **{name: _at_operating_point(name) for name in AT_OPERATING_POINT},
-    "worst_class_map": _worst_class_map,
-}
-
-
-def check_objective(spec: ObjectiveSpec, pruner: PrunerSpec) -> None:
-    """Check that a study can have this objective.
+def check_objective(spec: ObjectiveSpec) -> None:
+    """Check the objective of a study.
 
     Raises:
-        ConfigError: The metric is unknown, the direction makes no sense for it, or it comes too late to prune by.
+        ConfigError: A metric is unknown, or the direction makes no sense for it.
     """
-    if spec.metric not in OBJECTIVES:
-        raise ConfigError(f"objective.metric: there is no metric {spec.metric!r}. {nearest(spec.metric, OBJECTIVES)}")
-    if spec.direction != "maximize":
+    try:
+        objective = Objective.parse(spec.metric)
+    except ConfigError as error:
+        raise ConfigError(f"objective.metric: {error.message}", hint=error.hint) from None
+    if spec.direction != objective.direction:
+        better = "larger" if objective.direction == "maximize" else "smaller"
         raise ConfigError(
-            f"objective.direction: {spec.metric} is better when it is larger, but the direction is {spec.direction!r}",
-            hint="Write `direction: maximize`, or leave it out.",
-        )
-    if spec.metric in AT_OPERATING_POINT and pruner.name != "none":
-        raise ConfigError(
-            f"objective.metric: {spec.metric} is known after the last epoch only, so the pruner {pruner.name!r} "
-            "has nothing to judge trials by",
-            hint="Write `pruner: {name: none}`, or choose an objective that each epoch has, such as map.",
+            f"objective.direction: {spec.metric} is better when it is {better}, but the direction is "
+            f"{spec.direction!r}",
+            hint=f"Write `direction: {objective.direction}`, or leave it out.",
         )
 
 
-def objective_value(name: str, metrics: Metrics) -> float | None:
+def check_search(spec: StudySpec) -> None:
+    """Check that sampler and pruner can deal with several objectives, where there are several.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if not spec.objectives:
+        return
+    if spec.sampler.name == "cmaes":
+        raise ConfigError(
+            "sampler.name: cmaes knows one objective, but the study has several",
+            hint="Choose tpe, gp or random, or write a weighted sum as `objective`.",
+        )
+    if spec.pruner.name == "hyperband":
+        raise ConfigError(
+            "pruner.name: hyperband knows one objective, but the study has several",
+            hint="Choose successive_halving, median or none.",
+        )
+
+
+def objective_value(text: str, metrics: Metrics) -> float | None:
     """The value of an objective; None where it is undefined (no such ground truth, no operating point yet)."""
-    return OBJECTIVES[name](metrics)
+    return named.objective_value(Objective.parse(text), metrics)
+
+
+def undefined(spec: StudySpec, metrics: Metrics, *, last: bool) -> str | None:
+    """A metric that the study needs and that is undefined.
+
+    What depends on the operating point and the cost must be known after the last epoch only.
+    """
+    late = (*AT_OPERATING_POINT, "count_mae", *COST_NAMES)
+    for name in sorted(needed(spec)):
+        if named.value_of(name, metrics) is None and (last or not (name in late or CRITERION.fullmatch(name))):
+            return name
+    return None
+
+
+def objective_values(spec: StudySpec, metrics: Metrics) -> list[float | None]:
+    """The values that Optuna optimises: of all objectives."""
+    return [objective_value(text, metrics) for text in spec.objectives or (spec.objective.metric,)]
+
+
+def violations(spec: StudySpec, metrics: Metrics) -> dict[str, float]:
+    """By how much each constraint is violated (0 or less: kept), of those whose metric is known."""
+    found = {}
+    for text in spec.constraints:
+        limit = Constraint.parse(text)
+        value = named.value_of(limit.name, metrics)
+        if value is not None:
+            found[text] = limit.violation(value)
+    return found
+
+
+def feasible(spec: StudySpec, metrics: Metrics) -> bool:
+    """Whether all constraints are known to be kept."""
+    found = violations(spec, metrics)
+    return all(text in found and found[text] <= 0 for text in spec.constraints)
+
+
+def directions(spec: StudySpec) -> list[Direction]:
+    """Of the values that Optuna optimises."""
+    return [Objective.parse(text).direction for text in spec.objectives] or [spec.objective.direction]
+
+
+def criteria_of(spec: StudySpec) -> tuple[str, ...]:
+    """The operating criteria that a study needs the best value of, such as recall@precision=0.9."""
+    return tuple(sorted(name for name in needed(spec) if CRITERION.fullmatch(name)))
+
+
+def needs_cost(spec: StudySpec) -> bool:
+    """Whether a study needs to know what an image costs."""
+    return not needed(spec).isdisjoint(COST_NAMES)
+
+
+def needed(spec: StudySpec) -> set[str]:
+    """All metrics that objectives and constraints of a study are made of."""
+    texts = (spec.objective.metric, *spec.objectives)
+    return {name for text in texts for name in Objective.parse(text).names} | {
+        Constraint.parse(text).name for text in spec.constraints
+    }

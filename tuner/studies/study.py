@@ -26,7 +26,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials, read_summary
-from tuner.studies.objective import check_objective
+from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
 from tuner.studies.records import (
@@ -76,7 +76,8 @@ def create_or_open(spec: StudySpec) -> Study:
 
     space = load_space(spec.space)
     base = base_config(spec)
-    check_objective(spec.objective, spec.pruner)
+    check_objective(spec.objective)
+    check_search(spec)
     build_pruner(spec.pruner, base.epochs)
     build_sampler(spec.sampler, space, 0)
     space.default_config(base)
@@ -180,7 +181,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
             study = optuna.create_study(
                 study_name=spec.name,
                 storage=database.optuna,
-                direction=spec.objective.direction,
+                directions=directions(spec),
                 load_if_exists=True,
             )
             if study.get_trials(deepcopy=False):
@@ -188,7 +189,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                     f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
                     hint="Choose another name for the study.",
                 )
-            study.set_metric_names([spec.objective.metric])
+            study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
             optuna_id = database.optuna.get_study_id_from_name(spec.name)
         row = StudyRow(
             name=spec.name,

@@ -13,9 +13,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
+from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.database import Database
-from tuner.storage.tables import EpochRow, TrialRow
+from tuner.storage.tables import EpochRow, StudyRow, TrialRow
+from tuner.studies.objective import objective_values, violations
 from tuner.studies.records import INFEASIBLE, TrialState
 
 _CONSTRAINTS: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFEASIBLE: "config"}
@@ -35,37 +37,45 @@ def tell(database: Database, study: optuna.Study, trial_id: int) -> None:
         StorageError: The database is out of reach; the next worker tells it.
     """
 
-    def read(session: Session) -> tuple[TrialRow, list[EpochRow]]:
+    def read(session: Session) -> tuple[StudySpec, TrialRow, list[EpochRow]]:
         epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch))
-        return session.get_one(TrialRow, trial_id), list(epochs)
+        row = session.get_one(TrialRow, trial_id)
+        spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+        return spec, row, list(epochs)
 
     def done(session: Session) -> None:
         session.get_one(TrialRow, trial_id).told = True
 
-    row, epochs = database.run(read)
+    spec, row, epochs = database.run(read)
     with database.errors():
         try:
             frozen = database.optuna.get_trial(trial_id)
             if not frozen.state.is_finished():
-                _tell(study, row, epochs, set(frozen.intermediate_values))
+                _tell(study, spec, row, epochs, set(frozen.intermediate_values))
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
             if not database.optuna.get_trial(trial_id).state.is_finished():
                 raise  # else another worker told it meanwhile
     database.run(done)
 
 
-def _tell(study: optuna.Study, row: TrialRow, epochs: list[EpochRow], known: set[int]) -> None:
+def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: list[EpochRow], known: set[int]) -> None:
     trial = optuna.trial.Trial(study, row.trial_id)
     for epoch in epochs:
-        if epoch.value is not None and epoch.epoch not in known:
+        # With several objectives Optuna takes no intermediate values.
+        if not spec.objectives and epoch.value is not None and epoch.epoch not in known:
             trial.report(epoch.value, epoch.epoch)
     for name, value in _attributes(row, epochs).items():
         trial.set_user_attr(name, value)
     violated = _CONSTRAINTS.get(row.kind)
     if violated is not None and violated not in trial.constraints:
         trial.set_constraint(violated, 1.0)
+    metrics = Metrics.model_validate(epochs[-1].metrics) if epochs else None
+    for name, amount in (violations(spec, metrics) if metrics else {}).items():
+        if name not in trial.constraints:
+            trial.set_constraint(name, amount)
     if row.state == TrialState.COMPLETE:
-        study.tell(trial, row.value, state=optuna.trial.TrialState.COMPLETE)
+        values: list[Any] = objective_values(spec, metrics) if spec.objectives and metrics else [row.value]
+        study.tell(trial, values, state=optuna.trial.TrialState.COMPLETE)
     elif row.state == TrialState.PRUNED:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:

@@ -32,6 +32,8 @@ class TrainingTask:
         cache_dir: Folder that trials share, for decoded images.
         sweep_nms: Whether the NMS IoU is swept at the end (decision 4) or taken from the config.
         sweep_confidence: Likewise for the confidence threshold.
+        criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
+        measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
     """
 
     config: TrialConfig
@@ -43,6 +45,8 @@ class TrainingTask:
     cache_dir: Path
     sweep_nms: bool = True
     sweep_confidence: bool = True
+    criteria: tuple[str, ...] = ()
+    measure_cost: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StudyError, TunerError
+from tuner.studies.objective import criteria_of, needs_cost
 from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
 from tuner.trainers.contract import TrainingTask, TrialFailed
 from tuner.workers.devices import SlotPlan, plan_slots
@@ -350,6 +351,8 @@ class _Worker:
             cache_dir=folder.parent / "cache",
             sweep_nms=self._swept("nms_iou"),
             sweep_confidence=self._swept("confidence"),
+            criteria=criteria_of(self._study.spec),
+            measure_cost=needs_cost(self._study.spec),
         )
 
     def _swept(self, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from tuner.models.detector import Candidates, Detector
 from tuner.models.predictions import RawPredictions
 from tuner.trainers.detection.precision import Precision
+
+_Flat = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 
 @torch.inference_mode()
@@ -43,13 +45,20 @@ def predict(
         stop = start + len(images)
         parts.append(_to_original(candidates, placements[start:stop], sizes[start:stop]))
         start = stop
+    return _joined(parts)
+
+
+def to_original(candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]) -> RawPredictions:
+    """What the candidates of one batch say about its images; arguments as of `predict`."""
+    return _joined([_to_original(candidates, placements, sizes)])
+
+
+def _joined(parts: Sequence[_Flat]) -> RawPredictions:
     boxes, scores, labels, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return RawPredictions(boxes=boxes, scores=scores, labels=labels, offsets=np.concatenate(([0], np.cumsum(counts))))
 
 
-def _to_original(
-    candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+def _to_original(candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]) -> _Flat:
     """One batch as flat boxes, scores and labels, and the number of boxes of each image."""
     device = candidates.boxes.device
     place = torch.as_tensor(placements, dtype=torch.float32, device=device)[:, None]

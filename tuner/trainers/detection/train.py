@@ -20,6 +20,7 @@ from tuner.data.cache import CachedImages, open_cache
 from tuner.data.coco import Dataset, load_dataset
 from tuner.data.letterbox import Canvas, canvas_for, placements
 from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.judge import judge
 from tuner.evaluation.metrics import Metrics
 from tuner.models.build import build_detector
@@ -37,6 +38,7 @@ from tuner.trainers.contract import (
     TrainingTask,
 )
 from tuner.trainers.detection import checkpoint
+from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision, resolve_device
@@ -81,7 +83,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
                 train_seconds=trained - started[0],
                 eval_seconds=time.perf_counter() - trained,
                 cpu_seconds=time.process_time() - started[1],
-                peak_memory=_peak_memory(run.device),
+                peak_memory=max(run.peak_memory, _peak_memory(run.device)),
                 executed=run.executed(),
             )
     finally:
@@ -133,6 +135,8 @@ class _Run:
         self.last_losses: dict[str, float] = {}
         self.raw: RawPredictions | None = None
         self.point: OperatingPoint | None = None
+        self.cost: ImageCost | None = None
+        self.peak_memory = 0
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
@@ -214,9 +218,22 @@ class _Run:
             config,
             sweep_nms=self.task.sweep_nms and last,
             sweep_confidence=self.task.sweep_confidence,
+            criteria=self.task.criteria,
         ).metrics
         self.point = metrics.operating_point
+        if self.task.measure_cost:
+            # After the first epoch, so that pruned trials have it; after the last once more, because the time of
+            # post-processing hangs on what was learnt.
+            if self.cost is None or last:
+                self.cost = self._measure_cost()
+            metrics = metrics.model_copy(update={"cost": self.cost})
         return metrics
+
+    def _measure_cost(self) -> ImageCost:
+        self.peak_memory = _peak_memory(self.device)  # measuring begins a new count
+        val, config = self.data.dataset.val, self.task.config
+        nms_iou = self.point.nms_iou if self.point else config.nms_iou
+        return measure_cost(self.ema.model, self.data.val_images, val.sizes, config, self.precision, nms_iou)
 
     def executed(self) -> dict[str, str]:
         """What ran where the config leaves it open, or where memory forced it."""
