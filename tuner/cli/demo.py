@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tuner.config.study import StudySpec
 
 STUDY_FILE = "study.yaml"
-TRIALS = 8
-EPOCHS = 8
+TRIALS = 24
+EPOCHS = 12
 IMAGE_SIZE = 192
 
 
@@ -48,9 +48,9 @@ def demo_spec(folder: Path) -> StudySpec:
 
     return StudySpec(
         name="demo",
-        data=generate(folder.absolute() / "data"),
+        data=generate(folder.absolute() / "data", train=128),
         defaults={"model": "dense-tiny", "image_size": IMAGE_SIZE, "epochs": EPOCHS},
-        pruner=PrunerSpec(first_rung=2),
+        pruner=PrunerSpec(first_rung=3),
         budget=BudgetSpec(trials=TRIALS),
         storage=f"sqlite:///{folder.absolute()}/tuner.db",
     )
