@@ -10,8 +10,9 @@ from tests.evaluation.cases import make_predictions, random_case
 from tests.postprocess import plain
 from tuner.config.errors import DataError
 from tuner.models.predictions import RawPredictions
-from tuner.postprocess.nms import greedy_nms, suppress
-from tuner.postprocess.nms_many import suppress_many
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.nms_kinds import KINDS, greedy
+from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -42,7 +43,9 @@ def raw_case(seed, *, images=3, classes=3, detections=80, grid=16.0, score_steps
 )
 def test_suppress_equals_the_definition(seed, detections, grid, score_steps, nms_iou, cap, confidence, agnostic):
     _, raw = raw_case(seed, detections=detections, grid=grid, score_steps=score_steps)
-    got = suppress(raw, nms_iou, max_detections=cap, confidence=confidence, class_agnostic=agnostic)
+    got = suppress(
+        raw, nms_iou, max_detections=cap, confidence=confidence, kind="greedy-agnostic" if agnostic else "greedy"
+    )
     for i in range(3):
         rows = [p for p in range(raw.offsets[i], raw.offsets[i + 1]) if float(raw.scores[p]) >= confidence]
         groups = [0 if agnostic else raw.labels[p] for p in rows]
@@ -55,32 +58,23 @@ def test_suppress_equals_the_definition(seed, detections, grid, score_steps, nms
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("nms_iou", [0.3, 0.5, 0.7])
-def test_greedy_nms_equals_the_definition(device, nms_iou):
-    _, raw = raw_case(3, detections=400, grid=0.0)
-    groups = raw.image_index * 3 + raw.labels
-    tensors = [torch.from_numpy(a).to(device) for a in (raw.boxes, raw.scores, groups)]
-    assert greedy_nms(*tensors, nms_iou).tolist() == plain.greedy(raw.boxes, raw.scores, groups, nms_iou)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_many_groups_cost_no_precision(device):
-    """The same two boxes in 5,000 groups: their IoU is just above the threshold in each."""
+def test_many_classes_cost_no_precision(device):
+    """The same two boxes in 5,000 classes: their IoU is just above the threshold in each."""
     pair = torch.tensor([[600.1, 600.1, 610.2, 610.2], [600.1, 600.1, 610.2, 605.16]])
     exact = plain.iou(pair[0], pair[1])
     boxes, scores = pair.repeat(5000, 1).to(device), torch.tensor([0.9, 0.8]).repeat(5000).to(device)
-    groups = torch.arange(5000).repeat_interleave(2).to(device)
-    assert len(greedy_nms(boxes, scores, groups, exact - 1e-9)) == 5000
-    assert len(greedy_nms(boxes, scores, groups, exact + 1e-9)) == 10000
+    labels = torch.arange(5000).repeat_interleave(2).to(device)
+    offsets = torch.tensor([0, 10000]).to(device)
+    assert len(greedy(boxes, scores, labels, offsets, exact - 1e-9, 10000).source) == 5000
+    assert len(greedy(boxes, scores, labels, offsets, exact + 1e-9, 10000).source) == 10000
 
 
 def test_no_images_and_no_boxes():
     empty = make_predictions(RawPredictions, [], [], [], [], images=2)
-    assert suppress(empty, 0.5).offsets.tolist() == [0, 0, 0]
     nothing = RawPredictions(empty.boxes, empty.scores, empty.labels, np.array([0]))
-    assert suppress(nothing, 0.5).offsets.tolist() == [0]
-    zeros = torch.zeros(0)
-    assert greedy_nms(zeros.reshape(0, 4), zeros, zeros.long(), 0.5).shape == (0,)
+    for kind in KINDS:
+        assert suppress(empty, 0.5, kind=kind).offsets.tolist() == [0, 0, 0]
+        assert suppress(nothing, 0.5, kind=kind).offsets.tolist() == [0]
 
 
 def test_nan_is_refused():
@@ -129,12 +123,13 @@ def test_broken_files_of_predictions_are_refused(tmp_path):
     score_steps=st.sampled_from([0, 4]),
     cap=st.sampled_from([1, 7, 100]),
     nms_ious=st.lists(st.sampled_from([0.05, 0.3, 0.5, 0.65, 0.8, 1.0]), min_size=1),
+    kind=st.sampled_from(sorted(KEEPING_SCORES)),
 )
-def test_many_values_at_once_equal_one_after_the_other(seed, detections, grid, score_steps, cap, nms_ious):
+def test_many_values_at_once_equal_one_after_the_other(seed, detections, grid, score_steps, cap, nms_ious, kind):
     _, raw = raw_case(seed, detections=detections, grid=grid, score_steps=score_steps)
-    ordered, kept = suppress_many(raw, nms_ious, max_detections=cap)
+    ordered, kept = suppress_many(raw, nms_ious, kind=kind, max_detections=cap)
     for nms_iou, row in zip(nms_ious, kept, strict=True):
-        got, want = ordered.subset(row), suppress(raw, nms_iou, max_detections=cap)
+        got, want = ordered.subset(row), suppress(raw, nms_iou, kind=kind, max_detections=cap)
         for name in ("boxes", "scores", "labels", "offsets"):
             np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
 

@@ -14,7 +14,8 @@ from tuner.config.trial import TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.models.predictions import RawPredictions
-from tuner.postprocess.curve import Criterion, Curve, cross_fit
+from tuner.postprocess.choice import FEW_BOXES, choose, cross_fit, few_boxes
+from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.sweep import best_operating_point, best_row, sweep
@@ -81,13 +82,98 @@ def test_one_class_and_some_images_alone():
     assert [sum(c.counts(0.2)[j] for c in halves) for j in (0, 1)] == list(whole.counts(0.2))
 
 
-CURVE = Curve(np.array([0.9, 0.7, 0.5, 0.3]), np.array([3, 5, 7, 8]), np.array([0, 1, 3, 12]), positives=10)
+@pytest.mark.parametrize("kind", ["greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"])
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), cap=st.sampled_from([5, 100]))
+def test_every_kind_equals_suppressing_and_counting_anew(kind, seed, cap):
+    split, raw = case(seed, boxes=8, detections=20)
+    evaluator = CocoEvaluator(split)
+    rows = sweep(
+        raw,
+        evaluator.truth,
+        (0.3, 0.6),
+        kinds=("greedy", kind),
+        max_detections=cap,
+        score=lambda found: evaluator.evaluate(found).map,
+    )
+    assert [r.nms for r in rows] == ["greedy"] * 2 + [kind] * (1 if kind == "none" else 2)
+    for row in rows[2:]:
+        whole = suppress(raw, row.nms_iou, kind=kind, max_detections=cap)
+        assert row.score == evaluator.evaluate(whole).map
+        curve = row.hits.curve()
+        np.testing.assert_array_equal(curve.thresholds, np.unique(whole.scores)[::-1])
+        for place, confidence in enumerate(curve.thresholds):
+            found = suppress(raw, row.nms_iou, kind=kind, max_detections=cap, confidence=confidence)
+            counts = plain.count(split, found.image_index, found.labels, found.boxes, found.scores)
+            assert curve.counts(confidence) == counts
+            numbers = np.diff(found.offsets) - np.diff(split.offsets)
+            assert curve.count_error[place] == np.abs(numbers).mean()
+
+
+def test_miscounts_of_one_class_and_some_images():
+    split, raw = case(6, detections=200)
+    (row,) = sweep(raw, TruthIndex(split), (0.5,))
+    found = suppress(raw, 0.5, max_detections=100)
+    images = np.array([True, False, True, True])
+    curve = row.hits.curve(images=images, label=1)
+    for place, confidence in enumerate(curve.thresholds):
+        shown = (found.labels == 1) & (found.scores >= confidence)
+        counts = np.bincount(found.image_index[shown], minlength=4)
+        true = np.bincount(split.image_index[split.labels == 1], minlength=4)
+        assert curve.miscounted[place] == np.abs(counts - true)[images].sum()
+
+
+def test_thresholds_of_classes():
+    split, raw = case(8, images=40, boxes=200, detections=2000)
+    (row,) = sweep(raw, TruthIndex(split), (0.5,))
+    assert not few_boxes(row.hits, split.classes)
+    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    assert chosen.by_class.tolist() == [row.hits.curve(label=k).best(Criterion("f1")) for k in range(2)]
+    point = best_operating_point(row, classes=split.classes)
+    named = zip(split.classes, chosen.by_class.tolist(), strict=True)
+    assert point.class_confidence == {name: value for name, value in named if value != point.confidence}
+    assert point.confidence == row.hits.curve().best(Criterion("f1"))
+    assert point.f1 > 0.9 * best_operating_point(row).f1
+
+
+def test_thresholds_of_classes_with_few_boxes_are_drawn_to_the_common_one():
+    split, raw = case(9, images=40, boxes=60, detections=800, classes=3)
+    split = dataclasses.replace(split, labels=np.where(split.labels == 2, 1, split.labels))
+    (row,) = sweep(raw, TruthIndex(split), (0.5,))
+    numbers = [int((split.labels == k).sum()) for k in range(3)]
+    assert few_boxes(row.hits, split.classes) == {
+        name: count for name, count in zip(split.classes, numbers, strict=True) if count < FEW_BOXES
+    }
+    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    common = row.hits.curve().best(Criterion("f1"))
+    own = row.hits.curve(label=0).best(Criterion("f1"))
+    share = numbers[0] / FEW_BOXES
+    assert chosen.by_class[0] == pytest.approx(share * own + (1 - share) * common)
+    assert chosen.by_class[2] == common
+
+
+def test_the_suppression_is_chosen_with_the_threshold():
+    split, raw = case(10, images=30, boxes=150, detections=1500)
+    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), kinds=("greedy", "soft-gaussian"))
+    point = best_operating_point(rows)
+    best = max(rows, key=lambda row: row.hits.curve().f1.max())
+    assert (point.nms, point.nms_iou) == (best.nms, best.nms_iou)
+    assert point.f1 <= best.hits.curve().f1.max()
+    assert point.f1_spread > 0
+    counting = best_operating_point(rows, "count")
+    assert counting.count_error >= min(row.hits.curve().count_error.min() for row in rows)
+
+
+CURVE = Curve(
+    np.array([0.9, 0.7, 0.5, 0.3]), np.array([3, 5, 7, 8]), np.array([0, 1, 3, 12]), 10, 4, np.array([7, 4, 2, 10])
+)
 
 
 @pytest.mark.parametrize(
     ("criterion", "confidence"),
     [
         ("f1", 0.5),
+        ("count", 0.5),
         ("recall@precision=0.8", 0.7),
         ("recall@precision=1", 0.9),
         ("recall@precision=0", 0.3),
@@ -101,7 +187,7 @@ def test_criteria(criterion, confidence):
 
 
 def test_of_equal_thresholds_the_highest():
-    curve = Curve(np.array([0.9, 0.7]), np.array([0, 0]), np.array([1, 2]), positives=1)
+    curve = Curve(np.array([0.9, 0.7]), np.array([0, 0]), np.array([1, 2]), 1, 1, np.array([0, 1]))
     assert curve.best(Criterion("f1")) == 0.9
 
 
@@ -116,13 +202,13 @@ def test_points_between_scores_and_outside():
     assert CURVE.counts(0.6) == CURVE.counts(0.7) == (5, 1) == CURVE.counts(0.51)
     assert CURVE.counts(0.0) == (8, 12)
     assert CURVE.at(1.0).precision == 0
-    assert Curve(CURVE.thresholds, CURVE.right, CURVE.wrong, positives=0).at(0.5) is None
+    assert dataclasses.replace(CURVE, positives=0).at(0.5) is None
 
 
 def test_cross_fitting_judges_each_fold_at_the_threshold_of_the_others():
     split, raw = case(2, images=20, boxes=80, detections=600)
     (row,) = sweep(raw, TruthIndex(split), (0.6,))
-    fitted = cross_fit(row.hits, Criterion("f1"), folds=4)
+    fitted = cross_fit([row.hits], Criterion("f1"), folds=4)
     fold = np.random.default_rng(0).permutation(20) % 4
     right = wrong = 0
     for f, confidence in enumerate(fitted.confidences):

@@ -18,8 +18,7 @@ from tuner.data.letterbox import placements
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.apply import class_thresholds, is_shown, select
-from tuner.postprocess.nms import suppress
+from tuner.postprocess.nms import shown_at
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict as predict_batches
 
@@ -115,11 +114,8 @@ def _joined(parts: Sequence[Boxes], kind: type[Boxes]) -> Boxes:
 
 
 def shown(raw: RawPredictions, info: ModelConfig) -> Detections:
-    """What production shows: suppressed and cut at the operating point, class-wise thresholds honoured."""
-    point = info.operating_point
-    least = float(class_thresholds(point, info.classes).min())
-    kept = suppress(raw, point.nms_iou, max_detections=info.config.max_detections, confidence=least)
-    return select(kept, is_shown(kept, point, info.classes))
+    """What production shows: suppressed and cut at the operating point, its kind and class-wise thresholds honoured."""
+    return shown_at(raw, info.operating_point, info.classes, max_detections=info.config.max_detections)
 
 
 def coco_json(detections: Detections, split: Split, info: ModelConfig) -> dict[str, Any]:

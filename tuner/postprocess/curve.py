@@ -17,7 +17,8 @@ class Criterion:
     """What a confidence threshold is chosen by.
 
     Attributes:
-        maximise: "f1", "recall" or "precision".
+        maximise: "f1", "recall", "precision", or "count": the smallest mean absolute error of the number of
+            detections per image.
         subject_to: The quantity with a lower limit ("precision" or "recall"), or None.
         least: The limit.
     """
@@ -28,13 +29,13 @@ class Criterion:
 
     @classmethod
     def parse(cls, text: str) -> Criterion:
-        """Read `f1`, `recall@precision=0.9` or `precision@recall=0.9`.
+        """Read `f1`, `count`, `recall@precision=0.9` or `precision@recall=0.9`.
 
         Raises:
             ConfigError: It is none of these.
         """
-        if text == "f1":
-            return cls("f1")
+        if text in ("f1", "count"):
+            return cls(text)
         match = re.fullmatch(r"(recall)@(precision)=([\d.]+)|(precision)@(recall)=([\d.]+)", text)
         try:
             maximise, subject_to, least = [part for part in match.groups() if part] if match else ("", "", "")
@@ -44,7 +45,7 @@ class Criterion:
         if not 0.0 <= limit <= 1.0:
             raise ConfigError(
                 f"operating criterion {text!r} is not known",
-                hint="Use f1, recall@precision=X or precision@recall=X with X in 0 … 1.",
+                hint="Use f1, count, recall@precision=X or precision@recall=X with X in 0 … 1.",
             )
         return cls(maximise, subject_to, limit)
 
@@ -71,12 +72,16 @@ class Curve:
         right: (S,) int64, true positives among the detections that score at least the threshold.
         wrong: (S,) int64, false positives among them; what fell on crowds is neither.
         positives: Number of boxes to be found.
+        images: Number of images.
+        miscounted: (S,) int64, sum over the images of how far the number of detections is from that of boxes.
     """
 
     thresholds: NDArray[np.float64]
     right: NDArray[np.int64]
     wrong: NDArray[np.int64]
     positives: int
+    images: int
+    miscounted: NDArray[np.int64]
 
     @property
     def precision(self) -> NDArray[np.float64]:
@@ -96,6 +101,12 @@ class Curve:
         f1: NDArray[np.float64] = 2 * self.right / (self.right + self.wrong + (self.positives or np.nan))
         return f1
 
+    @property
+    def count_error(self) -> NDArray[np.float64]:
+        """(S,) float64, mean absolute error of the number of detections per image."""
+        error: NDArray[np.float64] = self.miscounted / max(self.images, 1)
+        return error
+
     def counts(self, confidence: float) -> tuple[int, int]:
         """True and false positives at any threshold, whether a score or not."""
         above = int(np.searchsorted(-self.thresholds, -confidence, side="right"))
@@ -111,14 +122,18 @@ class Curve:
         Returns:
             None where there is nothing to choose from: no boxes, no detections, or the limit is never reached.
         """
-        if not self.positives:
+        best = self.best_with_value(criterion)
+        return best[0] if best else None
+
+    def best_with_value(self, criterion: Criterion) -> tuple[float, float] | None:
+        """What `best` finds, and its value, of which more is better (the count error has its sign turned)."""
+        if not self.positives or not len(self.thresholds):
             return None
-        value: NDArray[np.float64] = getattr(self, criterion.maximise)
+        value = -self.count_error if criterion.maximise == "count" else getattr(self, criterion.maximise)
         if criterion.subject_to:
-            value = np.where(getattr(self, criterion.subject_to) >= criterion.least, value, -1.0)
-        if not len(value) or value.max() < 0:
-            return None
-        return float(self.thresholds[np.argmax(value)])
+            value = np.where(getattr(self, criterion.subject_to) >= criterion.least, value, -np.inf)
+        at = int(np.argmax(value))
+        return (float(self.thresholds[at]), float(value[at])) if value[at] > -np.inf else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,53 +191,40 @@ class Hits:
         if label is not None:
             kept &= self.labels == label
             positives = positives[:, label]
-        scores, right = self.scores[kept].astype(np.float64), self.right[kept]
-        order = np.argsort(-scores)
-        scores, found = scores[order], np.cumsum(right[order], dtype=np.int64)
+        scores, right, image = self.scores[kept].astype(np.float64), self.right[kept], self.image[kept]
+        order = np.argsort(-scores, kind="stable")
+        scores, found, image = scores[order], np.cumsum(right[order], dtype=np.int64), image[order]
+        # Each detection of an image brings its count nearer to the truth until that is reached, then further away.
+        true = self.positives if label is None else self.positives[:, label : label + 1]
+        further = _rank(image) >= true.sum(axis=1)[image]
+        total = int(positives.sum())
+        miscounted = total + np.cumsum(np.where(further, 1, -1), dtype=np.int64)
         last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each run of equal scores
-        return Curve(scores[last], found[last], last + 1 - found[last], int(positives.sum()))
+        return Curve(scores[last], found[last], last + 1 - found[last], total, len(positives), miscounted[last])
+
+    def counted(self, thresholds: NDArray[np.float64], images: NDArray[np.bool_]) -> tuple[int, int, int]:
+        """True positives, false positives and miscounts (see `Curve`) in some images, with a threshold for each class.
+
+        Args:
+            thresholds: (K,) float64.
+            images: (N,) bool.
+        """
+        shown = images[self.image] & (self.scores.astype(np.float64) >= thresholds[self.labels])
+        counts = np.bincount(self.image[shown], minlength=len(images))
+        miscounted = np.abs(counts - self.positives.sum(axis=1))[images].sum()
+        right = int(self.right[shown].sum())
+        return right, int(shown.sum()) - right, int(miscounted)
 
 
-@dataclass(frozen=True)
-class CrossFit:
-    """The operating criterion judged on other images than those that chose the threshold.
-
-    Attributes:
-        pooled: Counts of all folds together; its `confidence` is the mean of the folds'.
-        f1_spread: Standard deviation of F1 over the folds (n - 1), of those that have boxes.
-        confidences: The threshold that each fold was judged at.
-    """
-
-    pooled: Point
-    f1_spread: float
-    confidences: tuple[float, ...]
-
-
-def cross_fit(hits: Hits, criterion: Criterion, *, folds: int = 5, seed: int = 0) -> CrossFit | None:
-    """Choose a threshold on all folds of the images but one, count on that one, for each.
-
-    Returns:
-        None where it cannot be done: fewer than two folds with boxes to be found, or a part of the images on which no
-        threshold can be chosen.
-    """
-    number = len(hits.positives)
-    fold = np.random.default_rng(seed).permutation(number) % folds
-    used = [f for f in range(folds) if hits.positives[fold == f].any()]
-    if len(used) < 2:
-        return None
-    confidences, counts, points = [], [], []
-    for f in range(min(folds, number)):
-        confidence = hits.curve(images=fold != f).best(criterion)
-        if confidence is None:
-            return None
-        judged = hits.curve(images=fold == f)
-        confidences.append(confidence)
-        counts.append(judged.counts(confidence))
-        points.append(judged.at(confidence))
-    right, wrong = np.sum(counts, axis=0).tolist()
-    pooled = point(float(np.mean(confidences)), right, wrong, int(hits.positives.sum()))
-    spread = float(np.std([p.f1 for p in points if p], ddof=1))
-    return CrossFit(pooled, spread, tuple(confidences)) if pooled else None
+def _rank(values: NDArray[np.int32]) -> NDArray[np.int64]:
+    """How many equal values stand before each."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    place = np.arange(len(values), dtype=np.int64)
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[order] = place - np.repeat(begins, np.diff(begins, append=len(values)))
+    return rank
 
 
 def point(confidence: float, right: int, wrong: int, positives: int) -> Point | None:

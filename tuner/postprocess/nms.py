@@ -1,35 +1,39 @@
-"""Non-maximum suppression of a whole split, without mixing classes and without losing precision."""
+"""Non-maximum suppression of a whole split, as production does it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.ops import nms
 
 from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.apply import class_thresholds, is_shown
+from tuner.postprocess.nms_kinds import KINDS
+from tuner.postprocess.operating_point import NmsKind, OperatingPoint
 
 
 def suppress(
     raw: RawPredictions,
     nms_iou: float,
     *,
+    kind: NmsKind = "greedy",
     max_detections: int = 100,
     confidence: float = 0.0,
-    class_agnostic: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Detections:
-    """Greedy NMS within each image: what a confidence threshold and a cap would show in production.
+    """Suppress within each image: what a confidence threshold and a cap would show in production.
 
-    Because only higher scores suppress lower ones, `confidence` c gives exactly those detections of
-    `confidence` 0 that score at least c (decision 4 of the design).
+    `confidence` c gives exactly those detections of `confidence` 0 that score at least c
+    (`tuner.postprocess.nms_kinds` says why for each kind).
 
     Args:
         raw: Predictions of a split.
-        nms_iou: A box goes when its IoU with a kept box of higher score (of equal score: lower index)
-            is above this; 1.0 switches suppression off.
+        nms_iou: IoU threshold; of soft-gaussian sigma; of none without meaning.
+        kind: What to do with boxes that overlap.
         max_detections: Detections kept for each image, over all classes, those of highest score.
-        confidence: Boxes with a lower score are left out.
-        class_agnostic: Whether boxes suppress those of other classes too.
+        confidence: Detections with a lower score, after suppression, are left out.
+        device: Where to compute.
 
     Returns:
         Detections by descending score within each image; ties in the order of `raw`.
@@ -37,54 +41,30 @@ def suppress(
     Raises:
         DataError: Boxes or scores are NaN or infinite (NaN boxes would survive any NMS).
     """
-    images = len(raw.offsets) - 1
-    raw.check(images, int(raw.labels.max(initial=0)) + 1)
-    eligible = raw.scores.astype(np.float64) >= confidence
-    boxes = torch.from_numpy(raw.boxes[eligible])
-    scores = torch.from_numpy(raw.scores[eligible]).double()
-    labels = torch.from_numpy(raw.labels[eligible])
-    spread = boxes.double() if class_agnostic else _apart(boxes, labels)
-    ends = np.concatenate([[0], np.cumsum(eligible)])[raw.offsets]
-    rows = [
-        start + nms(spread[start:stop], scores[start:stop], nms_iou)[:max_detections]
-        for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-    ]
-    kept = np.flatnonzero(eligible)[torch.cat(rows).numpy()] if rows else np.empty(0, dtype=np.int64)
-    counts = np.array([len(r) for r in rows], dtype=np.int64)
-    return Detections(
-        boxes=raw.boxes[kept],
-        scores=raw.scores[kept],
-        labels=raw.labels[kept],
-        offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
+    raw.check(len(raw.offsets) - 1, int(raw.labels.max(initial=0)) + 1)
+    if kind != "wbf":  # fewer boxes to look at, with the same result
+        raw = raw.subset(raw.scores.astype(np.float64) >= confidence)
+    boxes, scores, labels, offsets = (
+        torch.from_numpy(array).to(device) for array in (raw.boxes, raw.scores, raw.labels, raw.offsets)
     )
+    kept = KINDS[kind](boxes, scores, labels, offsets, nms_iou, max_detections)
+    found = Detections(
+        boxes=kept.boxes.float().cpu().numpy(),
+        scores=kept.scores.float().cpu().numpy(),
+        labels=raw.labels[kept.source.cpu().numpy()],
+        offsets=kept.offsets.cpu().numpy(),
+    )
+    return found.subset(found.scores.astype(np.float64) >= confidence)
 
 
-def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Greedy NMS in which only boxes of one group (class, or image and class) suppress each other.
+def shown_at(
+    raw: RawPredictions, point: OperatingPoint, classes: Sequence[str], *, max_detections: int = 100
+) -> Detections:
+    """What production shows at an operating point: suppressed, and cut at each class's threshold.
 
-    Args:
-        boxes: (P, 4) float, xyxy in pixels, on any device.
-        scores: (P,) float.
-        groups: (P,) int64, at least 0.
-        iou: A box goes when its IoU with a kept box of its group is above this.
-
-    Returns:
-        (Q,) int64, indices of the kept boxes by descending score, ties by ascending index.
+    Raises:
+        DataError: See `suppress`.
     """
-    kept: Tensor = nms(_apart(boxes, groups), scores.double(), iou)
-    return kept
-
-
-def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
-    """Boxes in float64, each group moved to a place of its own.
-
-    Steps are a power of two, so that the sum of a float32 coordinate and an offset is exact in float64's 53 bits (for
-    all but coordinates next to 0, which lose less than 1e-9 pixels). In float32, as in torchvision's `batched_nms`,
-    80 classes in an image of 2,000 pixels would round to 1/64 pixel.
-    """
-    wide = boxes.double()
-    if not len(wide):
-        return wide
-    low, high = torch.aminmax(wide)
-    step = 2.0 ** torch.ceil(torch.log2(high - low + 2.0))
-    return wide + (groups * step)[:, None]
+    least = float(class_thresholds(point, classes).min(initial=point.confidence))
+    found = suppress(raw, point.nms_iou, kind=point.nms, max_detections=max_detections, confidence=least)
+    return found.subset(is_shown(found, point, classes))

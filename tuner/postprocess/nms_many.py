@@ -1,4 +1,4 @@
-"""Greedy NMS at many IoU values at once: overlaps are computed once, every value is one bit of an integer.
+"""NMS that keeps scores, at many IoU values at once: overlaps are computed once, every value is one bit of an integer.
 
 Greedy NMS is the one solution of "a box is kept unless a kept box before it overlaps it too much". It is found by
 repeating that sentence for all boxes together until nothing changes: after n rounds at least the first n boxes of each
@@ -14,18 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.operating_point import NmsKind
+
+KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-agnostic", "diou", "none"})
+"""Kinds in which boxes stay or go as they are, so that one bit says all."""
 
 _BOXES_PER_BLOCK = 4096  # bounds the memory for pairs: some 50 MB, more where a single image holds more boxes
 
 
 def suppress_many(
-    raw: RawPredictions, nms_ious: Sequence[float], *, max_detections: int = 100
+    raw: RawPredictions, nms_ious: Sequence[float], *, kind: NmsKind = "greedy", max_detections: int = 100
 ) -> tuple[Detections, NDArray[np.bool_]]:
     """Do what `tuner.postprocess.nms.suppress` does, for many NMS IoU values.
 
     Args:
         raw: Finite predictions of a split.
         nms_ious: L values, at most 64.
+        kind: One of `KEEPING_SCORES`.
         max_detections: Detections kept for each image, over all classes, those of highest score.
 
     Returns:
@@ -35,12 +40,14 @@ def suppress_many(
         raise ValueError(f"{len(nms_ious)} NMS IoU values, but only 64 fit into an integer")
     order = np.lexsort((-raw.scores, raw.image_index))
     ordered = Detections(raw.boxes[order], raw.scores[order], raw.labels[order], raw.offsets)
-    groups = ordered.image_index * (int(raw.labels.max(initial=0)) + 1) + ordered.labels
+    groups = ordered.image_index
+    if kind != "greedy-agnostic":
+        groups = groups * (int(raw.labels.max(initial=0)) + 1) + ordered.labels
     boxes = ordered.boxes.astype(np.float64)
     ascending = np.sort(np.asarray(nms_ious, dtype=np.float64))
-    bits = np.zeros(len(order), dtype=np.uint64)
-    for block in _blocks(raw.offsets):
-        bits[block] = _survivors(boxes[block], groups[block], ascending)
+    bits = np.full(len(order), np.uint64((1 << len(nms_ious)) - 1))
+    for block in _blocks(raw.offsets) if kind != "none" else ():
+        bits[block] = _survivors(boxes[block], groups[block], ascending, by_distance=kind == "diou")
     kept = np.empty((len(nms_ious), len(order)), dtype=np.bool_)
     for row, place in enumerate(np.searchsorted(ascending, nms_ious)):
         kept[row] = bits & np.uint64(1 << int(place))
@@ -60,21 +67,27 @@ def _blocks(offsets: NDArray[np.int64]) -> Iterator[slice]:
 
 
 def _survivors(
-    boxes: NDArray[np.float64], groups: NDArray[np.int64], nms_ious: NDArray[np.float64]
+    boxes: NDArray[np.float64], groups: NDArray[np.int64], nms_ious: NDArray[np.float64], *, by_distance: bool
 ) -> NDArray[np.uint64]:
-    """Bit l of each box: whether value l of the ascending `nms_ious` keeps it. Boxes stand in order of priority."""
+    """Bit l of each box: whether value l of the ascending `nms_ious` keeps it. Boxes stand in order of priority.
+
+    By distance, the measure is IoU less the distance of the centres (`tuner.postprocess.nms_kinds.diou`), which is
+    never above IoU, and its threshold itself suppresses; by IoU, only what is above the threshold does.
+    """
     every = np.uint64((1 << len(nms_ious)) - 1)
     alive = np.full(len(boxes), every)
     before, after = _neighbours(boxes, groups, float(nms_ious[0]))
     iou = _iou(boxes[before].T, boxes[after].T)
-    close = iou > nms_ious[0]
+    if by_distance:
+        iou -= _distance(boxes[before].T, boxes[after].T)
+    close = iou >= nms_ious[0] if by_distance else iou > nms_ious[0]
     before, after, iou = before[close], after[close], iou[close]
     if not len(after):
         return alive
     by_after = np.argsort(after, kind="stable")
     before, after, iou = before[by_after], after[by_after], iou[by_after]
     masks = np.array([(1 << n) - 1 for n in range(len(nms_ious) + 1)], dtype=np.uint64)
-    overlaps = masks[np.searchsorted(nms_ious, iou, side="left")]
+    overlaps = masks[np.searchsorted(nms_ious, iou, side="right" if by_distance else "left")]
     loser, starts = np.unique(after, return_index=True)
     while True:
         left = every & ~np.bitwise_or.reduceat(alive[before] & overlaps, starts)
@@ -114,3 +127,12 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     iou = np.zeros(len(overlap))
     np.divide(overlap, union, out=iou, where=(width > 0) & (height > 0))
     return iou
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distance of the centres over the squared diagonal around both, of (4, P) xyxy boxes pair by pair."""
+    width = np.maximum(a[2], b[2]) - np.minimum(a[0], b[0])
+    height = np.maximum(a[3], b[3]) - np.minimum(a[1], b[1])
+    dx, dy = ((a[0] + a[2]) - (b[0] + b[2])) / 2, ((a[1] + a[3]) - (b[1] + b[3])) / 2
+    result: NDArray[np.float64] = (dx * dx + dy * dy) / np.maximum(width * width + height * height, 1e-300)
+    return result

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from tuner.config.base import Frozen
 from tuner.config.trial import Probability
+
+NmsKind: TypeAlias = Literal["greedy", "greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"]
+"""The kinds of suppression; `tuner.postprocess.nms_kinds.KINDS` computes them."""
 
 
 class OperatingPoint(Frozen):
@@ -16,10 +19,14 @@ class OperatingPoint(Frozen):
     Expected means: counted on images that did not choose the threshold, where there are enough images for that
     (`tuner.postprocess.sweep.best_operating_point`); then `f1_spread` says how much F1 differs between parts of the
     images. So the figures can lie a little beside the point of the precision–recall curve at `confidence`.
+
+    Confidence thresholds apply to the scores after suppression, which some kinds of NMS lower.
     """
 
-    nms: Literal["greedy"] = "greedy"
-    nms_iou: float = Field(gt=0.0, le=1.0)
+    nms: NmsKind = "greedy"
+    nms_iou: float = Field(
+        gt=0.0, le=1.0, description="of soft-gaussian, which has no IoU threshold, sigma; of none, without meaning"
+    )
     confidence: Probability
     class_confidence: dict[str, Probability] = Field(
         default_factory=dict, description="thresholds of single classes, where they differ from `confidence`"
@@ -30,4 +37,7 @@ class OperatingPoint(Frozen):
     f1: Probability
     f1_spread: float | None = Field(
         None, ge=0.0, description="standard deviation of F1 over folds of the images; none: not cross-fitted"
+    )
+    count_error: float | None = Field(
+        None, ge=0.0, description="mean absolute error of the number of detections per image, as expected as the rest"
     )

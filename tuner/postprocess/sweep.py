@@ -1,12 +1,14 @@
-"""The exact threshold sweep: NMS IoU values × all confidence thresholds, from one set of raw predictions.
+"""The exact threshold sweep: kinds of NMS × IoU values × all confidence thresholds, from one set of raw predictions.
 
-Greedy NMS lets only higher scores suppress lower ones, and greedy matching serves higher scores first. So for each
-NMS IoU one suppression and one matching serve every confidence threshold: the counts at threshold c are running sums
-over the detections with a score of at least c. Every distinct score is a candidate. And all NMS IoU values share their
-overlaps, with one another and with the ground truth, so that suppression and matching run once for all of them.
+For each kind and IoU value one suppression and one matching serve every confidence threshold, because greedy matching
+serves higher scores first, and because a threshold on the scores that come out of suppression only cuts its result
+(`tuner.postprocess.nms_kinds` says why for each kind): the counts at threshold c are running sums over the detections
+with a score of at least c. Every distinct score is a candidate. Where suppression leaves scores as they are (greedy,
+DIoU), all IoU values moreover share their overlaps, with one another and with the ground truth, so that suppression
+and matching run once for all of them. Where it does not (Soft-NMS, fusion), each value is suppressed and matched.
 
 Memory: overlaps are computed in blocks of images or detections, some 200 MB at most. What stays is about 100 bytes for
-each raw prediction, and 14 bytes for each detection and NMS IoU.
+each raw prediction, and 14 bytes for each detection, kind and NMS IoU.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.curve import Criterion, Hits, cross_fit
+from tuner.postprocess.choice import choose, cross_fit
+from tuner.postprocess.curve import Criterion, Hits, point
 from tuner.postprocess.matching import TruthIndex
-from tuner.postprocess.nms_many import suppress_many
-from tuner.postprocess.operating_point import OperatingPoint
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
+from tuner.postprocess.operating_point import NmsKind, OperatingPoint
 
 NMS_IOUS: tuple[float, ...] = tuple(round(0.3 + 0.05 * i, 2) for i in range(11))
 """0.30, 0.35 … 0.80: the range that `search_spaces/default.yaml` gives to `nms_iou`."""
@@ -31,10 +37,10 @@ Score = Callable[[Detections], float | None]
 
 @dataclass(frozen=True, eq=False)
 class SweepRow:
-    """One NMS IoU value.
+    """One suppression.
 
     Attributes:
-        nms_iou: The value.
+        nms_iou: Its IoU threshold (of soft-gaussian sigma, of none 1).
         score: What `Sweep.best` compares, such as mAP; None: undefined.
         hits: The detections with no confidence threshold, right and wrong; `hits.curve()` has every threshold.
     """
@@ -42,6 +48,7 @@ class SweepRow:
     nms_iou: float
     score: float | None
     hits: Hits
+    nms: NmsKind = "greedy"
 
 
 def sweep(
@@ -49,35 +56,42 @@ def sweep(
     truth: TruthIndex,
     nms_ious: Sequence[float] = NMS_IOUS,
     *,
+    kinds: Sequence[NmsKind] = ("greedy",),
     max_detections: int = 100,
     score: Score = lambda _: None,
 ) -> tuple[SweepRow, ...]:
-    """Judge every NMS IoU at every confidence threshold.
+    """Judge every kind of NMS and every NMS IoU at every confidence threshold.
 
     Args:
         raw: Predictions of the split before suppression.
         truth: Its ground truth.
-        nms_ious: Values to try, each in 0 … 1, from 1 to 64 of them.
+        nms_ious: Values to try, each in 0 … 1, from 1 to 64 of them; soft-gaussian takes them as sigma.
+        kinds: Kinds of NMS to try.
         max_detections: Detections kept for each image, over all classes.
         score: Judges the detections of one NMS IoU without confidence threshold, such as by mAP.
 
     Returns:
-        One row for each NMS IoU, in the order given.
+        One row for each kind and NMS IoU, in the order given; of none only one.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
     """
     raw.check(truth.images, truth.classes)
-    ordered, kept = suppress_many(raw, nms_ious, max_detections=max_detections)
-    matches = truth.match_sets(ordered, kept, MATCH_IOU)
-    return tuple(
-        SweepRow(
-            nms_iou=nms_iou,
-            score=score(ordered.subset(kept[row])),
-            hits=Hits.of(matches, truth, kept[row], row),
-        )
-        for row, nms_iou in enumerate(nms_ious)
-    )
+    rows: list[SweepRow] = []
+    for kind in kinds:
+        values = (1.0,) if kind == "none" else nms_ious
+        if kind in KEEPING_SCORES:
+            ordered, kept = suppress_many(raw, values, kind=kind, max_detections=max_detections)
+            matches = truth.match_sets(ordered, kept, MATCH_IOU)
+            for row, value in enumerate(values):
+                hits = Hits.of(matches, truth, kept[row], row)
+                rows.append(SweepRow(value, score(ordered.subset(kept[row])), hits, kind))
+        else:
+            for value in values:
+                found = suppress(raw, value, kind=kind, max_detections=max_detections)
+                hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
+                rows.append(SweepRow(value, score(found), hits, kind))
+    return tuple(rows)
 
 
 def best_row(rows: Sequence[SweepRow], prefer: float) -> SweepRow:
@@ -85,37 +99,51 @@ def best_row(rows: Sequence[SweepRow], prefer: float) -> SweepRow:
     return max(rows, key=lambda row: (-1.0 if row.score is None else row.score, -abs(row.nms_iou - prefer)))
 
 
-def best_operating_point(row: SweepRow, criterion: str = "f1", *, folds: int = 5) -> OperatingPoint | None:
+def best_operating_point(
+    rows: SweepRow | Sequence[SweepRow],
+    criterion: str = "f1",
+    *,
+    folds: int = 5,
+    classes: Sequence[str] | None = None,
+) -> OperatingPoint | None:
     """Choose the confidence threshold, from all images; say what to expect of it, by cross-fitting.
 
-    Precision, recall and F1 are counted on images that had no part in choosing the threshold they are counted at
-    (`tuner.postprocess.curve.cross_fit`). Where the split is too small for that, they are those of the images that the
-    threshold was chosen on, and `f1_spread` is None.
+    Precision, recall and F1 are counted on images that had no part in choosing what they are counted at
+    (`tuner.postprocess.choice.cross_fit`). Where the split is too small for that, they are those of the images that
+    chose, and `f1_spread` is None.
 
     Args:
-        row: The chosen NMS IoU.
+        rows: The chosen suppression, or several to choose from by the criterion.
         criterion: See `Criterion.parse`.
         folds: Number of folds of the images.
+        classes: Class names, for a threshold of each class; None: one for all.
 
     Returns:
         None where no threshold serves: nothing to be found, nothing detected, or a limit that is never reached.
     """
     wanted = Criterion.parse(criterion)
-    curve = row.hits.curve()
-    confidence = curve.best(wanted)
-    if confidence is None:
+    rows = (rows,) if isinstance(rows, SweepRow) else rows
+    candidates = [row.hits for row in rows]
+    chosen = choose(candidates, wanted, per_class=classes is not None)
+    if chosen is None:
         return None
-    fitted = cross_fit(row.hits, wanted, folds=folds)
-    expected = fitted.pooled if fitted else curve.at(confidence)
-    assert expected is not None  # `best` found boxes
+    row = rows[chosen.candidate]
+    fitted = cross_fit(candidates, wanted, folds=folds, per_class=classes is not None)
+    here = row.hits.counted(chosen.by_class, np.ones(len(row.hits.positives), dtype=np.bool_))
+    expected = fitted.pooled if fitted else point(chosen.confidence, *here[:2], int(row.hits.positives.sum()))
+    assert expected is not None  # `choose` found boxes
+    named = zip(classes or (), chosen.by_class.tolist(), strict=False)
     return OperatingPoint(
+        nms=row.nms,
         nms_iou=row.nms_iou,
-        confidence=confidence,
+        confidence=chosen.confidence,
+        class_confidence={name: value for name, value in named if value != chosen.confidence},
         criterion=criterion,
         precision=expected.precision,
         recall=expected.recall,
         f1=expected.f1,
         f1_spread=fitted.f1_spread if fitted else None,
+        count_error=fitted.count_error if fitted else here[2] / len(row.hits.positives),
     )
 
 
@@ -125,6 +153,7 @@ def operating_point_at(row: SweepRow, confidence: float) -> OperatingPoint | Non
     if found is None:
         return None
     return OperatingPoint(
+        nms=row.nms,
         nms_iou=row.nms_iou,
         confidence=confidence,
         criterion="given",
