@@ -40,7 +40,7 @@ def atss(grid: AnchorGrid, boxes: Tensor, is_object: Tensor, top_positions: int 
     Returns:
         (B, N) int64: the row of the object that each anchor answers for, or -1 for background.
     """
-    batch, rows = is_object.shape
+    batch, objects = is_object.shape
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     anchor_centres = (grid.boxes[:, :2] + grid.boxes[:, 2:]) / 2
 
@@ -48,8 +48,8 @@ def atss(grid: AnchorGrid, boxes: Tensor, is_object: Tensor, top_positions: int 
     start = 0
     for x, y, shapes in grid.lattice:
         positions = len(x) * len(y)
-        level = anchor_centres[start : start + positions * shapes : shapes]
-        distance = torch.cdist(centres, level.expand(batch, -1, -1), compute_mode="donot_use_mm_for_euclid_dist")
+        columns, rows = (x - centres[..., :1]).square(), (y - centres[..., 1:]).square()
+        distance = (rows[..., None] + columns[..., None, :]).flatten(-2)
         nearest = distance.topk(min(top_positions, positions), dim=-1, largest=False).indices
         shape = torch.arange(shapes, device=nearest.device)
         candidates.append((start + nearest[..., None] * shapes + shape).flatten(-2))
@@ -65,8 +65,12 @@ def atss(grid: AnchorGrid, boxes: Tensor, is_object: Tensor, top_positions: int 
     positive.scatter_(-1, best, torch.ones_like(best, dtype=torch.bool))
     positive &= is_object[..., None]
 
+    # Each anchor's best overlap, then the row that has it (of equals the first): over candidates, not all pairs.
     # 1 is added to the IoU so that a positive anchor without any overlap still differs from background.
-    score = overlap.new_zeros(batch, rows, len(grid.boxes))
-    score.scatter_(-1, candidate, torch.where(positive, overlap + 1, 0.0))
-    value, row = score.max(dim=1)
-    return torch.where(value > 0, row, -1)
+    anchor = candidate.flatten(1)
+    value = torch.where(positive, overlap + 1, 0.0).flatten(1)
+    best_value = value.new_zeros(batch, len(grid.boxes)).scatter_reduce(1, anchor, value, "amax")
+    row = torch.arange(objects, device=anchor.device).repeat_interleave(candidate.shape[-1]).expand_as(anchor)
+    row = torch.where((value > 0) & (value == best_value.gather(1, anchor)), row, objects)
+    owner = torch.full_like(best_value, objects, dtype=torch.int64).scatter_reduce(1, anchor, row, "amin")
+    return torch.where(owner < objects, owner, -1)
