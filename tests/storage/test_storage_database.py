@@ -19,6 +19,8 @@ from tuner.storage.database import Database, connect, upgrade
 from tuner.storage.tables import PREFIX, Base, StudyRow, now
 from tuner.storage.urls import resolve
 
+HEAD = migrate.head()
+
 
 def _open(url: str, failures: Any) -> None:
     try:
@@ -86,9 +88,9 @@ def test_sqlite_is_made_for_several_processes(sqlite_url: str) -> None:
 def _next_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package whose tables are one version further."""
     shutil.copytree(migrate.MIGRATIONS, folder)
-    (folder / "versions" / "r0002_more.py").write_text(
+    (folder / "versions" / "r9999_more.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision, branch_labels, depends_on = '0002', '0001', None, None\n"
+        f"revision, down_revision, branch_labels, depends_on = '9999', '{HEAD}', None, None\n"
         "def upgrade():\n    op.add_column('tuner_studies', sa.Column('note', sa.Text))\n"
         "def downgrade():\n    op.drop_column('tuner_studies', 'note')\n"
     )
@@ -110,7 +112,9 @@ def test_an_older_database_is_refused_then_upgraded_after_a_copy(
     _add_study(database)
     database.close()
     _next_version(tmp_path / "migrations", monkeypatch)
-    with pytest.raises(StorageError, match="older tuner: its tables have version 0001, this tuner needs 0002") as error:
+    with pytest.raises(
+        StorageError, match=f"older tuner: its tables have version {HEAD}, this tuner needs 9999"
+    ) as error:
         connect(database_url)
     assert "tuner db upgrade" in error.value.hint
     backup = upgrade(database_url)
@@ -122,7 +126,7 @@ def test_an_older_database_is_refused_then_upgraded_after_a_copy(
         assert backup is not None
         with sqlite3.connect(backup) as copy:
             assert copy.execute("select name from tuner_studies").fetchall() == [("old",)]
-            assert copy.execute(f"select version_num from {migrate.VERSION_TABLE}").fetchall() == [("0001",)]
+            assert copy.execute(f"select version_num from {migrate.VERSION_TABLE}").fetchall() == [(HEAD,)]
         copy.close()
     else:
         assert backup is None
@@ -133,7 +137,7 @@ def test_a_newer_database_is_refused(sqlite_url: str, tmp_path: Path, monkeypatc
     with monkeypatch.context() as later:
         _next_version(tmp_path / "migrations", later)
         connect(sqlite_url).close()
-    with pytest.raises(StorageError, match="newer tuner: its tables have version 0002, this tuner knows 0001"):
+    with pytest.raises(StorageError, match=f"newer tuner: its tables have version 9999, this tuner knows {HEAD}"):
         connect(sqlite_url)
 
 

@@ -56,6 +56,10 @@ class StorageError(TunerError):
     """The study database cannot be reached or does not hold what was asked for."""
 
 
+class StorageAway(StorageError):
+    """The study database is out of reach for now: a server that is down, a line that is cut, a lock that is kept."""
+
+
 class StudyError(TunerError):
     """A study does not exist, exists with another spec, or cannot do what was asked."""
 

@@ -113,12 +113,15 @@ def parse_duration(text: str | float) -> float:
 
 def _read_duration(data: Section) -> None:
     budget = data.get("budget")
-    if isinstance(budget, dict) and budget.get("timeout") is not None:
+    if not isinstance(budget, dict):
+        return
+    for name in ("timeout", "wall_time"):
+        if budget.get(name) is None:
+            continue
         try:
-            budget["timeout"] = parse_duration(budget["timeout"])
+            budget[name] = parse_duration(budget[name])
         except ConfigError as error:
-            place = where(data, ("budget", "timeout"))
-            raise ConfigError(place + error.message, hint=error.hint) from None
+            raise ConfigError(where(data, ("budget", name)) + error.message, hint=error.hint) from None
 
 
 def _override(data: Section, name: str, value: Any) -> None:

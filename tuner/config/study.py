@@ -83,9 +83,16 @@ class PrunerSpec(Frozen):
 
 
 class BudgetSpec(Frozen):
-    """When a study ends; whichever comes first."""
+    """When a study ends; whichever comes first. Counted over all workers and restarts; trials that run are finished."""
 
     trials: PositiveInt | None = Field(30, description="finished trials (complete, pruned or failed)")
+    wall_time: PositiveFloat | None = Field(None, description="seconds in which at least one trial ran; '2d' in YAML")
+    gpu_hours: PositiveFloat | None = Field(None, description="hours of training on GPUs, by all slots together")
+    cpu_hours: PositiveFloat | None = Field(None, description="hours of CPU time of the trials")
+    epochs: PositiveInt | None = Field(None, description="epochs of all trials together")
+    no_gain: PositiveInt | None = Field(
+        None, description="trials in a row that did not raise the best value by more than its noise"
+    )
     timeout: PositiveFloat | None = Field(None, description="seconds of wall time for one `tuner run`; '2h' in YAML")
 
 
@@ -106,6 +113,7 @@ class StudySpec(Frozen):
     pruner: PrunerSpec = PrunerSpec()
     budget: BudgetSpec = BudgetSpec()
     storage: str | None = Field(None, description="database URL; default: SQLite in ./tuner-studies")
+    priority: int = Field(0, description="workers without a study of their own take the one with the highest first")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     slots: PositiveInt | None = Field(
         None, description="trials at the same time on this machine; default: by the device"

@@ -14,10 +14,10 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import DiskError, StorageError, TunerError
+from tuner.config.errors import DiskError, StorageAway, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
@@ -25,6 +25,11 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 60.0
 _RETRIES = 5
+_POSTGRES_AGAIN = ("40001", "40P01", "55P03")
+"""Serialisation failure, deadlock, lock not available."""
+_MYSQL_AGAIN = (1205, 1213)
+"""Lock wait time-out, deadlock."""
+_SQLITE_AWAY = ("locked", "disk I/O error", "unable to open")
 
 
 class Database:
@@ -41,16 +46,16 @@ class Database:
         """Run `work` in one transaction, and again where the database asks for that (deadlock, lock time-out).
 
         Raises:
-            StorageError: The database cannot be reached or refuses.
+            StorageAway: The database cannot be reached.
+            StorageError: The database refuses.
+            DiskError: Its disk is full.
         """
         for attempt in range(_RETRIES):
             try:
                 with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except StorageError as error:
-                cause = error.__cause__
-                lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
-                if not isinstance(cause, OperationalError) or lost or attempt == _RETRIES - 1:
+                if attempt == _RETRIES - 1 or not _asks_again(error.__cause__):
                     raise
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -160,8 +165,14 @@ def _engine(url: URL) -> Engine:
 def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _BUSY_SECONDS}}
-    # A server may have been restarted since a connection was last used.
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    # A server may have been restarted since a connection was last used. A line that is cut shows after
+    # some seconds, not after the quarter of an hour that TCP takes by itself.
+    timeouts: dict[str, int] = {"connect_timeout": 10}
+    if url.get_backend_name() == "postgresql":
+        timeouts |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+    else:
+        timeouts |= {"read_timeout": 90, "write_timeout": 15}
+    return {"pool_pre_ping": True, "connect_args": timeouts}
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -205,11 +216,28 @@ def _translated(url: URL, error: BaseException) -> TunerError:
         return DiskError(f"the disk of {masked(url)} is full", hint="Free some space, then run the same command again.")
     file = sqlite_file(url)
     if file is not None:
-        return StorageError(
+        kind = StorageAway if any(text in detail for text in _SQLITE_AWAY) else StorageError
+        return kind(
             f"the database {file} cannot be used: {detail}",
             hint="Check that the file is an SQLite database and that its folder is writable.",
         )
-    return StorageError(
+    kind = StorageAway if isinstance(error, (OperationalError, InterfaceError)) or _cut(error) else StorageError
+    return kind(
         f"the database {masked(url)} cannot be used: {detail}",
         hint="Check that the server runs, and that host, user, password and name of the database are right.",
     )
+
+
+def _cut(error: BaseException) -> bool:
+    """Whether the connection was lost on the way."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def _asks_again(error: BaseException | None) -> bool:
+    """Whether the transaction gave way to another one, so that it may simply be run again."""
+    if not isinstance(error, OperationalError):
+        return False
+    original: Any = error.orig
+    if getattr(original, "sqlstate", None) in _POSTGRES_AGAIN:
+        return True
+    return (original.args and original.args[0] in _MYSQL_AGAIN) or "database is locked" in str(original)

@@ -68,6 +68,9 @@ class StudyRow(Base):
     created_at: Mapped[float] = mapped_column(default=now())
     problem: Mapped[str | None] = mapped_column(Text)
     """What ended the study before its budget: a config error that came twice."""
+    control: Mapped[str | None] = mapped_column(String(16))
+    """What workers were told from outside: "paused" or "stopped"."""
+    control_reason: Mapped[str | None] = mapped_column(Text)
     ask_token: Mapped[str | None] = mapped_column(String(32))
     """Held by the one worker that may ask for a new trial."""
     ask_until: Mapped[float] = mapped_column(default=0.0)
@@ -98,6 +101,8 @@ class TrialRow(Base):
     token: Mapped[int] = mapped_column(default=0)
     """Fencing token: the number of the attempt that may write; it only grows."""
     lease_until: Mapped[float] = mapped_column(default=0.0)
+    stop: Mapped[bool] = mapped_column(default=False)
+    """Whether it shall end with its last value, told from outside."""
     value: Mapped[float | None]
     kind: Mapped[str | None] = mapped_column(String(32))
     reason: Mapped[str | None] = mapped_column(Text)

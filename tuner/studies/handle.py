@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import ConfigError, DataError, FailureKind, StudyError, TunerError
@@ -27,6 +28,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, studies_folder
 from tuner.studies import history, journal, leases
 from tuner.studies.asking import Asker, assignment_of
+from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
 from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
@@ -116,7 +118,8 @@ class Study:
         """The next trial to run: one that was interrupted or whose worker died, else a new one.
 
         Returns:
-            The trial, held by a lease that `renew` and `report` extend; None when the budget is spent.
+            The trial, held by a lease that `renew` and `report` extend; None when the budget is spent (see
+            `summary`), or the study is paused or stopped (see `orders`).
 
         Raises:
             StudyError: The same config error came twice, so the study has ended.
@@ -124,9 +127,10 @@ class Study:
             StorageError: The database is out of reach.
         """
         train = self.dataset.train
-        asker = Asker(self.database, self._id, self.optuna, self.spec, self.space, self.base)
         while True:
-            self._check_problem()
+            if not self._open():
+                return None
+            asker = Asker(self.database, self._id, self.optuna, self.spec, self.space, self.base)
             for trial_id in self.database.run(lambda session: untold(session, self._id)):
                 tell(self.database, self.optuna, trial_id)
             assignment = self._claim(worker) or asker.ask(worker)
@@ -139,6 +143,16 @@ class Study:
             except TunerError:
                 self.interrupt(assignment)
                 raise
+
+    def ping(self) -> None:
+        """Write to the database, without effect; shows that it is there and has room.
+
+        Raises:
+            StorageAway: It is out of reach.
+            DiskError: Its disk is full.
+        """
+        same = update(StudyRow).where(StudyRow.id == self._id).values(name=StudyRow.name)
+        self.database.run(lambda session: session.execute(same) and None)
 
     def renew(self, assignment: Assignment) -> None:
         """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
@@ -196,6 +210,47 @@ class Study:
             tell(self.database, self.optuna, assignment.trial_id)
         return state
 
+    # From outside
+
+    def orders(self) -> Orders:
+        """What was ordered from outside."""
+        return self.database.run(lambda session: read_orders(session, self._id))
+
+    def pause(self, reason: str = "") -> None:
+        """Let all workers save their trials and wait, until `resume`."""
+        self.database.run(lambda session: set_control(session, self._id, "paused", reason))
+
+    def stop(self, reason: str = "") -> None:
+        """Let all workers save their trials and end; no worker takes the study until `resume`."""
+        self.database.run(lambda session: set_control(session, self._id, "stopped", reason))
+
+    def resume(self) -> None:
+        """Take `pause` and `stop` back; a study that has ended by a config error goes on, too."""
+
+        def clear(session: Session) -> None:
+            set_control(session, self._id, None)
+            session.get_one(StudyRow, self._id).problem = None
+
+        self.database.run(clear)
+
+    def stop_trial(self, number: int) -> bool:
+        """End an unfinished trial as pruned with its last value.
+
+        Returns:
+            Whether it has ended; False while a worker runs it, who is told.
+
+        Raises:
+            StudyError: There is no such trial, or it has ended.
+        """
+        trial_id = self.database.run(lambda session: order_stop(session, self._id, number))
+        for left, token in self.database.run(lambda session: leases.claimable(session, self._id)):
+            if left == trial_id:
+                row = self.database.run(lambda s, t=token: leases.claim(s, trial_id, t, WorkerInfo()))  # type: ignore[misc]
+                if row is not None:
+                    self.prune(assignment_of(row), BY_HAND)
+                    return True
+        return False
+
     # For readers
 
     def summary(self) -> StudySummary:
@@ -232,7 +287,8 @@ class Study:
 
     # Inside
 
-    def _check_problem(self) -> None:
+    def _open(self) -> bool:
+        """Whether trials may be begun; reads what another command may have changed meanwhile."""
         row = self.database.run(lambda session: session.get(StudyRow, self._id))
         if row is None:
             raise StudyError(f"study {self.name!r} was deleted")
@@ -241,6 +297,12 @@ class Study:
                 f"study {self.name!r} has ended: {row.problem}",
                 hint="Correct the study file; where that makes another study of it, choose another name.",
             )
+        spec = StudySpec.model_validate(row.spec)
+        self.spec = self.spec.model_copy(update={"budget": spec.budget, "priority": spec.priority})
+        if spec.pruner != self.spec.pruner:
+            self.spec = self.spec.model_copy(update={"pruner": spec.pruner})
+            self.optuna.pruner = build_pruner(spec.pruner, self.base.epochs)
+        return row.control is None
 
     def _claim(self, worker: WorkerInfo) -> Assignment | None:
         """Take over a trial that nobody runs, unless all that is left of it is to end it."""
@@ -254,6 +316,8 @@ class Study:
             if failed > journal.MAX_RETRIES:
                 reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
                 self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
+            elif row.stop:
+                self.prune(assignment, BY_HAND)
             elif self._verdict(assignment):
                 self.prune(assignment, "stopped by the pruner")
             elif row.epochs >= assignment.config.epochs:

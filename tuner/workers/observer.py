@@ -14,7 +14,7 @@ from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
-Reason = Literal["finished", "timeout", "interrupted", "failed"]
+Reason = Literal["finished", "timeout", "interrupted", "stopped", "failed"]
 """Why a worker ended."""
 
 
@@ -23,9 +23,9 @@ class WorkerReport:
     """What one call of `run_worker` did.
 
     Attributes:
-        reason: Why it ended: the study's budget is spent; the time is up; Ctrl-C or SIGTERM; failures that
-            would only repeat.
-        message: The failure, for a reader; empty otherwise.
+        reason: Why it ended: the study's budget is spent; the time is up; Ctrl-C or SIGTERM; `tuner stop`;
+            failures that would only repeat.
+        message: The same for a reader: which budget, what was said with the order, which failure. May be empty.
         complete: Trials that it finished.
         pruned: Trials that it ended early, those without a result for a reason that the sampler learns included.
         failed: Trials that failed.

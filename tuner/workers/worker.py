@@ -7,18 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from tuner.config.errors import FailureKind, StudyError, TunerError
+from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.studies.control import BY_HAND
 from tuner.studies.objective import criteria_of, needs_cost
 from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
-from tuner.trainers.contract import TrainingTask, TrialFailed
+from tuner.trainers.contract import EpochResult, TrainingTask, TrialFailed
 from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
+from tuner.workers.line import Line
 from tuner.workers.messages import Ended, EpochReported, Outcome, Run, Stop, ToWorker, Verdict
 from tuner.workers.observer import Observer, Reason, WorkerReport
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, last_lines
@@ -41,12 +43,21 @@ class Timing:
         hang_floor: Without an epoch before a trial counts as hanging; 20 of its own longest epochs, where
             that is longer. A trial's first epoch has no limit, since nothing is known of it yet.
         poll: Between two questions for work while other workers run the study's last trials.
+        patience: That the database may take to answer; then trials go on without it, as they do when it is away.
+        ask_patience: Likewise for a new trial, which may have to read the data set and fit a sampler.
+        settle: After the database was away, before a new trial is asked for: the trials of all workers look
+            abandoned by then, and each worker must be able to renew its own first.
+        longest_outage: That the database may be away before the worker gives up.
     """
 
     heartbeat: float = 10.0
     stop_grace: float = 60.0
     hang_floor: float = 600.0
     poll: float = 2.0
+    patience: float = 20.0
+    ask_patience: float = 600.0
+    settle: float = 20.0
+    longest_outage: float = 6 * 3600.0
 
 
 @dataclass
@@ -59,8 +70,14 @@ class _Running:
     progressed: float
     longest_epoch: float = 0.0
     stopping_since: float | None = None
+    prune: bool = False
+    """Whether the study has said that it should end here."""
     verdict: Ended | None = None
     """What the study said about it, over what its process says."""
+    kept: list[EpochResult] = field(default_factory=list)
+    """Epochs that the study does not know of yet."""
+    ended: Ended | None = None
+    """How it ended, where the study does not know of that yet."""
 
 
 _OUTCOMES: dict[TrialState, Outcome] = {
@@ -85,6 +102,9 @@ def run_worker(
     worker goes on with them. Ctrl-C again: at once, back to the last finished epoch. A failure in one trial
     never stops the others.
 
+    While the database is away, trials go on, and what they report is kept and delivered when it is back,
+    unless another worker has taken the trial meanwhile.
+
     Args:
         study: Where trials come from and go to.
         slots: One trial process each; default: planned from the study's device and slots.
@@ -94,7 +114,7 @@ def run_worker(
         timing: Times by which the worker acts.
 
     Raises:
-        StorageError: The database is out of reach.
+        StorageError: The database refuses.
         DataError: The data set is missing, broken, or not the one that the study was begun with.
 
     Whatever is raised, running trials have saved their state.
@@ -124,6 +144,12 @@ class _Worker:
         self._deadline = self._started + timeout if timeout is not None else float("inf")
         self._running: list[_Running] = []
         self._guard = FailureGuard()
+        self._line = Line(study.ping, patience=timing.patience)
+        self._ask_after = 0.0
+        self._obeyed = self._started
+        self._paused = False
+        self._said: StorageAway | None = None
+        self._ending_since = 0.0
         self._may_ask = True
         self._asked = 0.0
         self._waiting = False
@@ -151,7 +177,8 @@ class _Worker:
                     slot.wait(0.0 if interrupts.at_once else self._timing.stop_grace)
         for running in self._running:
             with suppress(TunerError):
-                self._study.interrupt(running.assignment)
+                self._line.call(partial(self._study.interrupt, running.assignment))
+        self._line.close()
         report = WorkerReport(
             reason=self._ending or "finished",
             message=self._message,
@@ -178,6 +205,8 @@ class _Worker:
             self._tell(lambda observer: observer.tick())
             self._deliver()  # after filling, so that a slow observer keeps no slot waiting
             if not self._running and (self._ending or (not self._may_ask and self._nothing_left())):
+                return
+            if self._ending and self._line.cut and self._undelivered(interrupts):
                 return
             pipes = [slot.connection for slot in self._slots if slot.connection is not None]
             wait([interrupts.waker, *pipes], timeout=1.0)
@@ -218,43 +247,70 @@ class _Worker:
             self._end_trial(running, message)
 
     def _report(self, running: _Running, message: EpochReported) -> None:
-        result, assignment = message.result, running.assignment
         now = time.monotonic()
         running.longest_epoch = max(running.longest_epoch, now - running.progressed)
+        running.kept.append(message.result)
         try:
-            prune = self._study.report(assignment, result)
+            self._hand_over(running)
         except LeaseLost as lost:
             self._abandon(running, str(lost))
             return
-        except TrialFailed as error:
-            running.verdict = Ended("failed", error.kind, error.message)
-            running.slot.send(Verdict(prune=True))
-            return
         # Reporting takes the database's time, not the trial's.
-        running.renewed = running.progressed = time.monotonic()
-        self._epochs += 1
-        self._cpu_seconds += result.cpu_seconds
-        running.slot.send(Verdict(prune))
-        self._tell(lambda observer: observer.epoch_reported(assignment, result))
+        running.progressed = time.monotonic()
+        running.slot.send(Verdict(running.prune))
+
+    def _hand_over(self, running: _Running) -> None:
+        """Report what is kept of a trial, in order, as far as the database takes it."""
+        assignment = running.assignment
+        while running.kept and not self._line.cut:
+            result = running.kept[0]
+            try:
+                running.prune |= self._line.call(partial(self._study.report, assignment, result))
+            except StorageAway:
+                self._cut()
+                return
+            except TrialFailed as error:
+                running.verdict = Ended("failed", error.kind, error.message)
+                running.prune = True
+                running.kept.clear()
+                return
+            running.kept.pop(0)
+            running.renewed = time.monotonic()
+            self._epochs += 1
+            self._cpu_seconds += result.cpu_seconds
+            self._tell(partial(_epoch_reported, assignment=assignment, result=result))
 
     def _end_trial(self, running: _Running, ended: Ended) -> None:
+        running.ended = running.verdict or ended
+        self._conclude(running)
+
+    def _conclude(self, running: _Running) -> None:
+        """Tell the study how a trial ended; where that is not possible now, the trial keeps its slot."""
+        assignment, study, ended = running.assignment, self._study, running.ended
+        assert ended is not None
+        try:
+            self._hand_over(running)
+            if self._line.cut:
+                return
+            ended = running.verdict or ended
+            if ended.outcome == "complete":
+                self._line.call(partial(study.complete, assignment))
+            elif ended.outcome == "pruned":
+                self._line.call(partial(study.prune, assignment, ended.message or "stopped by the pruner"))
+            elif ended.outcome == "interrupted":
+                self._line.call(partial(study.interrupt, assignment))
+            else:
+                kind = ended.kind or FailureKind.ERROR
+                state = self._line.call(partial(study.fail, assignment, kind, ended.message))
+                ended = replace(ended, outcome=_OUTCOMES[state])
+        except StorageAway:
+            self._cut()
+            return
+        except LeaseLost as lost:
+            self._abandon(running, str(lost))
+            return
         self._running.remove(running)
         self._may_ask = True
-        assignment, study = running.assignment, self._study
-        ended = running.verdict or ended
-        try:
-            if ended.outcome == "complete":
-                study.complete(assignment)
-            elif ended.outcome == "pruned":
-                study.prune(assignment, "stopped by the pruner")
-            elif ended.outcome == "interrupted":
-                study.interrupt(assignment)
-            else:
-                state = study.fail(assignment, ended.kind or FailureKind.ERROR, ended.message)
-                ended = replace(ended, outcome=_OUTCOMES[state])
-        except LeaseLost as lost:
-            self._notice(f"trial {assignment.number} was taken over by another worker: {lost}")
-            return
         self._tell(lambda observer: observer.trial_ended(assignment, ended))
         if ended.outcome != "interrupted" or self._ending:
             self._outcomes[ended.outcome] += 1
@@ -268,7 +324,9 @@ class _Worker:
     def _abandon(self, running: _Running, why: str) -> None:
         # At once: the trial's folder belongs to another worker now.
         self._running.remove(running)
-        running.slot.kill()
+        self._may_ask = True
+        if running.ended is None:
+            running.slot.kill()
         self._notice(f"trial {running.assignment.number} was taken over by another worker: {why}")
 
     # Time, signals and work
@@ -279,7 +337,15 @@ class _Worker:
             self._end("interrupted")
         elif now >= self._deadline:
             self._end("timeout")
+        elif self._line.trouble is not None and now - self._line.since > self._timing.longest_outage:
+            self._end("failed", f"the database was away for too long: {self._line.trouble.message}")
+        if self._line.restored():
+            self._reconnect()
+        if now - self._obeyed > self._timing.heartbeat:
+            self._obey()
         for running in list(self._running):
+            if running.ended is not None:
+                continue  # it waits for the database
             limit = max(self._timing.hang_floor, 20 * running.longest_epoch)
             stopping = running.stopping_since
             if interrupts.at_once or (stopping is not None and now - stopping > self._timing.stop_grace):
@@ -289,30 +355,124 @@ class _Worker:
                 running.slot.kill()
                 message = f"no epoch within {limit:.0f} s, where the longest took {running.longest_epoch:.1f} s"
                 self._end_trial(running, Ended("failed", FailureKind.KILLED, message))
-            elif now - running.renewed > self._timing.heartbeat:
-                running.renewed = now
-                try:
-                    self._study.renew(running.assignment)
-                except LeaseLost as lost:
-                    self._abandon(running, str(lost))
+            elif now - running.renewed > self._timing.heartbeat and not self._line.cut:
+                self._renew(running)
+
+    def _obey(self) -> None:
+        """Do what was ordered from outside."""
+        if self._line.cut:
+            return
+        self._obeyed = time.monotonic()
+        try:
+            orders = self._line.call(self._study.orders)
+        except StorageAway:
+            self._cut()
+            return
+        except StudyError as error:  # it was deleted
+            self._end("failed", error.message)
+            return
+        why = f": {orders.reason}" if orders.reason else ""
+        if orders.control == "stopped":
+            self._end("stopped", orders.reason)
+        elif orders.control == "paused" and not self._paused:
+            self._notice(f"the study is paused{why} (`tuner resume {self._study.name}` goes on)")
+        elif orders.control is None and self._paused:
+            self._notice("the study goes on")
+            self._may_ask = True
+        self._paused = orders.control == "paused"
+        for running in self._running:
+            if running.assignment.number in orders.stop and running.verdict is None:
+                running.verdict = Ended("pruned", message=BY_HAND)
+                self._stop(running)
+            elif self._paused and running.stopping_since is None:
+                self._stop(running)
+        if self._paused:
+            for slot in self._slots:
+                if slot.up and self._in(slot) is None:
+                    slot.kill()  # it waits for work; its memory is for others now
+
+    def _stop(self, running: _Running) -> None:
+        running.stopping_since = time.monotonic()
+        running.slot.send(Stop())
+
+    def _renew(self, running: _Running) -> bool:
+        """Prove that a trial is still this worker's, and extend its lease; False when it is not, or cannot be told."""
+        running.renewed = time.monotonic()
+        try:
+            self._line.call(partial(self._study.renew, running.assignment))
+        except StorageAway:
+            self._cut()
+            return False
+        except LeaseLost as lost:
+            self._abandon(running, str(lost))
+            return False
+        return True
+
+    # A database that is away
+
+    def _cut(self) -> None:
+        """Say once that the database is away."""
+        if self._line.trouble is not None and self._line.trouble is not self._said:
+            self._said = self._line.trouble
+            self._notice(f"{self._said.message}; trials go on, and their reports are kept until it answers again")
+
+    def _reconnect(self) -> None:
+        """Prove for each trial that it is still this worker's, then deliver what was kept."""
+        self._ask_after = time.monotonic() + self._timing.settle
+        kept = sum(len(running.kept) for running in self._running)
+        self._notice(f"the database answers again; {kept} epochs were kept for it")
+        for running in list(self._running):
+            if not self._renew(running):
+                continue
+            if running.ended is not None:
+                self._conclude(running)
+                continue
+            try:
+                self._hand_over(running)
+            except LeaseLost as lost:
+                self._abandon(running, str(lost))
+
+    def _undelivered(self, interrupts: Interrupts) -> bool:
+        """Whether the worker should end without the database: nothing trains, and it had time to come back."""
+        waited = time.monotonic() - self._ending_since > self._timing.stop_grace
+        if any(running.ended is None for running in self._running) or not (waited or interrupts.at_once):
+            return False
+        if kept := sum(len(running.kept) for running in self._running):
+            self._notice(f"{kept} epochs could not be delivered: the database is still away")
+        return True
 
     def _end(self, reason: Reason, message: str = "") -> None:
         if self._ending:
             return
         self._ending, self._message = reason, message
+        self._ending_since = time.monotonic()
+        if self._line.cut:
+            self._notice("waiting for the database, to deliver what was kept (Ctrl-C ends at once)")
         for running in self._running:
-            running.stopping_since = time.monotonic()
-            running.slot.send(Stop())
+            if running.ended is None:
+                self._stop(running)
 
     def _fill(self) -> None:
         for slot in self._slots:
-            if self._ending or not self._may_ask:
+            if (
+                self._ending
+                or self._paused
+                or not self._may_ask
+                or self._line.cut
+                or time.monotonic() < self._ask_after
+            ):
                 return
             if self._in(slot) or slot.given_up or time.monotonic() < slot.start_at:
                 continue
             plan = slot.plan
             try:
-                assignment = self._study.next_trial(WorkerInfo(slot=plan.index, device=plan.label))
+                worker = WorkerInfo(slot=plan.index, device=plan.label)
+                assignment = self._line.call(
+                    partial(self._study.next_trial, worker), patience=self._timing.ask_patience
+                )
+            except StorageAway:
+                self._cut()
+                return
             except StudyError as error:  # it has ended, or was deleted
                 self._end("failed", error.message)
                 return
@@ -330,7 +490,14 @@ class _Worker:
 
     def _nothing_left(self) -> bool:
         """Whether the study is done; while others run its last trials, they may still be left to this worker."""
-        counts = self._study.summary().counts
+        self._obey()  # so that a study that is paused does not pass for one that is done
+        if self._ending or self._paused:
+            return bool(self._ending)
+        try:
+            counts = self._line.call(self._study.summary).counts
+        except StorageAway:
+            self._cut()
+            return False
         if not counts.get(TrialState.RUNNING) and not counts.get(TrialState.INTERRUPTED):
             return True
         if not self._waiting:
@@ -382,6 +549,10 @@ class _Worker:
                     for other in self._observers:
                         if other is not observer:
                             other.notice(text)
+
+
+def _epoch_reported(observer: Observer, *, assignment: Assignment, result: EpochResult) -> None:
+    observer.epoch_reported(assignment, result)
 
 
 def _trial_started(observer: Observer, *, assignment: Assignment, plan: SlotPlan) -> None:

@@ -1,0 +1,108 @@
+"""A worker's line to the database, which may be cut for minutes without keeping a trial waiting."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from tuner.config.errors import DiskError, StorageAway, TunerError
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE = 10.0
+
+
+class Line:
+    """Makes all calls to the database in one thread, so that a server that does not answer stalls no trial.
+
+    After a call that failed because the database is away, or took too long, the line is cut: further calls
+    fail at once, while the thread asks until there is an answer. A call that took too long may still have had
+    its effect, so only calls that may be repeated should be made.
+
+    Args:
+        ping: A small write to the database; raises as long as the database is away.
+        patience: Seconds that a call may take.
+        pause: Seconds before the first question whether the database is back; doubled up to ten.
+
+    Attributes:
+        trouble: Why the line is cut; None while it is not.
+        since: `time.monotonic()` when it was cut.
+    """
+
+    def __init__(self, ping: Callable[[], None], *, patience: float, pause: float = 0.5) -> None:
+        self.trouble: StorageAway | None = None
+        self.since = 0.0
+        self._ping = ping
+        self._patience = patience
+        self._pause = pause
+        self._closed = threading.Event()
+        self._back: Future[None] = Future()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        # A daemon: a call that never returns must not keep the worker from ending.
+        threading.Thread(target=self._work, name="database", daemon=True).start()
+
+    @property
+    def cut(self) -> bool:
+        """Whether the database is away."""
+        return self.trouble is not None
+
+    def call(self, work: Callable[[], T], *, patience: float | None = None) -> T:
+        """Make a call and return its answer.
+
+        Raises:
+            StorageAway: The database is away, its disk is full, or the call took longer than `patience`.
+        """
+        if self.trouble is not None:
+            raise StorageAway(self.trouble.message, hint=self.trouble.hint)
+        answer = self._submit(work)
+        limit = patience or self._patience
+        try:
+            return answer.result(limit)
+        except TimeoutError:
+            why = StorageAway(f"the database has not answered within {limit:.0f} s")
+        except (StorageAway, DiskError) as error:
+            why = StorageAway(error.message, hint=error.hint)
+        self.trouble, self.since = why, time.monotonic()
+        self._back = self._submit(self._wait_for_answer)
+        raise why
+
+    def restored(self) -> bool:
+        """Whether the database has come back since the last question; from then on calls are made again."""
+        if self.trouble is None or not self._back.done():
+            return False
+        self.trouble = None
+        return True
+
+    def close(self) -> None:
+        """End the thread, as soon as a call that it makes is over."""
+        self._closed.set()
+        self._jobs.put(None)
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        answer: Future[T] = Future()
+        self._jobs.put((work, answer))
+        return answer
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, answer = job
+            try:
+                answer.set_result(work())
+            except BaseException as error:
+                answer.set_exception(error)
+
+    def _wait_for_answer(self) -> None:
+        pause = self._pause
+        while not self._closed.wait(pause):
+            try:
+                self._ping()
+            except (StorageAway, DiskError):
+                pause = min(_LONGEST_PAUSE, 2 * pause)
+            except TunerError:
+                return  # it answers; the next call tells what is wrong
+            else:
+                return
