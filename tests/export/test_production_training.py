@@ -129,6 +129,25 @@ def test_evaluate_takes_a_study_file(
     assert "Confusion: rows the true class" in said
 
 
+def test_evaluate_explains_errors_and_measures_cost(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data.test is not None
+    wanted = ("evaluate", model, "--data", data.path(data.test), "--device", "cpu")
+    assert run(*wanted, "--errors", "--cost", "--pictures", tmp_path / "worst", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["errors"]["map50"] == pytest.approx(found["metrics"]["map50"])
+    assert found["cost"]["batch"]["batch_size"] == 4
+    assert found["cost"]["multiply_adds"] > found["cost"]["parameters"] > 0
+    drawn = sorted(path.name for path in (tmp_path / "worst").iterdir())
+    assert len(drawn) == sum(name.startswith(("missed-", "false-positive-")) for name in drawn) > 0
+    assert run(*wanted, "--errors", "--cost") == 0
+    said = capsys.readouterr().out
+    assert "what would be gained without each kind of error" in said
+    assert "G multiply-adds for an image" in said
+    assert run(*wanted, "--pictures", tmp_path / "worst") == 1
+
+
 def test_predict_writes_coco_json_and_pictures(
     model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

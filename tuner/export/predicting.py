@@ -55,6 +55,18 @@ def _no_annotations(images: int) -> dict[str, Any]:
     }
 
 
+def images_of(split: Split, rows: slice) -> Split:
+    """Some images of a split, without their annotations."""
+    names = split.file_names[rows]
+    return replace(
+        split,
+        file_names=names,
+        image_ids=split.image_ids[rows],
+        sizes=split.sizes[rows],
+        **_no_annotations(len(names)),
+    )
+
+
 def predict(model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
@@ -81,14 +93,7 @@ def _predict_chunks(
 ) -> Iterator[RawPredictions]:
     for start in range(0, len(split), CHUNK):
         rows = slice(start, start + CHUNK)
-        names = split.file_names[rows]
-        part = replace(
-            split,
-            file_names=names,
-            image_ids=split.image_ids[rows],
-            sizes=split.sizes[rows],
-            **_no_annotations(len(names)),
-        )
+        part = images_of(split, rows)
         with tempfile.TemporaryDirectory(prefix="tuner-predict-") as folder:
             cached = open_cache(part, model.canvas, Path(folder))
             yield predict_batches(
