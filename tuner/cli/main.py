@@ -13,6 +13,7 @@ import typer
 
 from tuner.cli.anchors import anchors
 from tuner.cli.best import best
+from tuner.cli.calibrate import calibrate
 from tuner.cli.dashboard import dashboard
 from tuner.cli.delete import delete
 from tuner.cli.demo import demo
@@ -47,6 +48,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "delete": delete,
 }
 for _name, _command in _COMMANDS.items():

@@ -1,0 +1,221 @@
+"""`tuner calibrate` on results files and on a trained model."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.evaluation.cases import random_case
+from tuner.cli.main import main
+from tuner.config.objective import COCO_NAMES
+from tuner.config.study import ObjectiveSpec
+from tuner.config.trial import TrialConfig
+from tuner.data.coco import load_dataset
+from tuner.data.letterbox import canvas_for
+from tuner.data.scenes import generate
+from tuner.evaluation.metrics import Metrics
+from tuner.export.model import ModelConfig, save_model
+from tuner.export.production import ProductionConfig, Provenance
+from tuner.models.anchors import resolve_anchors
+from tuner.models.build import build_detector
+from tuner.models.predictions import RawPredictions
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.operating_point import OperatingPoint
+
+
+def write_case(folder: Path, *, suppressed: float | None = None) -> tuple[Path, Path]:
+    """Ground truth and results of random predictions."""
+    split, raw = random_case(
+        np.random.default_rng(4), images=20, classes=2, boxes=120, detections=2000, kind=RawPredictions
+    )
+    truth = {
+        "images": [
+            {"id": int(i), "file_name": name, "width": 1400, "height": 1400}
+            for i, name in zip(split.image_ids, split.file_names, strict=True)
+        ],
+        "categories": [{"id": i, "name": n} for i, n in zip(split.category_ids, split.classes, strict=True)],
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": int(split.image_ids[image]),
+                "category_id": split.category_ids[split.labels[i]],
+                "bbox": split.boxes[i].tolist(),
+            }
+            for i, image in enumerate(split.image_index)
+        ],
+    }
+    found = raw if suppressed is None else suppress(raw, suppressed)
+    xywh = found.boxes.astype(float)
+    xywh[:, 2:] -= xywh[:, :2]
+    results = [
+        {
+            "image_id": int(split.image_ids[image]),
+            "category_id": split.category_ids[found.labels[i]],
+            "bbox": xywh[i].tolist(),
+            "score": float(found.scores[i]),
+        }
+        for i, image in enumerate(found.image_index)
+    ]
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder / "truth.json", folder / "results.json"
+
+
+@pytest.fixture
+def tuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tuner", "calibrate", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_raw_results(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    code, out, err = tuner(results, "--data", truth, "--nms", "greedy", "--nms", "soft-gaussian", "--per-class")
+    assert code == 0, err
+    for words in ("f1", "recall@precision=0.9", "precision@recall=0.9", "count", "best mAP"):
+        assert words in out
+    assert "suppressed already" not in out
+    point = OperatingPoint.model_validate(yaml.safe_load((tmp_path / "operating-point.yaml").read_text()))
+    assert point.criterion == "f1"
+    assert point.f1_spread is not None
+    assert (tmp_path / "operating-point.png").stat().st_size > 1000
+    code, _, err = tuner(results, "--data", truth)
+    assert code == 1
+    assert "exists" in err
+    code, out, _ = tuner(results, "--data", truth, "--force", "--json", "--criterion", "count")
+    assert code == 0
+    told = json.loads(out)
+    assert told["points"]["count"]["criterion"] == "count"
+    assert len(told["map"]) == 11
+    assert yaml.safe_load((tmp_path / "operating-point.yaml").read_text())["criterion"] == "count"
+
+
+def test_suppressed_results_say_what_they_limit(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path, suppressed=0.6)
+    code, out, err = tuner(results, "--data", truth)
+    assert code == 0, err
+    assert "no two of a class overlap by more than 0.60" in out
+    assert "none" in out
+
+
+def _replace(key, value):
+    def change(rows):
+        rows[3][key] = value
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_replace("image_id", 999), "1 of 2000 results name 1 image ids that the ground truth does not have: 999"),
+        (_replace("image_id", [1]), "image ids"),
+        (_replace("category_id", 1), "category ids"),
+        (_replace("score", float("nan")), "1 of 2000 results have NaN or infinite boxes or scores, first number 4"),
+        (_replace("score", 1.5), "a score outside 0 … 1"),
+        (_replace("score", "high"), "result number 4 has score 'high'"),
+        (_replace("bbox", [1, 2, 3]), "result number 4 has bbox [1, 2, 3]"),
+        (_replace("bbox", [1, 2, -3, 4]), "a negative width or height"),
+        (_replace("bbox", [1, 2, 1e39, 4]), "coordinates beyond a million pixels"),
+        (_replace("score", "0.5"), "result number 4 has score '0.5'"),
+        (_replace("bbox", 7), "result number 4 has bbox 7"),
+        (_replace("score", None), "result number 4 has score None"),
+        (_replace("bbox", [1, 2, float("inf"), 4]), "NaN or infinite"),
+        (lambda rows: [{k: v for k, v in row.items() if k != "score"} for row in rows], "have no 'score'"),
+        (lambda rows: {"images": []}, "not a list of COCO results"),
+        (lambda rows: [1], "not a list of COCO results"),
+        (lambda rows: [], "no threshold serves f1"),
+    ],
+)
+def test_bad_results_are_refused_by_name(tuner, tmp_path: Path, change, words: str) -> None:
+    truth, results = write_case(tmp_path)
+    results.write_text(json.dumps(change(json.loads(results.read_text()))))
+    code, _, err = tuner(results, "--data", truth)
+    assert code == 1
+    assert words in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "operating-point.yaml").exists()
+
+
+def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    assert "no such file" in tuner(tmp_path / "none.json", "--data", truth)[2]
+    assert "not valid JSON" in tuner(_text(tmp_path / "cut.json", "[{"), "--data", truth)[2]
+    assert "does not exist" in tuner(results, "--data", tmp_path / "none.json")[2]
+    assert "'images' is missing" in tuner(results, "--data", _text(tmp_path / "empty.json", "{}"))[2]
+    assert "a list at the top" in tuner(results, "--data", results)[2]
+    assert "Did you mean 'soft-linear'" in tuner(results, "--data", truth, "--nms", "soft-linea")[2]
+    assert "operating criterion 'f3' is not known" in tuner(results, "--data", truth, "--criterion", "f3")[2]
+    (tmp_path / "images").mkdir()
+    assert "is not a trained model" in tuner(tmp_path, "--data", truth)[2]
+
+
+def test_a_model_folder(tuner, tmp_path: Path) -> None:
+    data = generate(tmp_path / "data", train=4, val=3, test=2, size=(96, 72), seed=3)
+    dataset = load_dataset(data)
+    config = resolve_anchors(TrialConfig(image_size=96), dataset.train)
+    point = OperatingPoint(nms_iou=0.5, confidence=0.5, precision=0.5, recall=0.5, f1=0.5)
+    production = ProductionConfig(
+        config=config,
+        operating_point=point,
+        metrics=Metrics(**dict.fromkeys(COCO_NAMES), class_map={}),
+        provenance=Provenance(
+            study="scenes",
+            trial=1,
+            seed=0,
+            date=datetime.date(2026, 11, 20),
+            tuner="0.1.0",
+            software={},
+            data=data,
+            fingerprint=None,
+            objective=ObjectiveSpec(),
+            value=0.1,
+            default_value=None,
+        ),
+    )
+    torch.manual_seed(0)
+    classes = dataset.train.classes
+    canvas = canvas_for(dataset.train.sizes, config.image_size)
+    info = ModelConfig(
+        classes=classes,
+        category_ids=dataset.train.category_ids,
+        canvas=(canvas.width, canvas.height),
+        config=config,
+        operating_point=point,
+        trained_on="train",
+        seed=0,
+        software={},
+        production=production,
+    )
+    save_model(tmp_path / "model", build_detector(config, len(classes)).state_dict(), info)
+    code, out, err = tuner(
+        tmp_path / "model", "--data", data.path(data.val), "--images", data.path(data.images), "--device", "cpu",
+        "--criterion", "count", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    told = json.loads(out)["points"]
+    assert set(told) == {"f1", "recall@precision=0.9", "precision@recall=0.9", "count"}
+    assert told["count"]["count_error"] >= 0
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

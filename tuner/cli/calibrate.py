@@ -1,0 +1,168 @@
+"""`tuner calibrate`: the best operating points of a trained detector, whoever trained it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tuner.cli.common import AsJson, print_json
+from tuner.config.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from tuner.data.split import Split
+    from tuner.evaluation.calibration import Calibration
+    from tuner.models.predictions import RawPredictions
+
+
+def calibrate(
+    source: Annotated[
+        Path, typer.Argument(help="Folder that `tuner train` wrote, or a COCO results JSON of any toolkit.")
+    ],
+    data: Annotated[Path, typer.Option(help="Ground truth: COCO JSON, or a study file.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split of a study file.")] = "val",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
+    ] = None,
+    nms: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kind of NMS to try, again for more: greedy, greedy-agnostic, diou, soft-linear, soft-gaussian, wbf, "
+            "none. Default: greedy; for detections that are suppressed already, none too."
+        ),
+    ] = None,
+    criterion: Annotated[
+        str, typer.Option(help="What the written point serves: f1, count, recall@precision=X, precision@recall=X.")
+    ] = "f1",
+    per_class: Annotated[bool, typer.Option("--per-class", help="Choose a threshold for each class.")] = False,
+    max_detections: Annotated[int, typer.Option(min=1, help="Detections kept for each image.")] = 100,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write the point; the picture lies beside it as PNG.")
+    ] = Path("operating-point.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the files.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; for a model folder.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find NMS and confidence thresholds for the common criteria, from one set of predictions."""
+    from typing import get_args
+
+    from tuner.postprocess.curve import Criterion
+    from tuner.postprocess.operating_point import NmsKind
+
+    Criterion.parse(criterion)
+    for kind in nms or ():
+        if kind not in get_args(NmsKind):
+            raise ConfigError(f"--nms: {kind!r} is no kind of NMS", hint=nearest(kind, get_args(NmsKind)))
+    picture = output.with_suffix(".png")
+    for path in (output, picture):
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+
+    is_model = source.is_dir()
+    annotated = _ground_truth(data, split, images, needs_images=is_model)
+
+    from tuner.evaluation.calibration import CRITERIA
+    from tuner.evaluation.calibration import calibrate as compute
+    from tuner.evaluation.coco import CocoEvaluator
+    from tuner.evaluation.results import limits, read_results, suppressed_at
+
+    if is_model:
+        raw, notes, suppressed = _predict(source, annotated, data, device), [], False
+    else:
+        raw = read_results(source, annotated)
+        notes, suppressed = limits(raw, annotated), suppressed_at(raw) is not None
+    kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy"])))
+    found = compute(
+        CocoEvaluator(annotated),
+        raw,
+        kinds=kinds,  # type: ignore[arg-type]  # checked above
+        criteria=tuple(dict.fromkeys((*CRITERIA, criterion))),
+        max_detections=max_detections,
+        per_class=per_class,
+    )
+    written = _write(found, criterion, output, picture, source, force=force)
+    notes += found.warnings
+    if as_json:
+        print_json(
+            {
+                "points": {name: p.model_dump(mode="json") if p else None for name, p in found.points.items()},
+                "map": [{"nms": r.nms, "nms_iou": r.nms_iou, "map": r.score} for r in found.rows],
+                "notes": notes,
+                "files": [str(path) for path in written],
+            }
+        )
+        return
+    typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(_table(found))
+    typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
+
+
+def _ground_truth(
+    data: Path, which: Literal["train", "val", "test"], images: Path | None, *, needs_images: bool
+) -> Split:
+    from tuner.cli.evaluate import images_beside
+    from tuner.config.load import load_study_spec
+    from tuner.data.annotations import read_annotations
+    from tuner.data.coco import load_split
+
+    if data.suffix in (".yaml", ".yml"):
+        if images is not None:
+            raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
+        return load_split(load_study_spec(data).data, which)[0]
+    folder = images or (images_beside(data) if needs_images else data.parent)
+    return read_annotations(data, folder, name=data.stem)[0]
+
+
+def _predict(folder: Path, annotated: Split, data: Path, device: str) -> RawPredictions:
+    from tuner.export.judging import check_classes
+    from tuner.export.model import load_model
+    from tuner.export.predicting import predict
+    from tuner.trainers.detection.precision import resolve_device
+
+    where = resolve_device(device)
+    model = load_model(folder, where)
+    check_classes(model.info, annotated, data)
+    return predict(model, annotated, where)
+
+
+def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:
+    from tuner.export.production import write_yaml
+    from tuner.report.threshold_map import draw_threshold_maps
+
+    chosen = found.points[criterion]
+    if chosen is None:
+        raise ConfigError(
+            f"no threshold serves {criterion}: there is nothing to be found or detected, or its limit is never reached",
+            hint="Lower the limit, choose another --criterion, or look at the predictions with --criterion f1.",
+        )
+    header = [f"Operating point of {source}, chosen by {criterion}.", "Thresholds apply to the scores after NMS."]
+    write_yaml(chosen, output, header, force=force)
+    return [output, draw_threshold_maps(found, chosen, picture)]
+
+
+def _table(found: Calibration) -> str:
+    head = ("criterion", "NMS", "IoU", "confidence", "precision", "recall", "F1", "±", "count error")
+    lines: list[tuple[str, ...]] = [head]
+    for name, p in found.points.items():
+        if p is None:
+            lines.append((name, "no threshold serves it", *[""] * 7))
+            continue
+        spread = "–" if p.f1_spread is None else f"{p.f1_spread:.3f}"
+        values = (p.precision, p.recall, p.f1)
+        count = "–" if p.count_error is None else f"{p.count_error:.2f}"
+        shown = "–" if p.nms == "none" else f"{p.nms_iou:.2f}"
+        lines.append((name, p.nms, shown, f"{p.confidence:.3f}", *(f"{v:.3f}" for v in values), spread, count))
+    widths = [max(len(line[i]) for line in lines if line[2] or i == 0) for i in range(len(head))]
+    text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text.append(
+        "Expected on images that did not choose the point (5 folds); ±: spread of F1 over folds, –: too few images."
+    )
+    scores = [row for row in found.rows if row.score is not None]
+    if scores:
+        best = max(scores, key=lambda row: row.score or 0.0)
+        text.append(f"best mAP {best.score:.4f} with {best.nms}, NMS IoU {best.nms_iou:.2f}, no confidence threshold")
+    return "\n".join(text)
