@@ -21,6 +21,15 @@ def evaluate(
     evaluator: Annotated[
         Literal["tuner", "pycocotools"], typer.Option(help="What computes the COCO metrics.")
     ] = "tuner",
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Say how much AP each kind of error costs, by class and size.")
+    ] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="With --errors: folder for the worst false positives and misses.")
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Measure time, memory and arithmetic for an image on this device.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -29,12 +38,16 @@ def evaluate(
     With --json also precision, recall and F1 at every confidence from 0 to 1, in hundredths.
     """
     from tuner.cli.common import print_json
+    from tuner.cli.error_tables import cost_table, error_table
     from tuner.cli.tables import detail_table, metrics_table
+    from tuner.config.base import Frozen
     from tuner.config.errors import ConfigError
     from tuner.config.load import load_study_spec
     from tuner.config.study import DataSpec
     from tuner.data.coco import load_split
 
+    if pictures is not None and not errors:
+        raise ConfigError("--pictures goes with --errors")
     if data.suffix in (".yaml", ".yml"):
         if images is not None:
             raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
@@ -47,10 +60,13 @@ def evaluate(
     annotated, _ = load_split(spec, which)
 
     from tuner.evaluation.detail import detail
+    from tuner.evaluation.errors import explain, report
     from tuner.evaluation.oracle import evaluate as evaluate_by_oracle
-    from tuner.export.judging import check_classes, detect, evaluate_model
+    from tuner.export.judging import check_classes, cost_of, detect, evaluate_model
     from tuner.export.model import load_model
+    from tuner.postprocess.apply import is_shown
     from tuner.postprocess.matching import TruthIndex
+    from tuner.report.error_pictures import draw_worst
     from tuner.trainers.detection.precision import resolve_device
 
     where = resolve_device(device)
@@ -65,12 +81,27 @@ def evaluate(
         evaluate=(lambda found: evaluate_by_oracle(annotated, found)) if evaluator == "pycocotools" else None,
     )
     closer = detail(annotated, TruthIndex(annotated), found, loaded.operating_point)
+    parts: dict[str, Frozen] = {"detail": closer}
+    tables = [detail_table(closer)]
+    if errors:
+        parts["errors"] = told = report(explain(annotated, found))
+        tables.append(error_table(told))
+    if pictures is not None:
+        shown = found.subset(is_shown(found, loaded.operating_point, loaded.classes))
+        written = draw_worst(explain(annotated, shown), pictures)
+        tables.append(f"\n{len(written)} pictures of the worst errors at the operating point in {pictures}")
+    if cost:
+        parts["cost"] = measured = cost_of(loaded, annotated, where)
+        tables.append(cost_table(measured))
     if as_json:
-        print_json(metrics.model_dump(mode="json") | {"detail": closer.model_dump(mode="json")})
+        print_json(
+            metrics.model_dump(mode="json") | {name: part.model_dump(mode="json") for name, part in parts.items()}
+        )
         return
     typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
     typer.echo(metrics_table(metrics))
-    typer.echo(detail_table(closer))
+    for table in tables:
+        typer.echo(table)
 
 
 def images_beside(data: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -9,16 +10,20 @@ from typing import Literal
 import torch
 
 from tuner.config.errors import DataError
+from tuner.data.cache import open_cache
 from tuner.data.split import Split
 from tuner.evaluation.coco import CocoEvaluator
+from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
 from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
-from tuner.export.predicting import predict
+from tuner.export.predicting import images_of, predict
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
 from tuner.report.curves import draw_precision_recall
 from tuner.report.evidence import example_picture, hits_of, point_of
 from tuner.report.pictures import encode
+from tuner.trainers.detection.cost import measure_cost
+from tuner.trainers.detection.precision import Precision
 
 
 def detect(model: LoadedModel, split: Split, device: torch.device) -> Detections:
@@ -33,6 +38,19 @@ def detect(model: LoadedModel, split: Split, device: torch.device) -> Detections
     return suppress(
         predict(model, split, device), point.nms_iou, kind=point.nms, max_detections=model.config.max_detections
     )
+
+
+def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost:
+    """What an image costs the model on a device, measured on the first images of a split.
+
+    Raises:
+        DataError: An image cannot be read; named.
+    """
+    first = images_of(split, slice(model.config.batch_size))
+    with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
+        cached = open_cache(first, model.canvas, Path(folder))
+        precision = Precision(model.config, device)
+        return measure_cost(model.detector, cached, first.sizes, model.config, precision, model.operating_point.nms_iou)
 
 
 def evaluate_model(
