@@ -14,6 +14,7 @@ import typer
 from tuner.cli.anchors import anchors
 from tuner.cli.best import best
 from tuner.cli.calibrate import calibrate
+from tuner.cli.confirm import confirm
 from tuner.cli.dashboard import dashboard
 from tuner.cli.delete import delete
 from tuner.cli.demo import demo
@@ -42,6 +43,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "best": best,
     "replay": replay,
+    "confirm": confirm,
     "worker": worker,
     "dashboard": dashboard,
     "export": export,

@@ -33,6 +33,9 @@ def run(
     storage: Storage = None,
     device: Device = None,
     slots: Slots = None,
+    baseline_repeats: Annotated[
+        int, typer.Option(min=1, help="Runs of the default config, each with a seed of its own, to measure the noise.")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan and stop.")] = False,
     trainer: TrainerPath = None,
 ) -> None:
@@ -62,7 +65,29 @@ def run(
     from tuner.studies.study import create_or_open
 
     study = create_or_open(spec)
-    raise typer.Exit(work(study, plans, spec.budget.timeout, trainer))
+    left = spec.budget.timeout
+    if baseline_repeats > 1:
+        left = _measure_noise(study, baseline_repeats, plans, left, trainer)
+    raise typer.Exit(work(study, plans, left, trainer))
+
+
+def _measure_noise(
+    study: Study, runs: int, plans: list[SlotPlan], timeout: float | None, trainer: str | None
+) -> float | None:
+    """Train the default config with further seeds; returns the time that is left."""
+    from tuner.cli.confirm import work_on_repeats
+    from tuner.studies.noise import plan_baseline
+
+    repeats = plan_baseline(study, runs)
+    if not repeats.unfinished():
+        return timeout
+    report = work_on_repeats(repeats, plans, timeout, trainer)
+    if report.reason != "finished":
+        if report.message:
+            typer.secho(f"error: {report.message}", fg="red", err=True)
+        typer.echo("The default config's repeats are not finished; the same command goes on with them.")
+        raise typer.Exit({"failed": 1, "interrupted": 130}.get(report.reason, 0))
+    return None if timeout is None else max(1.0, timeout - report.wall_seconds)
 
 
 def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> int:
@@ -76,6 +101,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
     from tuner.cli.summary import print_report
+    from tuner.cli.trust import print_trust
     from tuner.report.dashboard import DashboardObserver
     from tuner.workers.observer import Background
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
@@ -90,6 +116,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
         observers=[display, Background(DashboardObserver(study))],
     )
     print_report(study, report)
+    print_trust(study)
     return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
 
 

@@ -20,6 +20,7 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import print_cost, print_findings
+    from tuner.cli.trust import print_trust
     from tuner.studies.study import list_studies, open_study
 
     names = [study] if study else [found.name for found in list_studies(storage)]
@@ -36,6 +37,7 @@ def status(
             continue
         typer.secho(name, bold=True)
         print_findings(found)
+        print_trust(opened)
         for t in running:
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
         print_cost(found)

@@ -21,10 +21,25 @@ from tuner.data.fingerprint import Fingerprint
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
+from tuner.studies.confirm import Confirmation, confirmation
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
 
 Model = TypeVar("Model", bound=Frozen)
+
+
+class ConfirmedGain(Frozen):
+    """What training with fresh seeds said about a config (see `tuner confirm`)."""
+
+    seeds: tuple[int, ...]
+    mean: float = Field(description="of the objective over the seeds")
+    low: float = Field(description="lower end of the 95 % interval of the true mean")
+    high: float = Field(description="its upper end")
+    default_mean: float = Field(description="of the default config over the same seeds")
+    spread: float = Field(ge=0, description="standard deviation of one run")
+    probability: float | None = Field(description="of being better than the default; None for the default itself")
+    stands_out: bool = Field(description="whether the gain is more than noise explains, as the best of several")
+    verdict: str
 
 
 class Provenance(Frozen):
@@ -42,6 +57,7 @@ class Provenance(Frozen):
     value: float = Field(description="of the objective, in the one run of this trial")
     default_value: float | None = Field(description="of the objective, with the study's default config")
     confirmed: bool = Field(False, description="whether the config was trained again with fresh seeds")
+    confirmation: ConfirmedGain | None = Field(None, description="what these runs said")
 
     @property
     def gain(self) -> float | None:
@@ -54,6 +70,12 @@ class Provenance(Frozen):
     @property
     def trust(self) -> str:
         """One sentence on how far the gain over the default can be believed."""
+        if self.confirmation is not None:
+            found = self.confirmation
+            return (
+                f"confirmed: mean {found.mean:.4f} ({found.low:.4f} … {found.high:.4f}) over {len(found.seeds)} fresh "
+                f"seeds, {found.default_mean:.4f} with the default config; {found.verdict}"
+            )
         if self.confirmed:
             return "confirmed: trained again with fresh seeds"
         if self.gain is None:
@@ -79,11 +101,14 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
 
     Args:
         study: The study.
-        number: The trial; None: the best complete one.
+        number: The trial; None: the confirmed winner, else the best complete one.
 
     Raises:
         StudyError: There is no such trial, or it is not complete.
     """
+    confirmed = confirmation(study)
+    if number is None and confirmed is not None:
+        number = confirmed.ranking.winner.key
     if number is None:
         record = study.best()
     else:
@@ -105,6 +130,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     default = study.default_trial()
     if default is not None and default.state is not TrialState.COMPLETE:
         default = None
+    found = None if confirmed is None else _gain_of(confirmed, record.number)
     return ProductionConfig(
         config=record.config,
         operating_point=point,
@@ -122,7 +148,29 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             objective=study.spec.objective,
             value=record.value,
             default_value=default.value if default else None,
+            confirmed=found is not None,
+            confirmation=found,
         ),
+    )
+
+
+def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
+    """What was confirmed of a trial's config; None where it was not among those."""
+    ranking = confirmed.ranking
+    known = {one.key: one for one in ranking.estimates}
+    if number not in known:
+        return None
+    one, is_winner = known[number], number == ranking.winner.key
+    return ConfirmedGain(
+        seeds=confirmed.seeds,
+        mean=one.mean,
+        low=one.low,
+        high=one.high,
+        default_mean=known[ranking.default].mean,
+        spread=ranking.spread,
+        probability=one.probability,
+        stands_out=is_winner and ranking.stands_out,
+        verdict=confirmed.verdict if is_winner else f"trial {ranking.winner.key} was better",
     )
 
 

@@ -40,6 +40,7 @@ from tuner.studies.records import (
     WorkerInfo,
     software_versions,
 )
+from tuner.studies.repeats import SUFFIX, Repeats
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 
@@ -64,7 +65,7 @@ def create_or_open(spec: StudySpec) -> Study:
     """The study of a spec: the one of that name where it exists, else a new one.
 
     Budget, pruner, slots, device, storage and data folder may differ from those that the study has; the new
-    ones are taken over. A study that has ended by a config error goes on.
+    ones are taken over. A study that has ended by a config error, was paused or was stopped goes on.
 
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
@@ -117,7 +118,8 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
     spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
     if data_root is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
-    return Study(database, row, spec, SearchSpace.model_validate(row.space))
+    kind = Repeats if name.endswith(SUFFIX) else Study
+    return kind(database, row, spec, SearchSpace.model_validate(row.space))
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
@@ -133,7 +135,8 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     try:
         return database.run(
             lambda session: [
-                read_summary(session, row) for row in session.scalars(select(StudyRow).order_by(StudyRow.id))
+                read_summary(session, row)
+                for row in session.scalars(select(StudyRow).where(StudyRow.optuna_study_id > 0).order_by(StudyRow.id))
             ]
         )
     finally:
@@ -150,19 +153,22 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
     database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
-        if row is None:
+        if row is None or name.endswith(SUFFIX):
             raise _unknown(database, name)
-        running = database.run(lambda session: live_trials(session, row.id))
+        ours = (StudyRow.optuna_study_id.in_([row.optuna_study_id, -row.optuna_study_id]),)
+        ids = database.run(lambda session: list(session.scalars(select(StudyRow.id).where(*ours))))
+        running = database.run(lambda session: [number for one in ids for number in live_trials(session, one)])
         if running:
             raise StudyError(
                 f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
                 hint="Stop its workers first; one that was killed is taken for dead after a minute.",
             )
-        database.run(lambda session: session.execute(delete(StudyRow).where(StudyRow.id == row.id)) and None)
+        database.run(lambda session: session.execute(delete(StudyRow).where(*ours)) and None)
         with database.errors():
             optuna.delete_study(study_name=row.name, storage=database.optuna)
-        folder = studies_folder(database.url) / row.name
-        if folder.is_dir():
+        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{SUFFIX}"):
+            if not folder.is_dir():
+                continue
             try:
                 shutil.rmtree(folder)
             except OSError as error:
@@ -215,7 +221,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
 
     def take_over(session: Session) -> None:
         kept = session.get_one(StudyRow, row.id)
-        kept.spec, kept.problem = stored(spec), None
+        kept.spec, kept.problem, kept.control, kept.control_reason = stored(spec), None, None, None
 
     database.run(take_over)
     return row
@@ -229,7 +235,8 @@ def _find(database: Database, name: str) -> StudyRow | None:
     def find(session: Session) -> StudyRow | None:
         found = None
         for row in session.scalars(select(StudyRow)).all():
-            if (row.optuna_study_id, row.name) not in alive:
+            # The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
+            if (abs(row.optuna_study_id), row.name.removesuffix(SUFFIX)) not in alive:
                 session.execute(delete(StudyRow).where(StudyRow.id == row.id))
             elif row.name == name:
                 found = row
@@ -240,6 +247,7 @@ def _find(database: Database, name: str) -> StudyRow | None:
 
 def _unknown(database: Database, name: str) -> StudyError:
     names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))
+    names = [known for known in names if not known.endswith(SUFFIX)]
     return StudyError(
         f"there is no study {name!r} in {masked(database.url)}",
         hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",

@@ -1,0 +1,83 @@
+"""`tuner confirm` through the command line, with real worker processes and a fake trainer."""
+
+import json
+import re
+import signal
+
+import pytest
+from test_run import Project, project, until  # noqa: F401
+
+from tuner.studies.study import delete_study, list_studies, open_study
+
+
+def confirm(project: Project, *arguments: str, code: int = 0) -> str:  # noqa: F811
+    return project.call("confirm", "cells", "--trainer", "fake_trainer:train", *arguments, code=code)
+
+
+def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.write(budget={"trials": 6})
+    project.run()
+    searched = project.trials()
+    project.main(capsys, "export", "cells", "-o", "before.yaml")
+    assert "unconfirmed" in (project.folder / "before.yaml").read_text()
+    out = confirm(project, "--top", "2", "--seeds", "3")
+    assert "95 % interval" in out
+    assert "better than the default" in out
+    assert "fresh seeds" in out
+    # No trial of the study: neither counted nor seen.
+    assert project.trials() == searched
+    assert [study.name for study in list_studies(project.storage)] == ["cells"]
+    starts = len(list(project.folder.rglob("starts.txt")))
+    assert starts == 6 + 3 * 3
+    found = json.loads(confirm(project, "--top", "2", "--seeds", "3", "--json"))
+    assert len(list(project.folder.rglob("starts.txt"))) == starts
+    assert found["seeds"] == [1, 2, 3]
+    means = [one["mean"] for one in found["estimates"]]
+    assert means == sorted(means, reverse=True)
+    assert len(means) == 3
+    project.main(capsys, "export", "cells", "-o", "after.yaml")
+    text = (project.folder / "after.yaml").read_text()
+    assert f"trial: {found['winner']}" in text
+    assert "confirmed: true" in text
+    assert found["verdict"][:30] in " ".join(text.replace("#", "").split())
+    delete_study("cells", project.storage)
+    assert not list(project.folder.glob("cells*"))
+    assert list_studies(project.storage) == []
+
+
+def test_an_interrupted_confirmation_goes_on(project: Project) -> None:  # noqa: F811
+    project.run()
+    project.misbehave(all={"seconds": 0.2})
+    process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2")
+    until(process, r"epoch 2/4")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "same command goes on" in out
+    project.misbehave()
+    out = confirm(project, "--top", "1", "--seeds", "2")
+    assert re.search("goes on at epoch [23]", out)
+    assert "confirmed" in out
+
+
+def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
+    project.create()
+    assert "missing: there is nothing to compare with" in confirm(project, code=1)
+    project.run("--trials", "1")
+    assert "no complete trial beside the default" in confirm(project, code=1)
+
+
+def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:  # noqa: F811
+    project.run()
+    best = sorted(project.trials(), key=lambda trial: -trial["value"])
+    chosen = [trial["number"] for trial in best if not trial["is_default"]][:2]
+    # Runs are numbered in the order they were planned in: the default's two, then the best config's two.
+    project.misbehave(trial2={"action": "Diverged"})
+    out = confirm(project, "--top", "2", "--seeds", "2")
+    assert f"trial {chosen[0]} is left out: pruned with seed 1" in out
+    assert f" {chosen[1]} " in out
+    study = open_study("cells", project.storage)
+    study.close()

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tests.benchmarks.bench_confirm import simulate
+from tuner.studies.confidence import chance, rank
+
+
+def test_intervals_hold_and_luck_is_not_claimed() -> None:
+    for common in (0.0, 0.004):
+        coverage, winners, _ = simulate(200, 0.008, 0.01, common=common)
+        assert 0.93 <= coverage <= 0.97
+        assert 0.92 <= winners <= 0.99
+        _, _, claims = simulate(200, 0.008, 0.0, common=common)
+        assert claims <= 0.05
+    _, _, found = simulate(50, 0.008, 0.05)
+    assert found > 0.7
+
+
+def test_the_chance_is_dunnetts() -> None:
+    rng = np.random.default_rng(0)
+    default, *others = rng.normal(size=(6, 4))
+    expected = stats.dunnett(*others, control=default, alternative="greater", rng=np.random.default_rng(1))
+    spread = float(np.sqrt(np.mean([np.var(one, ddof=1) for one in (default, *others)])))
+    gains = [one.mean() - default.mean() for one in others]
+    best = int(np.argmax(gains))
+    assert chance(gains[best], spread, 18, 5, 4, 4) == pytest.approx(expected.pvalue[best], abs=2e-3)
+
+
+def test_one_candidate_is_the_t_test() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 5))
+    spread = float(np.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / 2))
+    expected = stats.ttest_ind(a, b, alternative="greater").pvalue
+    assert chance(a.mean() - b.mean(), spread, 8, 1, 5, 5) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_probability_is_that_of_the_paired_differences() -> None:
+    a, b = np.random.default_rng(3).normal(size=(2, 4))
+    found = rank({0: b, 7: a}, default=0)
+    one = next(estimate for estimate in found.estimates if estimate.key == 7)
+    assert one.probability == pytest.approx(1 - stats.ttest_rel(a, b, alternative="greater").pvalue)
+    assert one.gain == pytest.approx(a.mean() - b.mean())
+
+
+runs = st.lists(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), min_size=2, max_size=6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(runs, st.floats(-0.5, 0.5, width=16))
+def test_means_rank_and_a_shift_changes_nothing_else(values: list[list[float]], shift: float) -> None:
+    found = rank(dict(enumerate(values)), default=0)
+    means = [one.mean for one in found.estimates]
+    assert means == sorted(means, reverse=True)
+    for one in found.estimates:
+        assert one.low <= one.mean <= one.high
+        assert (one.probability is None) == (one.key == 0)
+    moved = rank({key: [v + shift for v in one] for key, one in enumerate(values)}, default=0)
+    assert moved.spread == pytest.approx(found.spread, abs=1e-6)
+
+
+def test_equal_values_are_no_gain() -> None:
+    found = rank({3: [0.5, 0.6], 0: [0.5, 0.6], 5: [0.5, 0.6]}, default=0)
+    assert found.winner.key == 0
+    assert not found.stands_out
+    assert found.luck == 1.0
+
+
+def test_a_gain_without_any_noise_stands_out() -> None:
+    found = rank({0: [0.5, 0.5], 1: [0.625, 0.625]}, default=0)
+    assert found.stands_out
+    assert found.winner.low == found.winner.high == 0.625
+    assert found.winner.probability == 1.0
+
+
+def test_too_little_to_rank() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        rank({0: [0.5], 1: [0.6]}, default=0)

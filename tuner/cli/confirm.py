@@ -1,0 +1,117 @@
+"""`tuner confirm`: train the best configs again with fresh seeds, and say which gain holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
+from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath
+
+if TYPE_CHECKING:
+    from tuner.studies.confirm import Confirmation
+    from tuner.studies.repeats import Repeats
+    from tuner.workers.devices import SlotPlan
+    from tuner.workers.observer import WorkerReport
+
+
+def confirm(
+    study: StudyName,
+    top: Annotated[int, typer.Option(min=1, help="Configs to confirm, the default one aside.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to train each with.")] = 3,
+    storage: Storage = None,
+    timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
+    device: Device = None,
+    slots: Slots = None,
+    as_json: AsJson = False,
+    trainer: TrainerPath = None,
+) -> None:
+    """Train the best configs and the default one again with fresh seeds, in full, and rank them by their means.
+
+    `tuner export` takes the winner from then on. Interrupted, or called on several machines, it goes on; runs
+    that are finished are not made again.
+    """
+    from tuner.config.load import parse_duration
+    from tuner.studies.confirm import confirmation, plan_confirmation
+    from tuner.studies.study import open_study
+    from tuner.workers.devices import plan_slots
+
+    seconds = parse_duration(timeout) if timeout else None
+    opened = open_study(study, storage)
+    plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
+    repeats = plan_confirmation(opened, top, seeds)
+    if repeats.unfinished():
+        report = work_on_repeats(repeats, plans, seconds, trainer, quiet=as_json)
+        if report.reason != "finished":
+            if report.message:
+                typer.secho(f"error: {report.message}", fg="red", err=True)
+            typer.echo("Not finished; the same command goes on.", err=as_json)
+            raise typer.Exit({"failed": 1, "interrupted": 130}.get(report.reason, 0))
+    found = confirmation(opened)
+    if as_json:
+        print_json(confirmation_json(found))
+    elif found is None:
+        typer.echo("Too few configs were trained with the same seeds to compare them.")
+    else:
+        print_confirmation(found, opened.spec.objective.metric)
+        typer.echo(f"Next: tuner export {study} -o best.yaml")
+
+
+def work_on_repeats(
+    repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
+) -> WorkerReport:
+    """Run what is planned, with a display."""
+    from rich.console import Console
+
+    from tuner.cli.live import LiveTable
+    from tuner.cli.plain import PlainLog
+    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+
+    console = Console()
+    display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
+    return run_worker(
+        repeats,
+        slots=plans,
+        trainer=trainer or BUILT_IN_TRAINER,
+        timeout=timeout,
+        observers=[] if quiet else [display],
+    )
+
+
+def print_confirmation(found: Confirmation, metric: str) -> None:
+    """The configs by their means, and what became of the claim."""
+    from rich.console import Console
+    from rich.table import Table
+
+    ranking = found.ranking
+    table = Table(title=f"{metric_name(metric)}, mean of {len(found.seeds)} fresh seeds", title_justify="left")
+    for column in ("trial", "mean", "95 % interval", "gain", "better than the default"):
+        table.add_column(column, justify="right")
+    for one in ranking.estimates:
+        sure = "" if one.probability is None else f"{one.probability:.1%}"
+        name = f"{one.key}{' (default)' if one.key == ranking.default else ''}"
+        gain = "" if one.key == ranking.default else f"{one.gain:+.4f}"
+        table.add_row(name, f"{one.mean:.4f}", f"{one.low:.4f} … {one.high:.4f}", gain, sure)
+    Console().print(table)
+    for trial, why in found.left_out.items():
+        typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
+    typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
+    typer.secho(f"confirmed  {found.verdict}", fg="green" if ranking.stands_out else "yellow")
+
+
+def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
+    """The confirmation as JSON; None where there is none."""
+    from dataclasses import asdict
+
+    if found is None:
+        return None
+    ranking = found.ranking
+    return {
+        "winner": ranking.winner.key,
+        "stands_out": ranking.stands_out,
+        "verdict": found.verdict,
+        "seeds": list(found.seeds),
+        "left_out": found.left_out,
+        **asdict(ranking),
+    }

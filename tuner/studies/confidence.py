@@ -1,0 +1,174 @@
+"""What a few noisy runs of each config allow one to say: means with intervals, and whether the best stands out.
+
+The model is that of a two-way layout: value = config + seed + noise, where the noise has the same spread for
+all configs. So few seeds suffice, because the spread is estimated from all configs together (Montgomery,
+Design and Analysis of Experiments, chapter 4); what a seed does to all configs alike cancels in differences
+between them. The best of several is chosen because it looks good: its claim is judged as the largest of all
+differences from the default config (Dunnett, 1955), and its lower limit as that of the largest mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+LEVEL = 0.95
+"""Of the intervals of means."""
+CLAIM_LEVEL = 0.975
+"""How sure a gain must be to be claimed: one-sided, so as strict as a two-sided interval of 95 %."""
+_NODES = 40
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of one config.
+
+    Attributes:
+        key: The config's.
+        values: Of its runs, by seed.
+        mean: Of the values.
+        low: Lower end of the interval that holds the true mean with 95 %.
+        high: Upper end.
+        gain: Mean difference from the default config, paired over seeds; 0 for the default itself.
+        probability: That it is better than the default config, from the paired differences (flat prior);
+            None for the default itself.
+    """
+
+    key: int
+    values: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+    gain: float
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Configs by their means, best first; larger is better.
+
+    Attributes:
+        estimates: Of all configs, the default included.
+        default: Key of the default config.
+        spread: Standard deviation of the noise of one run.
+        luck: Probability that the best of so many configs, none better than the default, would gain as much.
+        gain_at_least: What the winner gains with 97.5 %, its choice as the best taken into account.
+    """
+
+    estimates: tuple[Estimate, ...]
+    default: int
+    spread: float
+    luck: float
+    gain_at_least: float
+
+    @property
+    def winner(self) -> Estimate:
+        """The config of the highest mean; the default where nothing is above it."""
+        return self.estimates[0]
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the winner is better than the default config by more than noise explains."""
+        return self.winner.key != self.default and self.luck < 1 - CLAIM_LEVEL
+
+
+def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
+    """Rank configs that were trained with the same seeds.
+
+    Args:
+        values: For each config its values, in one order of seeds for all; at least two configs and two seeds.
+        default: Key of the default config.
+    """
+    keys = list(values)
+    table = np.array([values[key] for key in keys], dtype=np.float64)
+    configs, seeds = table.shape
+    if configs < 2 or seeds < 2:
+        raise ValueError(f"{configs} configs with {seeds} seeds: at least two of each are needed")
+    means, by_seed = table.mean(axis=1), table.mean(axis=0)
+    residuals = table - means[:, None] - by_seed + table.mean()
+    df = (configs - 1) * (seeds - 1)
+    noise = float((residuals**2).sum() / df)
+    between = float(configs * ((by_seed - table.mean()) ** 2).sum() / (seeds - 1))
+    # Noise and what seeds do to all configs alike, with Satterthwaite's degrees of freedom for their sum.
+    parts = np.array([between, (configs - 1) * noise])
+    error = math.sqrt(parts.sum() / (configs * seeds))
+    # They are underestimated on average; without an effect of seeds they would be configs * (seeds - 1).
+    plain = float(configs * (seeds - 1))
+    freedom = (parts.sum() ** 2 / (parts**2 / [seeds - 1, df]).sum() + plain) / 2 if parts.sum() > 0 else plain
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+    # The highest mean is rather too high than too low: 5 % for the first, as the best of several, 4 % for the
+    # other. Both cannot be near at once, so together they are about 5 %.
+    below = _largest(LEVEL, configs, freedom, math.inf) * error
+    above = stats.t.ppf(0.96, freedom) * error
+    gains = means - means[keys.index(default)]
+    error_of_gain = math.sqrt(2 * noise / seeds)
+    # The default goes first among equals: nothing is better than it.
+    order = sorted(range(configs), key=lambda i: (-means[i], keys[i] != default, i))
+    estimates = tuple(
+        Estimate(
+            key=keys[i],
+            values=tuple(float(v) for v in table[i]),
+            mean=float(means[i]),
+            low=float(means[i] - (below if i == order[0] else half)),
+            high=float(means[i] + (above if i == order[0] else half)),
+            gain=float(gains[i]),
+            probability=None if keys[i] == default else _above(float(gains[i]), error_of_gain, df),
+        )
+        for i in order
+    )
+    gain, spread = estimates[0].gain, math.sqrt(noise)
+    bound = _largest(CLAIM_LEVEL, configs - 1, df, 1.0) * spread / math.sqrt(seeds)
+    return Ranking(estimates, default, spread, chance(gain, spread, df, configs - 1, seeds, seeds), gain - bound)
+
+
+def chance(gain: float, spread: float, df: float, candidates: int, runs: float = 1, default_runs: float = 1) -> float:
+    """Probability that the best of some configs gains as much over the default though none is better than it.
+
+    Args:
+        gain: Of the best mean over the default's mean.
+        spread: Estimated standard deviation of one run.
+        df: Degrees of freedom of that estimate.
+        candidates: Configs among which the best was chosen.
+        runs: Runs of each.
+        default_runs: Runs of the default config.
+    """
+    if spread == 0:
+        return 0.0 if gain > 0 else 1.0
+    return 1 - _holds(gain / spread * math.sqrt(runs), candidates, float(df), default_runs / runs)
+
+
+def _above(gain: float, error: float, df: int) -> float:
+    if error == 0:
+        return 0.5 if gain == 0 else float(gain > 0)
+    return float(stats.t.cdf(gain / error, df))
+
+
+@lru_cache(maxsize=256)
+def _largest(level: float, candidates: int, df: float, default_runs: float) -> float:
+    """What the largest of some errors stays below with a probability, in estimated standard errors."""
+    return float(optimize.brentq(lambda x: _holds(x, candidates, df, default_runs) - level, 0.0, 1e4, rtol=1e-6))
+
+
+def _holds(limit: float, candidates: int, df: float, default_runs: float) -> float:
+    """Probability that no candidate's error, less that of the default, is above a limit.
+
+    Candidates' errors are standard normal, the default's has the variance 1 / default_runs, and the limit is
+    in units of a standard deviation that was estimated with `df` degrees of freedom (Dunnett's integral).
+    """
+    estimated, own, weights = _nodes(df)
+    below = special.ndtr(limit * estimated[:, None] + own[None, :] / math.sqrt(default_runs)) ** candidates
+    return float(weights @ below @ weights)
+
+
+@lru_cache(maxsize=16)
+def _nodes(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Estimated standard deviations (true: 1) and standard normal errors, with their weights in an integral."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    share = (nodes + 1) / 2
+    return np.sqrt(special.chdtri(df, 1 - share) / df), special.ndtri(share), weights / 2

@@ -1,0 +1,127 @@
+"""Confirming the best configs of a study with fresh seeds (decision 9 of the design)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tuner.config.errors import StudyError
+from tuner.studies.confidence import Estimate, Ranking, rank
+from tuner.studies.handle import Study
+from tuner.studies.records import TrialRecord, TrialState
+from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the runs with fresh seeds say.
+
+    Attributes:
+        ranking: The configs by the numbers of their trials, best mean first; its gains are positive where a
+            config is better, whatever the objective's direction.
+        seeds: That all of them were trained with.
+        left_out: Trials whose config failed with one of the seeds, and why.
+    """
+
+    ranking: Ranking
+    seeds: tuple[int, ...]
+    left_out: dict[int, str]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on the winner's gain over the default config."""
+        ranking, winner = self.ranking, self.ranking.winner
+        of = f"the best of {len(ranking.estimates) - 1}" if len(ranking.estimates) > 2 else "one config"
+        if winner.key == ranking.default:
+            return "nothing was better than the default config"
+        if ranking.stands_out:
+            return (
+                f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, at least "
+                f"{ranking.gain_at_least:+.4f} with 97.5 % (as {of})"
+            )
+        return (
+            f"the gain of trial {winner.key}, {winner.gain:+.4f}, lies inside the noise: {of} gains as much by luck "
+            f"in {ranking.luck:.0%} of such studies"
+        )
+
+
+def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
+    """Have the default config and the best others trained with fresh seeds, as far as they are not yet.
+
+    Args:
+        study: The study.
+        top: How many complete trials beside the default's, best first.
+        seeds: How many fresh seeds, the same for all configs.
+
+    Returns:
+        What `run_worker` shall run.
+
+    Raises:
+        StudyError: The default config's trial is not complete, or no other is.
+    """
+    default = study.default_trial()
+    if default is None or default.state is not TrialState.COMPLETE:
+        raise StudyError(
+            f"the default config's trial of study {study.name!r} is {'missing' if default is None else default.state}: "
+            "there is nothing to compare with",
+            hint="Let it finish with `tuner run`.",
+        )
+    chosen = _best(study, default, top)
+    if not chosen:
+        raise StudyError(
+            f"study {study.name!r} has no complete trial beside the default config's: there is nothing to confirm",
+            hint=f"Run it with a larger budget; see how far it is with `tuner status {study.name}`.",
+        )
+    repeats = open_repeats(study)
+    for trial in (default, *chosen):
+        repeats.plan(trial.number, trial.config, fresh_seeds(study, seeds), is_default=trial.is_default)
+    return repeats
+
+
+def confirmation(study: Study) -> Confirmation | None:
+    """What the finished runs say; None while some are to come, and before a config was repeated.
+
+    Raises:
+        StudyError: The default config failed with one of the seeds, so nothing can be compared with it.
+    """
+    repeats, default = find_repeats(study), study.default_trial()
+    if repeats is None or default is None:
+        return None
+    runs = repeats.trials(epochs=False)
+    names = {run.params["trial"] for run in runs}
+    if names <= {default.number} or any(run.state in (TrialState.RUNNING, TrialState.INTERRUPTED) for run in runs):
+        return None
+    left_out = {
+        run.params["trial"]: f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
+        for run in runs
+        if run.state is not TrialState.COMPLETE or run.value is None
+    }
+    if default.number in left_out:
+        raise StudyError(f"the default config {left_out[default.number]}: no config can be compared with it")
+    values = {
+        name: {run.seed: run.value for run in runs if run.params["trial"] == name and run.value is not None}
+        for name in sorted(names - left_out.keys())
+    }
+    seeds = sorted(set.intersection(*(set(found) for found in values.values())))
+    if len(values) < 2 or len(seeds) < 2:
+        return None
+    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
+    ranking = rank({name: [sign * found[seed] for seed in seeds] for name, found in values.items()}, default.number)
+    if sign < 0:
+        ranking = replace(ranking, estimates=tuple(_turned(one) for one in ranking.estimates))
+    return Confirmation(ranking, tuple(seeds), left_out)
+
+
+def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
+    """The best complete trials with different configs, the default's left out."""
+    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
+    complete = [t for t in study.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
+    chosen: list[TrialRecord] = []
+    for trial in sorted(complete, key=lambda t: (-sign * (t.value or 0.0), t.number)):
+        if trial.config not in [other.config for other in (default, *chosen)]:
+            chosen.append(trial)
+    return chosen[:top]
+
+
+def _turned(one: Estimate) -> Estimate:
+    """An estimate of negated values in their own sign."""
+    return replace(one, values=tuple(-v for v in one.values), mean=-one.mean, low=-one.high, high=-one.low)

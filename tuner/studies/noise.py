@@ -1,0 +1,92 @@
+"""The noise of a study: its default config trained with several seeds, by which a gain can be judged at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuner.studies.confidence import chance
+from tuner.studies.handle import Study
+from tuner.studies.records import TrialState
+from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
+
+STANDS_OUT = 0.05
+"""A best trial stands out when luck alone gives such a gain less often than this."""
+DEFAULT_TRIAL = 0
+"""The study's first trial is the default config."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What repeated runs of the default config say about the best trial.
+
+    Attributes:
+        values: Of the default config, by seed, that of its trial first.
+        spread: Their standard deviation.
+        gain: Of the best trial over the mean of the values, positive where it is better; None before there is one.
+        luck: Probability that the best of as many trials as are complete gains as much though none is better.
+    """
+
+    values: tuple[float, ...]
+    spread: float
+    gain: float | None
+    luck: float | None
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether noise does not explain the best trial's gain."""
+        return self.luck is not None and self.luck < STANDS_OUT
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for status lines."""
+        runs = f"{len(self.values)} runs of the default config spread by {self.spread:.4f}"
+        if self.gain is None or self.luck is None:
+            return runs
+        if self.gain <= 0:
+            return f"{runs}; no trial is better than their mean"
+        times = f"{self.gain / self.spread:.1f} times that" if self.spread > 0 else "beyond it"
+        if self.stands_out:
+            return f"{runs}; the best trial's gain of {self.gain:.4f} is {times} and stands out"
+        return (
+            f"{runs}; the best trial's gain of {self.gain:.4f} is {times} and does not stand out yet: "
+            f"luck alone brings it in {self.luck:.0%} of such studies"
+        )
+
+
+def plan_baseline(study: Study, runs: int) -> Repeats:
+    """Have the default config trained with further seeds, as far as it is not yet.
+
+    Args:
+        study: The study.
+        runs: Of the default config in all, its trial included.
+
+    Returns:
+        What `run_worker` shall run first.
+    """
+    from tuner.models.anchors import resolve_anchors
+
+    config = resolve_anchors(study.space.default_config(study.base), study.dataset.train)
+    repeats = open_repeats(study)
+    repeats.plan(DEFAULT_TRIAL, config, fresh_seeds(study, runs - 1), is_default=True)
+    return repeats
+
+
+def noise_of(study: Study) -> Noise | None:
+    """The noise of a study; None before the default config has two complete runs."""
+    repeats, default = find_repeats(study), study.default_trial()
+    if repeats is None or default is None or default.state is not TrialState.COMPLETE or default.value is None:
+        return None
+    runs = repeats.runs(default.number).values()
+    values = [default.value, *(r.value for r in runs if r.state is TrialState.COMPLETE and r.value is not None)]
+    if len(values) < 2:
+        return None
+    spread = float(np.std(values, ddof=1))
+    best, complete = study.best(), study.summary().counts[TrialState.COMPLETE] - 1
+    if best is None or best.value is None or not complete:
+        return Noise(tuple(values), spread, None, None)
+    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
+    gain = sign * (best.value - float(np.mean(values)))
+    luck = chance(gain, spread, len(values) - 1, complete, 1, len(values))
+    return Noise(tuple(values), spread, gain, luck)

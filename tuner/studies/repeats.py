@@ -1,0 +1,190 @@
+"""`Repeats`: configs of a study, trained again with other seeds.
+
+They are no trials of the study: the sampler must not see them, and they cost nothing of its budget. So they have a
+row of their own among our studies, without a counterpart in Optuna, and are handed out, leased, resumed and recorded
+like trials, by the same workers. A run is made once for each config and seed, whoever asks for it and however often.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import FailureKind, StudyError
+from tuner.config.study import PrunerSpec, StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.storage.database import Database
+from tuner.storage.tables import StudyRow, TrialRow
+from tuner.studies import journal, leases
+from tuner.studies.asking import assignment_of
+from tuner.studies.handle import Study
+from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.specs import stored
+
+SUFFIX = "@repeats"
+"""What follows the study's name in that of its repeats; no study's own name can hold it."""
+_TRIES = 20
+
+
+class Repeats(Study):
+    """The repeats of a study: what `run_worker` needs of a study, without sampling and pruning.
+
+    The parameters of a run are `trial`, the number of the trial whose config it repeats, and `seed`. That of the
+    default config is 0.
+    """
+
+    def next_trial(self, worker: WorkerInfo) -> Assignment | None:
+        """The next run that nobody works on; None when there is none.
+
+        Raises:
+            StudyError: The same config error came twice, or the study was deleted.
+            StorageError: The database is out of reach.
+        """
+        study = self.database.run(lambda session: session.get(StudyRow, self._id))
+        if study is None:
+            raise StudyError("the study was deleted while a worker ran it")
+        if study.problem is not None:
+            raise StudyError(f"the repeats of the study have ended: {study.problem}")
+        for trial_id, token in self.database.run(lambda session: leases.claimable(session, self._id)):
+            row = self.database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
+            if row is None:
+                continue
+            assignment = assignment_of(row)
+            failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
+            if failed > journal.MAX_RETRIES:
+                reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
+                self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
+            elif row.epochs >= assignment.config.epochs:
+                self.complete(assignment)
+            else:
+                return assignment
+        return None
+
+    def plan(self, trial: int, config: TrialConfig, seeds: Sequence[int], *, is_default: bool = False) -> None:
+        """Have a config trained with these seeds; with which it was, or will be, changes nothing.
+
+        Args:
+            trial: Number of the study's trial that has this config.
+            config: With its anchors.
+            seeds: Of the runs.
+            is_default: Whether it is the study's default config.
+        """
+
+        def add(session: Session) -> None:
+            rows = session.execute(select(TrialRow.number, TrialRow.params).where(TrialRow.study_id == self._id)).all()
+            known = {(params["trial"], params["seed"]) for _, params in rows}
+            number = max((number for number, _ in rows), default=-1) + 1
+            # Optuna counts its trials upwards from 1, so ours go downwards from -1.
+            trial_id = min(session.scalar(select(func.min(TrialRow.trial_id))) or 0, 0) - 1
+            for seed in seeds:
+                if (trial, seed) in known:
+                    continue
+                row = TrialRow(
+                    trial_id=trial_id,
+                    study_id=self._id,
+                    number=number,
+                    is_default=is_default,
+                    seed=seed,
+                    params={"trial": trial, "seed": seed},
+                    config=config.model_dump(mode="json"),
+                    resolved=True,
+                    state=TrialState.RUNNING,
+                    told=True,
+                    lease_until=leases.RELEASED,
+                )
+                session.add(row)
+                number, trial_id = number + 1, trial_id - 1
+
+        _persist(self.database, add)
+
+    def runs(self, trial: int) -> dict[int, TrialRecord]:
+        """The runs of a trial's config by their seeds."""
+        return {record.seed: record for record in self.trials(epochs=False) if record.params["trial"] == trial}
+
+    def unfinished(self) -> list[TrialRecord]:
+        """Runs that have not ended."""
+        return self.trials(states=[TrialState.RUNNING, TrialState.INTERRUPTED], epochs=False)
+
+    def interrupt(self, assignment: Assignment) -> None:
+        """Leave a run to the next worker, who goes on with it from its checkpoint."""
+        self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
+
+    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
+        """As with trials; a run that failed in a way that may pass is tried again."""
+        return self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
+
+    def _judge(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
+        return False
+
+    def _end(
+        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
+    ) -> None:
+        self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
+
+
+def open_repeats(study: Study) -> Repeats:
+    """The repeats of a study; made where there are none yet."""
+    name = study.name + SUFFIX
+
+    def find(session: Session) -> StudyRow | None:
+        return session.scalar(select(StudyRow).where(StudyRow.name == name))
+
+    def add(session: Session) -> None:
+        parent = session.scalar(select(StudyRow).where(StudyRow.name == study.name))
+        if parent is None:
+            raise StudyError(f"study {study.name!r} was deleted")
+        if find(session) is None:
+            row = StudyRow(
+                name=name,
+                optuna_study_id=-parent.optuna_study_id,
+                spec=stored(_unpruned(study.spec)),
+                space=parent.space,
+                digest=parent.digest,
+                fingerprint=parent.fingerprint,
+                versions=parent.versions,
+            )
+            session.add(row)
+
+    _persist(study.database, add)
+    row = study.database.run(find)
+    if row is None:
+        raise StudyError(f"the repeats of study {study.name!r} could not be made")
+    repeats = Repeats(study.database, row, _unpruned(study.spec), study.space, study.dataset)
+    repeats.folder.mkdir(parents=True, exist_ok=True)
+    return repeats
+
+
+def find_repeats(study: Study) -> Repeats | None:
+    """The repeats of a study; None where nothing was ever repeated."""
+    name = study.name + SUFFIX
+    row = study.database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name)))
+    return None if row is None else Repeats(study.database, row, _unpruned(study.spec), study.space)
+
+
+def fresh_seeds(study: Study, count: int) -> list[int]:
+    """Seeds that no trial of the study was trained with."""
+    first = study.spec.sampler.seed + 1
+    return list(range(first, first + count))
+
+
+def _persist(database: Database, work: Callable[[Session], None]) -> None:
+    """Run a transaction that numbers new rows, and again where another process took the numbers."""
+    for attempt in range(_TRIES):
+        with database.errors():
+            try:
+                with Session(database.engine) as session, session.begin():
+                    work(session)
+                return
+            except IntegrityError:
+                if attempt == _TRIES - 1:
+                    raise
+        time.sleep(random.uniform(0.01, 0.1))
+
+
+def _unpruned(spec: StudySpec) -> StudySpec:
+    return spec.model_copy(update={"pruner": PrunerSpec(name="none")})
