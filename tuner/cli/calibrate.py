@@ -37,7 +37,10 @@ def calibrate(
         str, typer.Option(help="What the written point serves: f1, count, recall@precision=X, precision@recall=X.")
     ] = "f1",
     per_class: Annotated[bool, typer.Option("--per-class", help="Choose a threshold for each class.")] = False,
-    max_detections: Annotated[int, typer.Option(min=1, help="Detections kept for each image.")] = 100,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="the model's; 100 for results", help="Detections kept for each image."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write the point; the picture lies beside it as PNG.")
     ] = Path("operating-point.yaml"),
@@ -69,9 +72,10 @@ def calibrate(
     from tuner.evaluation.results import limits, read_results, suppressed_at
 
     if is_model:
-        raw, notes, suppressed = _predict(source, annotated, data, device), [], False
+        raw, most = _predict(source, annotated, data, device)
+        notes, suppressed = [], False
     else:
-        raw = read_results(source, annotated)
+        raw, most = read_results(source, annotated), 100
         notes, suppressed = limits(raw, annotated), suppressed_at(raw) is not None
     kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy"])))
     found = compute(
@@ -79,7 +83,7 @@ def calibrate(
         raw,
         kinds=kinds,  # type: ignore[arg-type]  # checked above
         criteria=tuple(dict.fromkeys((*CRITERIA, criterion))),
-        max_detections=max_detections,
+        max_detections=max_detections or most,
         per_class=per_class,
     )
     written = _write(found, criterion, output, picture, source, force=force)
@@ -117,7 +121,7 @@ def _ground_truth(
     return read_annotations(data, folder, name=data.stem)[0]
 
 
-def _predict(folder: Path, annotated: Split, data: Path, device: str) -> RawPredictions:
+def _predict(folder: Path, annotated: Split, data: Path, device: str) -> tuple[RawPredictions, int]:
     from tuner.export.judging import check_classes
     from tuner.export.model import load_model
     from tuner.export.predicting import predict
@@ -126,7 +130,7 @@ def _predict(folder: Path, annotated: Split, data: Path, device: str) -> RawPred
     where = resolve_device(device)
     model = load_model(folder, where)
     check_classes(model.info, annotated, data)
-    return predict(model, annotated, where)
+    return predict(model, annotated, where), model.config.max_detections
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:
@@ -145,7 +149,7 @@ def _write(found: Calibration, criterion: str, output: Path, picture: Path, sour
 
 
 def _table(found: Calibration) -> str:
-    head = ("criterion", "NMS", "IoU", "confidence", "precision", "recall", "F1", "±", "count error")
+    head = ("criterion", "NMS", "IoU (sigma)", "confidence", "precision", "recall", "F1", "±", "count error")
     lines: list[tuple[str, ...]] = [head]
     for name, p in found.points.items():
         if p is None:
