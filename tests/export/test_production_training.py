@@ -20,7 +20,9 @@ from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_dataset, load_split
 from tuner.data.fingerprint import fingerprint
+from tuner.data.images import read_image
 from tuner.data.scenes import generate
+from tuner.data.tiles import Tiling, tiles_of
 from tuner.evaluation.metrics import Metrics
 from tuner.export.model import load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
@@ -185,6 +187,45 @@ def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.
     np.testing.assert_array_equal(
         predict_shown(loaded, split, CPU).offsets, shown(predict(loaded, split, CPU), loaded.info).offsets
     )
+
+
+def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    tiling = Tiling(64, 0.25)
+    # The windows of the first image as files, in PNG so that nothing is lost.
+    image = read_image(split.images_dir / split.file_names[0])
+    windows = tiles_of(*split.sizes[0].tolist(), tiling)
+    assert len(windows) == 5
+    paths = []
+    for i, (left, top, right, bottom) in enumerate(windows):
+        paths.append(tmp_path / f"{i}.png")
+        cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
+    alone = predict(loaded, unlabelled_split(paths, loaded.info), CPU)
+    whole = predict(loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info), CPU, tiling=tiling)
+    boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
+    assert whole.offsets.tolist() == [0, len(alone.scores)]
+    order = np.argsort(-alone.scores, kind="stable")
+    np.testing.assert_allclose(whole.scores, alone.scores[order], atol=1e-5)
+    np.testing.assert_allclose(np.sort(whole.boxes, axis=0), np.sort(boxes, axis=0), atol=0.05)
+    untouched = predict(loaded, split, CPU)
+    large = predict(loaded, split, CPU, tiling=Tiling(96))
+    np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
+
+
+def test_tiles_on_the_command_line(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    image = split.images_dir / split.file_names[0]
+    assert run("predict", model, image, "-o", tmp_path / "out", "--device", "cpu", "--tile", 64) == 0
+    assert data.test is not None
+    assert (
+        run("evaluate", model, "--data", data.path(data.test), "--tile", 64, "--overlap", 0.3, "--device", "cpu") == 0
+    )
+    capsys.readouterr()
+    assert run("predict", model, image, "-o", tmp_path / "out", "--tile", 8) == 1
+    assert "tile size is 8" in capsys.readouterr().err
 
 
 def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:

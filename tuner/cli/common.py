@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tuner.data.tiles import Tiling
 
 Storage = Annotated[
     str | None,
@@ -17,7 +20,21 @@ Storage = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile", help="See each image also in tiles of so many pixels, for small objects; default: only whole."
+    ),
+]
+Overlap = Annotated[float, typer.Option("--overlap", help="Part of a tile that it shares with the next one.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+
+
+def tiling_of(tile: int | None, overlap: float) -> Tiling | None:
+    """The tiling that the options `Tile` and `Overlap` ask for."""
+    from tuner.data.tiles import Tiling
+
+    return None if tile is None else Tiling(tile, overlap)
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson
+from tuner.cli.common import AsJson, Overlap, Tile, tiling_of
 
 
 def evaluate(
@@ -30,6 +30,8 @@ def evaluate(
     cost: Annotated[
         bool, typer.Option("--cost", help="Measure time, memory and arithmetic for an image on this device.")
     ] = False,
+    tile: Tile = None,
+    overlap: Overlap = 0.2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -46,6 +48,7 @@ def evaluate(
     from tuner.config.study import DataSpec
     from tuner.data.coco import load_split
 
+    tiling = tiling_of(tile, overlap)
     if pictures is not None and not errors:
         raise ConfigError("--pictures goes with --errors")
     if data.suffix in (".yaml", ".yml"):
@@ -72,7 +75,7 @@ def evaluate(
     where = resolve_device(device)
     loaded = load_model(model, where)
     check_classes(loaded.info, annotated, data)
-    found = detect(loaded, annotated, where)
+    found = detect(loaded, annotated, where, tiling=tiling)
     metrics = evaluate_model(
         loaded,
         annotated,

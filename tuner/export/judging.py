@@ -12,6 +12,7 @@ import torch
 from tuner.config.errors import DataError
 from tuner.data.cache import open_cache
 from tuner.data.split import Split
+from tuner.data.tiles import Tiling
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
@@ -26,18 +27,18 @@ from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.precision import Precision
 
 
-def detect(model: LoadedModel, split: Split, device: torch.device) -> Detections:
+def detect(model: LoadedModel, split: Split, device: torch.device, *, tiling: Tiling | None = None) -> Detections:
     """Detections after NMS, with no confidence threshold.
 
     Args:
         model: A trained model.
         split: Images with the model's classes.
         device: That the model is on.
+        tiling: How images are cut into tiles that are seen one by one; None: not at all.
     """
     point = model.operating_point
-    return suppress(
-        predict(model, split, device), point.nms_iou, kind=point.nms, max_detections=model.config.max_detections
-    )
+    raw = predict(model, split, device, tiling=tiling)
+    return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 
 def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost:
@@ -49,8 +50,8 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost
     first = images_of(split, slice(model.config.batch_size))
     with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
         cached = open_cache(first, model.canvas, Path(folder))
-        precision = Precision(model.config, device)
-        return measure_cost(model.detector, cached, first.sizes, model.config, precision, model.operating_point.nms_iou)
+        precision, point = Precision(model.config, device), model.operating_point
+        return measure_cost(model.detector, cached, first.sizes, model.config, precision, point.nms_iou, point.nms)
 
 
 def evaluate_model(

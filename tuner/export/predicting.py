@@ -16,7 +16,9 @@ from tuner.data.cache import open_cache
 from tuner.data.images import image_size
 from tuner.data.letterbox import placements
 from tuner.data.split import Split
+from tuner.data.tiles import Tiling
 from tuner.export.model import LoadedModel, ModelConfig
+from tuner.export.tiling import predict_tiles
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
 from tuner.trainers.detection.precision import Precision
@@ -67,7 +69,9 @@ def images_of(split: Split, rows: slice) -> Split:
     )
 
 
-def predict(model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8) -> RawPredictions:
+def predict(
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiling: Tiling | None = None
+) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
     Args:
@@ -75,25 +79,31 @@ def predict(model: LoadedModel, split: Split, device: torch.device, batch_size: 
         split: Images of any sizes.
         device: Where to compute.
         batch_size: Images at a time.
+        tiling: How images are cut into tiles that are seen one by one; None: not at all.
 
     Raises:
         DataError: An image cannot be read; named.
     """
-    return _joined(list(_predict_chunks(model, split, device, batch_size)), RawPredictions)
+    return _joined(list(_predict_chunks(model, split, device, batch_size, tiling)), RawPredictions)
 
 
-def predict_shown(model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8) -> Detections:
+def predict_shown(
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiling: Tiling | None = None
+) -> Detections:
     """What production shows on a split; see `predict` and `shown`."""
-    chunks = _predict_chunks(model, split, device, batch_size)
+    chunks = _predict_chunks(model, split, device, batch_size, tiling)
     return _joined([shown(raw, model.info) for raw in chunks], Detections)
 
 
 def _predict_chunks(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int, tiling: Tiling | None
 ) -> Iterator[RawPredictions]:
     for start in range(0, len(split), CHUNK):
         rows = slice(start, start + CHUNK)
         part = images_of(split, rows)
+        if tiling is not None:
+            yield predict_tiles(model, part, device, tiling, batch_size)
+            continue
         with tempfile.TemporaryDirectory(prefix="tuner-predict-") as folder:
             cached = open_cache(part, model.canvas, Path(folder))
             yield predict_batches(

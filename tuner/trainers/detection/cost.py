@@ -15,6 +15,7 @@ from tuner.evaluation import latency
 from tuner.evaluation.cost import ImageCost
 from tuner.models.detector import Candidates, Detector
 from tuner.postprocess.nms import suppress
+from tuner.postprocess.operating_point import NmsKind
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import to_original
 
@@ -26,6 +27,7 @@ def measure_cost(
     config: TrialConfig,
     precision: Precision,
     nms_iou: float,
+    kind: NmsKind = "greedy",
 ) -> ImageCost:
     """Measure a detector as it stands, on the first images of a split; takes some seconds at most.
 
@@ -36,6 +38,7 @@ def measure_cost(
         config: Gives batch size and `max_detections`.
         precision: Arithmetic.
         nms_iou: Of the operating point.
+        kind: Of the operating point.
     """
     detector.eval()
     device = precision.device
@@ -51,7 +54,7 @@ def measure_cost(
         found = cast(Candidates, candidates)
         count = len(found.scores)
         raw = to_original(found, places[:count], shapes[:count])
-        return suppress(raw, nms_iou, max_detections=config.max_detections)
+        return suppress(raw, nms_iou, kind=kind, max_detections=config.max_detections)
 
     single = images[:1]
     height, width = single.shape[2:]
