@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,9 @@ import optuna
 import pytest
 from pydantic import ValidationError
 from study_cases import EPOCHS, WORKER, operating_point, result, spec_for
+from typer.testing import CliRunner
 
+from tuner.cli.main import app
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec
 from tuner.evaluation.cost import BatchTimes, ImageCost, Timing
@@ -47,8 +51,6 @@ def run(study: Study, top: float, **changes: Any) -> str:
 
 
 def result_of(epoch: int, value: float, **changes: Any) -> Any:
-    import dataclasses
-
     found = result(epoch, value)
     return dataclasses.replace(found, metrics=found.metrics.model_copy(update=changes))
 
@@ -64,6 +66,16 @@ def test_pareto_front(sqlite_url: str, begin: Callable[..., Study]) -> None:
     assert best.number == 1
     assert study.optuna.metric_names == ["map", "latency_ms"]
     assert study.optuna.trials[3].values == [pytest.approx(0.3), 10.0]
+    runner = CliRunner()
+    shown = runner.invoke(app, ["best", study.name, "--storage", sqlite_url])
+    assert shown.exit_code == 0, shown.output
+    assert [line.split()[:2] for line in shown.output.splitlines() if line.startswith("  trial")] == [
+        ["trial", "0"],
+        ["trial", "1"],
+        ["trial", "3"],
+    ]
+    told = json.loads(runner.invoke(app, ["best", study.name, "--storage", sqlite_url, "--json"]).output)
+    assert told["pareto_front"][2] == {"number": 3, "map": pytest.approx(0.3), "latency_ms": 10.0}
     opened = open_study(study.name, sqlite_url)
     assert opened.spec.objectives == ("map", "latency_ms")
     assert needs_cost(opened.spec)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ import torch
 from tuner.config.trial import Augment, TrialConfig
 from tuner.data import scenes
 from tuner.data.coco import load_dataset
+from tuner.evaluation import latency
 from tuner.models.anchors import resolve_anchors
 from tuner.models.predictions import RawPredictions
 from tuner.trainers.contract import BadConfig, BadData, Diverged, EpochResult, Interrupted, TrainingTask
 from tuner.trainers.detection import checkpoint
+from tuner.trainers.detection import train as train_module
 from tuner.trainers.detection.train import EVIDENCE, train
 
 
@@ -95,6 +98,32 @@ def test_learns(task: TrainingTask) -> None:
     assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
     assert results[-1].metrics.operating_point is not None
     assert results[-1].metrics.operating_point.f1 > 0.5
+
+
+def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    real = train_module.measure_cost
+
+    def counted(*arguments: Any) -> Any:
+        measured.append(real(*arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "measure_cost", counted)
+    criterion = "recall@precision=0.1"
+    asked = dataclasses.replace(variant(task, "asked"), criteria=(criterion,), measure_cost=True)
+    results = list(train(asked, never))
+    # After the first epoch, for those that are pruned, and after the last.
+    assert [r.metrics.cost for r in results] == [measured[0], measured[0], measured[1]]
+    cost = results[-1].metrics.cost
+    assert cost is not None
+    assert cost.latency_ms > 0
+    assert (cost.single.batch_size, cost.batch.batch_size) == (1, task.config.batch_size)
+    assert all(set(r.metrics.criteria) == {criterion} for r in results)
+    assert results[-1].metrics.count_mae is not None
+    plain = list(train(variant(task, "plain"), never))
+    assert [r.metrics.map for r in plain] == [r.metrics.map for r in results]
+    assert plain[-1].metrics.cost is None
 
 
 def test_leaves_evidence_and_a_checkpoint_without_code(

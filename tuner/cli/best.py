@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from tuner.cli.common import AsJson, Storage, StudyName, print_json
+from tuner.cli.common import AsJson, Storage, StudyName, number, print_json
 
 
 def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
-    """Show the best trial's config and operating point, and the gain over the default config."""
+    """Show the best trial's config and operating point, and the gain over the default config.
+
+    With several objectives also the Pareto front. The best trial keeps the study's constraints.
+    """
     import typer
 
     from tuner.cli.show import print_config, trial_json
     from tuner.cli.summary import next_commands, print_findings
+    from tuner.cli.tables import aligned
     from tuner.config.errors import StudyError
+    from tuner.studies.objective import objective_values
     from tuner.studies.study import open_study
 
     opened = open_study(study, storage)
     trial = opened.best()
     found = opened.summary()
     if trial is None:
-        raise StudyError(f"study {study!r} has no complete trial yet", hint=f"See how it stands: tuner status {study}")
+        limits = f" that keeps {' and '.join(opened.spec.constraints)}" if opened.spec.constraints else ""
+        raise StudyError(
+            f"study {study!r} has no complete trial{limits} yet", hint=f"See how it stands: tuner status {study}"
+        )
+    objectives = opened.spec.objectives
+    front = {
+        record.number: objective_values(opened.spec, record.metrics)
+        for record in (opened.front() if objectives else [])
+        if record.metrics is not None
+    }
     if as_json:
-        print_json(trial_json(trial) | {"study": study, "default_value": found.default_value})
+        data = trial_json(trial) | {"study": study, "default_value": found.default_value}
+        pareto = [{"number": n, **dict(zip(objectives, values, strict=True))} for n, values in front.items()]
+        print_json(data | ({"pareto_front": pareto} if objectives else {}))
         return
     print_findings(found)
     print_config(trial)
+    if objectives:
+        typer.echo("Pareto front: no other trial is better in all of these")
+        rows = [(f"trial {n}", *map(number, values)) for n, values in front.items()]
+        for line in aligned([("", *objectives), *rows]):
+            typer.echo(line)
     for line in next_commands(opened):
         typer.echo(line)
