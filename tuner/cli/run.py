@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,13 @@ def run(
     storage: Storage = None,
     device: Device = None,
     slots: Slots = None,
+    enqueue: Annotated[
+        Path | None,
+        typer.Option(help="YAML or JSON list of points to train first; what a point leaves out is the default's."),
+    ] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Train the best configs of an earlier study first.")
+    ] = None,
     baseline_repeats: Annotated[
         int, typer.Option(min=1, help="Runs of the default config, each with a seed of its own, to measure the noise.")
     ] = 1,
@@ -58,6 +65,7 @@ def run(
     )
     from tuner.workers.devices import plan_slots
 
+    points = _read_points(enqueue, spec) if enqueue else []
     plans = plan_slots(spec.device, spec.slots)
     if dry_run:
         show_plan(spec, plans)
@@ -65,10 +73,40 @@ def run(
     from tuner.studies.study import create_or_open
 
     study = create_or_open(spec)
+    if points or warm_start:
+        _queue(study, points, warm_start, spec.storage)
     left = spec.budget.timeout
     if baseline_repeats > 1:
         left = _measure_noise(study, baseline_repeats, plans, left, trainer)
     raise typer.Exit(work(study, plans, left, trainer))
+
+
+def _read_points(file: Path, spec: StudySpec) -> list[dict[str, Any]]:
+    from tuner.config.load import base_config
+    from tuner.space.load import load_space
+    from tuner.studies.enqueue import read_points
+
+    return read_points(file, load_space(spec.space), base_config(spec))
+
+
+def _queue(study: Study, points: list[dict[str, Any]], warm_start: str | None, storage: str | None) -> None:
+    """Have points trained first, and say what became of them."""
+    from tuner.studies.enqueue import enqueue, warm_points
+    from tuner.studies.study import open_study
+
+    skipped: list[str] = []
+    if warm_start:
+        earlier = open_study(warm_start, storage)
+        try:
+            warm, skipped = warm_points(study, earlier)
+        finally:
+            earlier.close()
+        points = [*points, *warm]
+    queued = enqueue(study, points)
+    for reason in skipped:
+        typer.secho(f"warm start from {warm_start}: {reason}", fg="yellow")
+    there = f"; already there: trial {', '.join(map(str, queued.known))}" if queued.known else ""
+    typer.echo(f"{queued.added} of {len(points)} points are trained first{there}")
 
 
 def _measure_noise(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +71,51 @@ def read_yaml(path: Path) -> Section:
     Raises:
         ConfigError: The file cannot be read, is not valid YAML, is not a mapping, or names a key twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", hint="Write one with `tuner init`, or check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return parse_yaml(text, path)
+    return parse_yaml(_text_of(path, "Write one with `tuner init`, or check the path."), path)
+
+
+def read_yaml_list(path: Path) -> list[Section]:
+    """Read a YAML or JSON file that holds a list of mappings.
+
+    Raises:
+        ConfigError: The file cannot be read, is not valid YAML, or is not a list of mappings.
+    """
+    with _syntax_errors(path):
+        loader = _CoreLoader(_text_of(path, "Check the path."))
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.SequenceNode):
+            raise ConfigError(f"{path}: expected a list of mappings, found {_kind(root)}")
+        builder = _Builder(loader, path)
+        for node in root.value:
+            if not isinstance(node, yaml.MappingNode):
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{path}:{line}: expected a mapping of keys to values, found {_kind(node)}")
+        return [builder.section(node) for node in root.value]
 
 
 def parse_yaml(text: str, path: Path) -> Section:
     """Parse the text of a YAML file that holds one mapping; see `read_yaml`."""
-    try:
+    with _syntax_errors(path):
         loader = _CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
         return _Builder(loader, path).section(root)
+
+
+def _text_of(path: Path, hint: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", hint=hint) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+@contextmanager
+def _syntax_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""

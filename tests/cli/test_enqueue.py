@@ -1,0 +1,71 @@
+"""`tuner run --enqueue` and `--warm-start`, with real worker processes and a fake trainer."""
+
+import re
+
+import pytest
+from test_run import Project, project  # noqa: F401
+
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "anchors": {"type": "categorical", "choices": ["default", "kmeans-iou"]},
+}
+
+
+def test_points_of_the_user_come_right_after_the_default_config(project: Project) -> None:  # noqa: F811
+    project.write(space=SPACE, slots=1)
+    (project.folder / "points.yaml").write_text(
+        "- {learning_rate: 3e-3}\n- {learning_rate: 0.05, anchors: kmeans-iou}\n"
+    )
+    out = project.run("--enqueue", "points.yaml")
+    assert "2 of 2 points are trained first" in out
+    trials = project.trials()
+    assert trials[0]["is_default"]
+    assert [trial["params"] for trial in trials[1:3]] == [
+        {"learning_rate": 0.003, "anchors": "default"},
+        {"learning_rate": 0.05, "anchors": "kmeans-iou"},
+    ]
+    # What was trained is not trained again.
+    (project.folder / "points.json").write_text('[{"learning_rate": 0.003}, {"learning_rate": 0.004}]')
+    out = project.run("--enqueue", "points.json", "--trials", "5")
+    assert "1 of 2 points are trained first; already there: trial 1" in out
+    assert project.trials()[-1]["params"]["learning_rate"] == 0.004
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- {anchors: default}\n- {learning_rate: 0.5}", "points.yaml:2: learning_rate: point 2: .* 0.5 .*0.0001 … 0.1"),
+        ("- {learning_rat: 3e-3}", r"point 1: .*no 'learning_rat'\n?.*Did you mean 'learning_rate'"),
+        ("- {anchors: none}", "point 1: anchors = 'none' lies outside the space"),
+        ("learning_rate: 1e-3", "expected a list of mappings"),
+        ("- 3", "points.yaml:1: expected a mapping"),
+    ],
+)  # fmt: skip
+def test_a_point_outside_the_space(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    expected: str,
+) -> None:
+    project.write(space=SPACE)
+    (project.folder / "points.yaml").write_text(text)
+    out = project.main(capsys, "run", "study.yaml", "--enqueue", str(project.folder / "points.yaml"), code=1)
+    assert re.search(expected, out, re.DOTALL), out
+    assert not (project.folder / "tuner.db").exists()
+
+
+def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> None:  # noqa: F811
+    project.write(space=SPACE)
+    project.run()
+    earlier = sorted(project.trials(), key=lambda trial: -trial["value"])
+    narrow = {"learning_rate": SPACE["learning_rate"] | {"high": earlier[0]["params"]["learning_rate"] * 1.01}}
+    inside = [t for t in earlier if t["params"]["learning_rate"] <= narrow["learning_rate"]["high"]]
+    project.write(name="second", space=narrow, slots=1)
+    out = project.run("--warm-start", "cells", "--trials", "2")
+    assert "this space has no anchors; the default's values are taken" in out
+    if len(inside) < len(earlier):
+        assert "lies outside" in out
+    assert re.search(r"trial [12] .*learning_rate=", out)
+    project.write(name="third", objective={"metric": "map50"})
+    assert "study 'cells' was to maximize map" in project.run("--warm-start", "cells", code=1)
+    assert "no study 'cels'" in project.run("--warm-start", "cels", code=1)

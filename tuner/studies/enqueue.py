@@ -1,0 +1,174 @@
+"""Points that a user or an earlier study brings: trained before anything is sampled, right after the default config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from tuner.config.errors import ConfigError, StudyError, nearest
+from tuner.config.source import read_yaml_list, where
+from tuner.config.trial import TrialConfig
+from tuner.space.fields import get_value
+from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.studies.asking import _DEFAULT as DEFAULT
+from tuner.studies.handle import Study
+from tuner.studies.leases import asking
+from tuner.studies.quiet import quiet
+from tuner.studies.records import TrialState
+
+WARM_START = 5
+"""So many of an earlier study's best configs are taken over."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What became of points.
+
+    Attributes:
+        added: How many wait to be trained.
+        known: Where each of the others was found: number of the trial that has trained, trains or will train it.
+    """
+
+    added: int
+    known: tuple[int, ...]
+
+
+def read_points(path: Path, space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
+    """Points of a YAML or JSON file: a list of mappings from dimensions to values, the default's where one is missing.
+
+    Args:
+        path: The file.
+        space: Where they must lie.
+        base: The study's default config.
+
+    Returns:
+        The parameters of each.
+
+    Raises:
+        ConfigError: A point lies outside the space; names point, key and range.
+    """
+    points = []
+    for number, given in enumerate(read_yaml_list(path), 1):
+        for name, value in given.items():
+            place = f"{where(given, (name,))}point {number}: "
+            if name not in space.sampled:
+                raise ConfigError(
+                    f"{place}the space {space.name!r} samples no {name!r}", hint=nearest(name, space.sampled)
+                )
+            if not space.sampled[name].contains(value):
+                raise ConfigError(f"{place}{name} = {value!r} lies outside the space: {space.sampled[name]}")
+        try:
+            params = _params(space, base, given)
+        except InfeasibleConfig as error:
+            raise ConfigError(f"{path}:{given.line}: point {number}: {error.message}") from None
+        inactive = [name for name in given if name not in params]
+        if inactive:
+            place = where(given, (inactive[0],))
+            raise ConfigError(f"{place}point {number}: {inactive[0]} is given, but its conditions do not hold")
+        points.append(params)
+    return points
+
+
+def warm_points(study: Study, earlier: Study, count: int = WARM_START) -> tuple[list[dict[str, Any]], list[str]]:
+    """The best configs of an earlier study, as far as the space of a new one holds them.
+
+    Returns:
+        Their parameters, best first, and what was skipped, for a reader.
+
+    Raises:
+        StudyError: The earlier study has another objective, or no complete trial.
+    """
+    ours, theirs = study.spec.objective, earlier.spec.objective
+    if (ours.metric, ours.direction) != (theirs.metric, theirs.direction):
+        raise StudyError(
+            f"study {earlier.name!r} was to {theirs.direction} {theirs.metric}, this one is to {ours.direction} "
+            f"{ours.metric}: what was best there says little here",
+            hint="Start from a study with the same objective.",
+        )
+    sign = -1.0 if ours.direction == "maximize" else 1.0
+    complete = [t for t in earlier.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
+    if not complete:
+        raise StudyError(f"study {earlier.name!r} has no complete trial to start from")
+    points: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for trial in sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number)):
+        if len(points) == count:
+            break
+        given = {name: get_value(trial.config, name) for name in study.space.sampled}
+        outside = [name for name, value in given.items() if not study.space.sampled[name].contains(value)]
+        if outside:
+            name = outside[0]
+            skipped.append(f"trial {trial.number}: {name} = {given[name]!r} lies outside {study.space.sampled[name]}")
+            continue
+        try:
+            params = _params(study.space, study.base, given)
+        except InfeasibleConfig as error:
+            skipped.append(f"trial {trial.number}: {error.message}")
+            continue
+        lost = sorted(set(trial.params) - set(params))
+        if lost:
+            skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
+        if not any(_same(params, other) for other in points):
+            points.append(params)
+    return points, skipped
+
+
+def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
+    """Have points trained next, after the default config; what the study has or will train already is left out.
+
+    Optuna's sampler sees them as trials like any other. May be called again with the same points.
+    """
+    added, known = 0, []
+    with asking(study.database, study._id), study.database.errors(), quiet():
+        there = study.optuna.get_trials(deepcopy=False)
+        if not there:
+            study.optuna.enqueue_trial(study.space.params_of(study.base), user_attrs={DEFAULT: True})
+            there = study.optuna.get_trials(deepcopy=False)
+        have = [
+            (trial.number, {**trial.system_attrs.get("fixed_params", {}), **trial.params})
+            for trial in there
+            if trial.state != optuna.trial.TrialState.FAIL
+        ]
+        for params in points:
+            found = next((number for number, other in have if _same(params, other)), None)
+            if found is not None:
+                known.append(found)
+                continue
+            study.optuna.enqueue_trial(params)
+            have.append((len(there) + added, params))
+            added += 1
+    return Queued(added, tuple(known))
+
+
+def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the default config with some values replaced, those that are active."""
+    data = base.model_dump() | {"anchor_sizes": None}
+    for name, value in given.items():
+        *parents, last = name.split(".")
+        node = data
+        for key in parents:
+            node = node[key]
+        node[last] = value
+    try:
+        config = TrialConfig.model_validate(data)
+    except ValidationError as error:
+        reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
+        raise InfeasibleConfig(f"the values do not fit together: {reasons}") from None
+    params = space.params_of(config)
+    space.apply(base, params)
+    return params
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        math.isclose(a[name], b[name], rel_tol=1e-9)
+        if isinstance(a[name], float) and isinstance(b[name], float)
+        else a[name] == b[name]
+        for name in a
+    )
