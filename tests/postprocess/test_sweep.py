@@ -18,7 +18,7 @@ from tuner.postprocess.choice import FEW_BOXES, choose, cross_fit, few_boxes
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
-from tuner.postprocess.sweep import best_operating_point, best_row, sweep
+from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, best_row, nms_grid, sweep
 
 
 def case(seed, **shape):
@@ -255,7 +255,7 @@ CONFIG = TrialConfig(nms_iou=0.45, confidence=0.3, max_detections=50)
 def test_judgement_with_everything_swept():
     split, raw = case(5, images=12, boxes=60, detections=500)
     evaluator = CocoEvaluator(split)
-    judgement = judge(evaluator, raw, CONFIG, sweep_nms=True, sweep_confidence=True)
+    judgement = judge(evaluator, raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
     point = judgement.metrics.operating_point
     every = [evaluator.evaluate(suppress(raw, r.nms_iou, max_detections=50)) for r in judgement.rows]
     assert judgement.metrics.map == max(m.map for m in every)
@@ -266,10 +266,28 @@ def test_judgement_with_everything_swept():
     assert 0 < point.f1 < 1
 
 
+def test_a_narrower_range_is_kept_to():
+    split, raw = case(5, images=12, boxes=60, detections=500)
+    wide = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
+    best = wide.metrics.operating_point.confidence
+    low, high = best / 3, best / 2
+    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.5, 0.62), confidence_range=(low, high))
+    assert [row.nms_iou for row in judgement.rows] == [0.5, 0.54, 0.58, 0.62]
+    assert low <= judgement.metrics.operating_point.confidence <= high
+    out_of_reach = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=None, confidence_range=(2.0, 3.0))
+    assert out_of_reach.metrics.operating_point is None
+
+
+def test_grid_of_nms_values():
+    assert nms_grid(0.3, 0.8) == NMS_IOUS
+    assert nms_grid(0.5, 0.5) == (0.5,)
+    assert len(nms_grid(0.0, 1.0)) == 21
+
+
 def test_judgement_with_nothing_swept():
     split, raw = case(5, images=12, boxes=60, detections=500)
     evaluator = CocoEvaluator(split)
-    judgement = judge(evaluator, raw, CONFIG, sweep_nms=False, sweep_confidence=False)
+    judgement = judge(evaluator, raw, CONFIG, nms_iou_range=None, confidence_range=None)
     point = judgement.metrics.operating_point
     assert (point.nms_iou, point.confidence, point.criterion) == (0.45, 0.3, "given")
     assert judgement.metrics.map == evaluator.evaluate(suppress(raw, 0.45, max_detections=50)).map
@@ -280,8 +298,8 @@ def test_judgement_with_nothing_swept():
 def test_nothing_to_find_gives_no_operating_point():
     split = make_split([], [], [], images=2, classes=1)
     raw = make_predictions(RawPredictions, [0], [0], [[0, 0, 9, 9]], [0.5], images=2)
-    for swept in (True, False):
-        judgement = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=swept, sweep_confidence=swept)
+    for nms_ious, confidences in (((0.3, 0.8), (0.0, 1.0)), (None, None)):
+        judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=nms_ious, confidence_range=confidences)
         assert judgement.metrics.map is None
         assert judgement.metrics.operating_point is None
         assert np.isnan(judgement.curve.f1).all()
@@ -290,8 +308,9 @@ def test_nothing_to_find_gives_no_operating_point():
 def test_no_detections():
     split = make_split([0], [0], [[5, 5, 20, 20]], images=1, classes=1)
     raw = make_predictions(RawPredictions, [], [], [], [], images=1)
-    judgement = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=True, sweep_confidence=True)
+    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
     assert judgement.metrics.map == 0
     assert judgement.metrics.operating_point is None
-    given = judge(CocoEvaluator(split), raw, CONFIG, sweep_nms=True, sweep_confidence=False).metrics.operating_point
+    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=None)
+    given = judgement.metrics.operating_point
     assert (given.precision, given.recall, given.f1) == (0, 0, 0)

@@ -13,10 +13,10 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.apply import class_thresholds
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.sweep import (
-    NMS_IOUS,
     SweepRow,
     best_operating_point,
     best_row,
+    nms_grid,
     operating_point_at,
     sweep,
 )
@@ -44,9 +44,8 @@ def judge(
     raw: RawPredictions,
     config: TrialConfig,
     *,
-    sweep_nms: bool,
-    sweep_confidence: bool,
-    nms_ious: Sequence[float] = NMS_IOUS,
+    nms_iou_range: tuple[float, float] | None,
+    confidence_range: tuple[float, float] | None,
     criterion: str = "f1",
     criteria: Sequence[str] = (),
 ) -> Judgement:
@@ -58,9 +57,9 @@ def judge(
         evaluator: Of the split that `raw` was predicted on.
         raw: Predictions before suppression.
         config: Gives `max_detections`, and what is not swept.
-        sweep_nms: Whether to choose among `nms_ious`, or to take `config.nms_iou`.
-        sweep_confidence: Whether to choose the threshold, or to take `config.confidence`.
-        nms_ious: Values to choose from; of equals the one nearest `config.nms_iou` is taken.
+        nms_iou_range: Lowest and highest NMS IoU to choose from (`nms_grid`), of equals the one nearest
+            `config.nms_iou`; None: take `config.nms_iou`.
+        confidence_range: Lowest and highest confidence threshold to choose from; None: take `config.confidence`.
         criterion: See `tuner.postprocess.curve.Criterion.parse`.
         criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
 
@@ -75,10 +74,13 @@ def judge(
         metrics.append(found)
         return found.map
 
-    values = nms_ious if sweep_nms else (config.nms_iou,)
+    values = nms_grid(*nms_iou_range) if nms_iou_range else (config.nms_iou,)
     rows = sweep(raw, evaluator.truth, values, max_detections=config.max_detections, score=score)
     best = best_row(rows, prefer=config.nms_iou)
-    point = best_operating_point(best, criterion) if sweep_confidence else operating_point_at(best, config.confidence)
+    if confidence_range:
+        point = best_operating_point(best, criterion, within=confidence_range)
+    else:
+        point = operating_point_at(best, config.confidence)
     curve = best.hits.curve()
     found: dict[str, object] = {"operating_point": point, "criteria": {c: best_value(curve, c) for c in criteria}}
     if point is not None:

@@ -130,8 +130,8 @@ def train_production(
         threads=threads,
         workdir=plan.workdir,
         cache_dir=plan.workdir / "cache",
-        sweep_nms=False,
-        sweep_confidence=False,
+        nms_iou_range=None,
+        confidence_range=None,
     )
     for result in train(task, stop_requested):
         on_epoch(result)

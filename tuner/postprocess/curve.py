@@ -21,11 +21,13 @@ class Criterion:
             detections per image.
         subject_to: The quantity with a lower limit ("precision" or "recall"), or None.
         least: The limit.
+        within: The lowest and the highest threshold that may be chosen.
     """
 
     maximise: str
     subject_to: str | None = None
     least: float = 0.0
+    within: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def parse(cls, text: str) -> Criterion:
@@ -132,6 +134,8 @@ class Curve:
         value = -self.count_error if criterion.maximise == "count" else getattr(self, criterion.maximise)
         if criterion.subject_to:
             value = np.where(getattr(self, criterion.subject_to) >= criterion.least, value, -np.inf)
+        low, high = criterion.within
+        value = np.where((self.thresholds >= low) & (self.thresholds <= high), value, -np.inf)
         at = int(np.argmax(value))
         return (float(self.thresholds[at]), float(value[at])) if value[at] > -np.inf else None
 

@@ -13,8 +13,9 @@ each raw prediction, and 14 bytes for each detection, kind and NMS IoU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from tuner.postprocess.operating_point import NmsKind, OperatingPoint
 
 NMS_IOUS: tuple[float, ...] = tuple(round(0.3 + 0.05 * i, 2) for i in range(11))
 """0.30, 0.35 … 0.80: the range that `search_spaces/default.yaml` gives to `nms_iou`."""
+
+NMS_STEP = 0.05
 
 MATCH_IOU = 0.5
 """IoU with the ground truth at which a detection is right, for precision, recall and F1."""
@@ -94,6 +97,12 @@ def sweep(
     return tuple(rows)
 
 
+def nms_grid(low: float, high: float) -> tuple[float, ...]:
+    """NMS IoU values from `low` to `high`, both included, at most `NMS_STEP` apart, 64 at most."""
+    steps = min(max(1, math.ceil(round((high - low) / NMS_STEP, 6))), 63) if high > low else 0
+    return tuple(round(low + (high - low) * i / max(steps, 1), 6) for i in range(steps + 1))
+
+
 def best_row(rows: Sequence[SweepRow], prefer: float) -> SweepRow:
     """The row of the highest score; of equals (or if none is defined) the one with the NMS IoU nearest `prefer`."""
     return max(rows, key=lambda row: (-1.0 if row.score is None else row.score, -abs(row.nms_iou - prefer)))
@@ -105,6 +114,7 @@ def best_operating_point(
     *,
     folds: int = 5,
     classes: Sequence[str] | None = None,
+    within: tuple[float, float] = (0.0, 1.0),
 ) -> OperatingPoint | None:
     """Choose the confidence threshold, from all images; say what to expect of it, by cross-fitting.
 
@@ -117,11 +127,13 @@ def best_operating_point(
         criterion: See `Criterion.parse`.
         folds: Number of folds of the images.
         classes: Class names, for a threshold of each class; None: one for all.
+        within: The lowest and the highest confidence threshold that may be chosen.
 
     Returns:
-        None where no threshold serves: nothing to be found, nothing detected, or a limit that is never reached.
+        None where no threshold serves: nothing to be found, nothing detected within the range, or a limit that is
+        never reached.
     """
-    wanted = Criterion.parse(criterion)
+    wanted = replace(Criterion.parse(criterion), within=within)
     rows = (rows,) if isinstance(rows, SweepRow) else rows
     candidates = [row.hits for row in rows]
     chosen = choose(candidates, wanted, per_class=classes is not None)

@@ -30,8 +30,8 @@ class TrainingTask:
         threads: CPU threads for the whole trial.
         workdir: Folder of this trial alone, for checkpoints and evidence.
         cache_dir: Folder that trials share, for decoded images.
-        sweep_nms: Whether the NMS IoU is swept at the end (decision 4) or taken from the config.
-        sweep_confidence: Likewise for the confidence threshold.
+        nms_iou_range: Lowest and highest NMS IoU that is swept at the end (decision 4); None: the config's is taken.
+        confidence_range: Likewise for the confidence threshold.
         criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
         measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
     """
@@ -43,8 +43,8 @@ class TrainingTask:
     threads: int
     workdir: Path
     cache_dir: Path
-    sweep_nms: bool = True
-    sweep_confidence: bool = True
+    nms_iou_range: tuple[float, float] | None = (0.3, 0.8)
+    confidence_range: tuple[float, float] | None = (0.0, 1.0)
     criteria: tuple[str, ...] = ()
     measure_cost: bool = False
 

@@ -516,16 +516,18 @@ class _Worker:
             threads=plan.threads,
             workdir=folder / "trials" / str(assignment.number),
             cache_dir=folder.parent / "cache",
-            sweep_nms=self._swept("nms_iou"),
-            sweep_confidence=self._swept("confidence"),
+            nms_iou_range=self._swept("nms_iou", (0.3, 0.8)),
+            confidence_range=self._swept("confidence", (0.0, 1.0)),
             criteria=criteria_of(self._study.spec),
             measure_cost=needs_cost(self._study.spec),
         )
 
-    def _swept(self, name: str) -> bool:
+    def _swept(self, name: str, unmentioned: tuple[float, float]) -> tuple[float, float] | None:
         # A threshold that the space does not mention costs no training either.
         space = self._study.space
-        return name in space.swept or name not in space.dimensions
+        if name in space.swept:
+            return space.swept[name].low, space.swept[name].high
+        return None if name in space.dimensions else unmentioned
 
     def _in(self, slot: Slot) -> _Running | None:
         return next((running for running in self._running if running.slot is slot), None)

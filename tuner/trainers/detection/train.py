@@ -216,8 +216,8 @@ class _Run:
             self.data.evaluator,
             self.raw,
             config,
-            sweep_nms=self.task.sweep_nms and last,
-            sweep_confidence=self.task.sweep_confidence,
+            nms_iou_range=self.task.nms_iou_range if last else None,
+            confidence_range=self.task.confidence_range,
             criteria=self.task.criteria,
         ).metrics
         self.point = metrics.operating_point
