@@ -34,7 +34,7 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("- {anchors: default}\n- {learning_rate: 0.5}", "points.yaml:2: learning_rate: point 2: .* 0.5 .*0.0001 … 0.1"),
+        ("- {anchors: default}\n- {learning_rate: 0.5}", "points.yaml:2: learning_rate: point 2: .* 0.5 .*0.0001 …"),
         ("- {learning_rat: 3e-3}", r"point 1: .*no 'learning_rat'\n?.*Did you mean 'learning_rate'"),
         ("- {anchors: none}", "point 1: anchors = 'none' lies outside the space"),
         ("learning_rate: 1e-3", "expected a list of mappings"),
