@@ -10,9 +10,7 @@ from tuner.cli.common import AsJson, Storage, number, print_json
 
 
 def status(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; default: all.")
-    ] = None,
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; default: all.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -21,14 +19,14 @@ def status(
 
     from tuner.cli.summary import print_cost, print_findings
     from tuner.cli.trust import print_trust
-    from tuner.studies.study import list_studies, open_study
+    from tuner.studies.study import TrialState, list_studies, open_study
 
     names = [study] if study else [found.name for found in list_studies(storage)]
     result = []
     for name in names:
         opened = open_study(name, storage)
         found = opened.summary()
-        running = [trial for trial in opened.trials() if trial.state == "running"]
+        running = opened.trials(states=[TrialState.RUNNING], epochs=False)
         if as_json:
             rows = [
                 {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running

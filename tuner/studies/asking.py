@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import optuna
-from sqlalchemy import select
+from optuna.trial import FrozenTrial
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
@@ -21,6 +23,7 @@ from tuner.studies.quiet import quiet
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.studies.samplers import build_sampler, grid_size
 from tuner.studies.tell import tell
+from tuner.studies.views import Drafting, seen
 
 _MAX_INFEASIBLE = 50
 _DEFAULT = "default"
@@ -102,18 +105,24 @@ class Asker:
 
     def _sample(self) -> tuple[TrialRow, str]:
         """A new row, and why its values do not fit together; to be called with the right to ask."""
+        message = ""
         with self._database.errors(), quiet():
-            idle, asked = self._study.sampler, self._database.run(self._asked)
-            self._study.sampler = build_sampler(self._spec.sampler, self._space, asked)
+            trials = self._study.get_trials(deepcopy=False)
+            sampler = build_sampler(self._spec.sampler, self._space, self._database.run(self._asked))
+            # A grid is walked to its end only by a sampler that sees every trial.
+            shown = trials if self._spec.sampler.name == "grid" else seen(trials, self._rising)
+            drafting = Drafting(self._database.optuna, self._study._study_id, shown, len(trials))
+            known = self._open_trial(trials)
+            study = optuna.Study(self._study.study_name, self._study._storage if known else drafting, sampler)
+            study.pruner = self._study.pruner  # Hyperband decides what a sampler sees
+            trial = optuna.trial.Trial(study, known) if known else study.ask()
             try:
-                trial = self._open_trial()
-                config, message = self._space.suggest(trial, self._base), ""
+                config = self._space.suggest(trial, self._base)
             except InfeasibleConfig as error:
                 config, message = self._base, error.message
-            finally:
-                self._study.sampler = idle
+            trial_id = known or drafting.keep()._trial_id
         row = TrialRow(
-            trial_id=trial._trial_id,
+            trial_id=trial_id,
             study_id=self._id,
             number=trial.number,
             is_default=bool(trial.user_attrs.get(_DEFAULT)),
@@ -130,23 +139,29 @@ class Asker:
             row.finished_at = now()
         return row, message
 
-    def _open_trial(self) -> optuna.trial.Trial:
-        """One that was asked for by a worker that died before it could say so, else a new one."""
-        trials = self._study.get_trials(deepcopy=False)
+    def _open_trial(self, trials: Sequence[FrozenTrial]) -> int | None:
+        """One that waits, or was asked for by a worker that died before it could say so; None: a new one is due."""
         running = [trial._trial_id for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
         ours = self._database.run(
             lambda session: set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running))))
         )
-        for trial_id in running:
-            if trial_id not in ours:
-                return optuna.trial.Trial(self._study, trial_id)
+        orphan = next((trial_id for trial_id in running if trial_id not in ours), None)
+        if orphan is not None:
+            return orphan
         if not trials:
             # Nothing waits and nothing ran: the default config begins.
             self._study.enqueue_trial(self._space.params_of(self._base), user_attrs={_DEFAULT: True})
-        return self._study.ask()
+        elif all(trial.state != optuna.trial.TrialState.WAITING for trial in trials):
+            return None
+        return self._study.ask()._trial_id
+
+    @property
+    def _rising(self) -> bool | None:
+        directions = self._study.directions
+        return directions[0] == optuna.study.StudyDirection.MAXIMIZE if len(directions) == 1 else None
 
     def _asked(self, session: Session) -> int:
-        return len(session.scalars(select(TrialRow.trial_id).where(TrialRow.study_id == self._id)).all())
+        return session.scalar(select(func.count()).where(TrialRow.study_id == self._id)) or 0
 
 
 def assignment_of(row: TrialRow) -> Assignment:

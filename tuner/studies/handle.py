@@ -34,6 +34,7 @@ from tuner.studies.pruners import build_pruner
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.scalar import prune_by_scalar
 from tuner.studies.tell import tell, untold
+from tuner.studies.views import HeldTrials
 from tuner.trainers.contract import BadConfig, EpochResult
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ class Study:
         self.database = database
         self._id = row.id
         self._loaded = dataset
-        self._live: dict[int, tuple[optuna.trial.Trial, set[int]]] = {}
-        """Trials that this process runs, with the epochs that Optuna knows."""
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {masked(self.database.url)!r})"
@@ -72,6 +71,13 @@ class Study:
     def close(self) -> None:
         """Give the database connections back."""
         self.database.close()
+
+    @cached_property
+    def _pruning(self) -> tuple[optuna.Study, HeldTrials]:
+        """Optuna's study as its pruner sees it, and the trials of this process in it."""
+        held = HeldTrials(self.database.optuna)
+        with self.database.errors():
+            return optuna.Study(self.name, held, self.optuna.sampler, self.optuna.pruner), held
 
     @cached_property
     def optuna(self) -> optuna.Study:
@@ -192,7 +198,7 @@ class Study:
 
     def interrupt(self, assignment: Assignment) -> None:
         """Leave a trial to the next worker, who goes on with it from its checkpoint."""
-        self._live.pop(assignment.trial_id, None)
+        self._pruning[1].drop(assignment.trial_id)
         self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
 
     def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
@@ -204,7 +210,7 @@ class Study:
         Returns:
             The state of the trial now.
         """
-        self._live.pop(assignment.trial_id, None)
+        self._pruning[1].drop(assignment.trial_id)
         state = self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
         if state is not TrialState.INTERRUPTED:
             tell(self.database, self.optuna, assignment.trial_id)
@@ -311,7 +317,7 @@ class Study:
             if row is None:
                 continue
             assignment = assignment_of(row)
-            self._live.pop(trial_id, None)
+            self._pruning[1].drop(trial_id)
             failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
             if failed > journal.MAX_RETRIES:
                 reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
@@ -342,19 +348,17 @@ class Study:
         # After the last epoch there is nothing to save. The pruner is asked about the default config,
         # too, because successive halving notes there how good it was.
         prune = prune and epoch < assignment.config.epochs and not assignment.is_default
-        self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch, prune))
+        if prune:  # that it goes on is noted with its next epoch
+            self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch))
         return prune
 
     def _optuna_verdict(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
+        study, held = self._pruning
         with self.database.errors():
-            if assignment.trial_id not in self._live:
-                known = set(self.database.optuna.get_trial(assignment.trial_id).intermediate_values)
-                self._live[assignment.trial_id] = optuna.trial.Trial(self.optuna, assignment.trial_id), known
-            trial, known = self._live[assignment.trial_id]
-            if value is not None and epoch not in known:
-                trial.report(value, epoch)
-                known.add(epoch)
-            return epoch < assignment.config.epochs and trial.should_prune()
+            trial = held.hold(assignment.trial_id)
+            if value is not None and epoch not in trial.intermediate_values:
+                held.set_trial_intermediate_value(assignment.trial_id, epoch, value)
+            return epoch < assignment.config.epochs and self.optuna.pruner.prune(study, trial)
 
     def _scalar_verdict(self, assignment: Assignment) -> bool:
         curves = self.database.run(lambda session: history.curves(session, self._id))
@@ -364,6 +368,6 @@ class Study:
     def _end(
         self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
     ) -> None:
-        self._live.pop(assignment.trial_id, None)
+        self._pruning[1].drop(assignment.trial_id)
         self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
         tell(self.database, self.optuna, assignment.trial_id)

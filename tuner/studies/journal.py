@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
-from tuner.studies.leases import RELEASED, AskLock, end_attempt, hold, new_attempt
+from tuner.studies.leases import RELEASED, AskLock, end_attempt, extend, hold, new_attempt
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
@@ -21,6 +22,7 @@ RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind
 """Failures that say nothing about the trial itself, so that another attempt may succeed."""
 
 _PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED, INFEASIBLE)
+_UNSYNCHRONISED = {"synchronize_session": False}
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -52,25 +54,30 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     """Store an epoch once, however often it is reported or trained.
 
     Returns:
-        What the pruner said about it; None when it was not asked yet.
+        What the pruner said about it; None when it was not asked yet, or was, and let it pass, as the last epoch.
     """
-    row = hold(session, assignment.trial_id, assignment.attempt_id)
-    known = session.get(EpochRow, (assignment.trial_id, result.epoch))
-    if known is None or known.attempt != assignment.attempt_id:
-        seconds = result.train_seconds + result.eval_seconds
-        attempt = session.scalars(
-            select(AttemptRow).where(
-                AttemptRow.trial_id == assignment.trial_id, AttemptRow.number == assignment.attempt_id
-            )
-        ).one()
-        for spent in (row, attempt):
-            spent.seconds += seconds
-            spent.cpu_seconds += result.cpu_seconds
-            spent.peak_memory = max(spent.peak_memory, result.peak_memory)
+    trial_id, attempt = assignment.trial_id, assignment.attempt_id
+    known = session.execute(
+        select(EpochRow.attempt, EpochRow.prune).where(EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
+    ).first()
+    changes: dict[str, Any] = {}
+    if known is None or known.attempt != attempt:
+        changes = _spent(TrialRow, result)
+        this = (AttemptRow.trial_id == trial_id, AttemptRow.number == attempt)
+        charge = update(AttemptRow).where(*this).values(**_spent(AttemptRow, result))
+    if known is None:
+        further = TrialRow.epochs < result.epoch
+        changes["value"] = case((further, value), else_=TrialRow.value)
+        changes["epochs"] = case((further, result.epoch), else_=TrialRow.epochs)
+    extend(session, trial_id, attempt, **changes)
+    if changes:
+        session.execute(charge, execution_options=_UNSYNCHRONISED)
     if known is not None:
-        return known.prune
-    if result.epoch > row.epochs:
-        row.epochs, row.value = result.epoch, value
+        verdict: bool | None = known.prune
+        return verdict
+    # A trial that goes on was not pruned before.
+    passed = (EpochRow.trial_id == trial_id, EpochRow.epoch < result.epoch, EpochRow.prune.is_(None))
+    session.execute(update(EpochRow).where(*passed).values(prune=False), execution_options=_UNSYNCHRONISED)
     session.add(
         EpochRow(
             trial_id=assignment.trial_id,
@@ -91,11 +98,19 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     return None
 
 
-def store_verdict(session: Session, trial_id: int, epoch: int, prune: bool) -> None:
-    """Store what the pruner said about an epoch."""
-    row = session.get(EpochRow, (trial_id, epoch))
-    if row is not None:
-        row.prune = prune
+def _spent(table: type[TrialRow] | type[AttemptRow], result: EpochResult) -> dict[str, Any]:
+    larger = case((table.peak_memory < result.peak_memory, result.peak_memory), else_=table.peak_memory)
+    return {
+        "seconds": table.seconds + result.train_seconds + result.eval_seconds,
+        "cpu_seconds": table.cpu_seconds + result.cpu_seconds,
+        "peak_memory": larger,
+    }
+
+
+def store_verdict(session: Session, trial_id: int, epoch: int) -> None:
+    """Store that the pruner ends a trial after an epoch."""
+    this = (EpochRow.trial_id == trial_id, EpochRow.epoch == epoch)
+    session.execute(update(EpochRow).where(*this).values(prune=True), execution_options=_UNSYNCHRONISED)
 
 
 def end_trial(

@@ -90,6 +90,16 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
     Raises:
         LeaseLost: The trial was given to another worker, has ended, or was deleted.
     """
+    extend(session, trial_id, token)
+    return session.get_one(TrialRow, trial_id, populate_existing=True)
+
+
+def extend(session: Session, trial_id: int, token: int, **changes: Any) -> None:
+    """Renew a lease, with other changes of the trial's row, in one statement.
+
+    Raises:
+        LeaseLost: See `hold`.
+    """
     held = _changed(
         session,
         update(TrialRow)
@@ -99,13 +109,13 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
             TrialRow.state == TrialState.RUNNING,
             TrialRow.lease_until > RELEASED,
         )
-        .values(lease_until=now() + LEASE_SECONDS),
+        .values(lease_until=now() + LEASE_SECONDS, **changes),
     )
+    if held:
+        return
     row = session.get(TrialRow, trial_id, populate_existing=True)
     if row is None:
         raise LeaseLost("the study was deleted while a worker ran it")
-    if held:
-        return row
     if row.token != token:
         raise LeaseLost(f"trial {row.number} was given to another worker, because this one was not heard of")
     how = "left to the next worker" if row.state == TrialState.RUNNING else row.state

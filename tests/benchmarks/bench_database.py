@@ -1,0 +1,260 @@
+"""What the database costs a study: time per reported epoch, the next ask, and `tuner status`, with many trials.
+
+    python tests/benchmarks/bench_database.py [--url URL] [--trials 10000] [--workers 1 8 64] [--epochs 10] [--space S]
+
+Without --url a new SQLite file is used, and 64 workers are left out. The study is filled with finished trials.
+Then `status` runs in its own process, one worker asks again and again, and so many simulated workers at once, a
+process each, report epochs of 2 s: each sleeps for what its report left over of the 2 s. They are forked from a
+process that has read the study, so that what is measured is a worker in the middle of its life; what the first
+ask of a fresh worker costs is printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages._rdb import models
+from sqlalchemy import insert
+
+from tuner.config.study import StudySpec
+from tuner.data import scenes
+from tuner.evaluation.metrics import Metrics
+from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
+from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open
+from tuner.trainers.contract import EpochResult
+
+EPOCH_SECONDS = 2.0
+HORIZON = 30
+NAME = "bench"
+
+
+def main() -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url")
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 8, 64])
+    parser.add_argument("--epochs", type=int, default=10, help="that each simulated worker reports")
+    parser.add_argument("--space", default="default")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch:
+        url = arguments.url or f"sqlite:///{scratch}/tuner.db"
+        workers = [count for count in arguments.workers if arguments.url or count <= 8]
+        run(url, arguments.trials, workers, arguments.epochs, arguments.space, Path(scratch))
+
+
+def run(url: str, trials: int, workers: Sequence[int], epochs: int, space: str, scratch: Path) -> None:
+    """Fill a study and measure."""
+    data = scenes.generate(scratch / "scenes", train=6, val=3, test=2, size=(96, 64))
+    name = f"{NAME}-{uuid.uuid4().hex[:8]}"
+    defaults = {"epochs": HORIZON, "image_size": 96}
+    spec = StudySpec.model_validate(
+        {"data": data, "storage": url, "name": name, "space": space, "defaults": defaults, "budget": {"trials": None}}
+    )
+    study = create_or_open(spec)
+    print(f"{study.database.engine.dialect.name}, {trials} finished trials, space {space}")
+    began = time.perf_counter()
+    fill(study, trials)
+    print(f"  filled in {time.perf_counter() - began:.0f} s")
+    status(name, url)
+    asks(study)
+    for count in workers:
+        report(study, count, epochs)
+    study.close()
+
+
+def fill(study: Study, count: int) -> None:
+    """Write finished trials, as a long study leaves them: a third trained to the end, the others pruned early."""
+    study.dataset  # noqa: B018 - its fingerprint
+    memory = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    first = study.next_trial(WorkerInfo())
+    assert first is not None
+    finish(study, first)
+    tables: dict[Any, list[dict[str, Any]]] = {
+        table: []
+        for table in (
+            models.TrialModel, models.TrialParamModel, models.TrialValueModel, models.TrialIntermediateValueModel,
+            models.TrialUserAttributeModel, models.TrialSystemAttributeModel, TrialRow, AttemptRow, EpochRow,
+        )
+    }  # fmt: skip
+    study_id = study.database.run(lambda session: session.get_one(TrialRow, first.trial_id).study_id)
+    optuna_id, now = study.optuna._study_id, datetime.now()
+    seconds = time.time()
+    for number in range(1, count):
+        trial_id, trial = first.trial_id + number, memory.ask()
+        config = study.space.suggest(trial, first.config).model_dump(mode="json")
+        length = HORIZON if number % 3 == 0 else (3, 9)[number % 2]
+        state = "COMPLETE" if length == HORIZON else "PRUNED"
+        curve = [0.5 * (1 - 0.8**epoch) + 1e-5 * (number % 997) for epoch in range(1, length + 1)]
+        tables[models.TrialModel].append(
+            {"trial_id": trial_id, "number": number, "study_id": optuna_id, "state": state,
+             "datetime_start": now, "datetime_complete": now}
+        )  # fmt: skip
+        for param, distribution in trial.distributions.items():
+            tables[models.TrialParamModel].append(
+                {"trial_id": trial_id, "param_name": param,
+                 "param_value": distribution.to_internal_repr(trial.params[param]),
+                 "distribution_json": optuna.distributions.distribution_to_json(distribution)}
+            )  # fmt: skip
+        tables[models.TrialValueModel].append(
+            {"trial_id": trial_id, "objective": 0, "value": curve[-1], "value_type": "FINITE"}
+        )
+        for epoch, value in enumerate(curve, 1):
+            tables[models.TrialIntermediateValueModel].append(
+                {"trial_id": trial_id, "step": epoch, "intermediate_value": value, "intermediate_value_type": "FINITE"}
+            )
+            tables[EpochRow].append(
+                {"trial_id": trial_id, "epoch": epoch, "attempt": 1, "value": value, "losses": {"box": 1.0},
+                 "metrics": metrics(value).model_dump(mode="json"), "executed": {}, "learning_rate": 1e-3,
+                 "train_seconds": 1.5, "eval_seconds": 0.5, "cpu_seconds": 2.0, "peak_memory": 1, "prune": False,
+                 "reported_at": seconds}
+            )  # fmt: skip
+        attributes = {"config": config, "seed": 0, "epochs": length, "seconds": 2.0 * length, "map": curve[-1]}
+        tables[models.TrialUserAttributeModel] += [
+            {"trial_id": trial_id, "key": key, "value_json": json_of(value)} for key, value in attributes.items()
+        ]
+        tables[models.TrialSystemAttributeModel] += [
+            {"trial_id": trial_id, "key": f"completed_rung_{rung}", "value_json": json_of(curve[epoch - 1])}
+            for rung, epoch in enumerate((3, 9, 27))
+            if epoch <= length
+        ]
+        tables[TrialRow].append(
+            {"trial_id": trial_id, "study_id": study_id, "number": number, "is_default": False, "seed": 0,
+             "params": trial.params, "config": config, "resolved": True, "state": state.lower(), "told": True,
+             "token": 1, "lease_until": 0.0, "value": curve[-1], "created_at": seconds, "finished_at": seconds,
+             "epochs": length, "seconds": 2.0 * length, "cpu_seconds": 2.0 * length, "peak_memory": 1}
+        )  # fmt: skip
+        tables[AttemptRow].append(
+            {"trial_id": trial_id, "number": 1, "host": "h", "pid": 1, "device": "cpu", "versions": {},
+             "started_at": seconds, "ended_at": seconds, "outcome": state.lower(), "seconds": 2.0 * length,
+             "cpu_seconds": 2.0 * length, "peak_memory": 1}
+        )  # fmt: skip
+    with study.database.engine.begin() as connection:
+        for table, rows in tables.items():
+            connection.execute(insert(table), rows)
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(
+                "select setval(pg_get_serial_sequence('trials', 'trial_id'), (select max(trial_id) from trials))"
+            )
+            connection.exec_driver_sql("analyze")
+
+
+def json_of(value: Any) -> str:
+    """As Optuna writes attributes."""
+    import json
+
+    return json.dumps(value)
+
+
+def status(name: str, url: str) -> None:
+    """Time `tuner status`, its start included."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        command = [sys.executable, "-c", "from tuner.cli.main import main; main()", "status", name, "--storage", url]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - began)
+    print(f"  tuner status: {min(times):.2f} s")
+
+
+def asks(study: Study) -> None:
+    """Time the first ask of a fresh worker, then the next ones."""
+    study.database.close()
+    study.__dict__.pop("optuna", None)
+    study.__dict__.pop("_pruning", None)
+    times = []
+    for _ in range(16):
+        began = time.perf_counter()
+        assignment = study.next_trial(WorkerInfo())
+        times.append(time.perf_counter() - began)
+        assert assignment is not None
+        finish(study, assignment)
+    print(f"  first ask of a worker: {times[0]:.2f} s; next asks: median {statistics.median(times[1:]):.3f} s")
+
+
+def finish(study: Study, assignment: Assignment) -> None:
+    """Train a trial, in no time."""
+    for epoch in range(1, assignment.config.epochs + 1):
+        if study.report(assignment, result(epoch)):
+            study.prune(assignment, "stopped by the pruner")
+            return
+    study.complete(assignment)
+
+
+def report(study: Study, workers: int, epochs: int) -> None:
+    """Time reports of epochs by several workers at once."""
+    context = multiprocessing.get_context("fork")
+    study.optuna.get_trials(deepcopy=False)
+    pipes, processes = [], []
+    for number in range(workers):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=simulate, args=(study, theirs, epochs, EPOCH_SECONDS * number / workers))
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    times = [seconds for pipe in pipes for seconds in pipe.recv()]
+    for process in processes:
+        process.join()
+    mean, worst = statistics.mean(times), statistics.quantiles(times, n=20)[-1]
+    print(
+        f"  {workers} workers: {1e3 * mean:.1f} ms of database per reported epoch ({mean / EPOCH_SECONDS:.2%} of "
+        f"{EPOCH_SECONDS:.0f} s), median {1e3 * statistics.median(times):.1f} ms, 95 % below {1e3 * worst:.1f} ms"
+    )
+
+
+def simulate(study: Study, answer: Connection, epochs: int, offset: float) -> None:
+    """A worker: asks, trains by sleeping, and reports."""
+    study.database.engine.dispose(close=False)
+    backend = study.database.optuna._backend  # type: ignore[attr-defined]
+    backend.scoped_session.registry.clear()
+    backend.engine.dispose(close=False)
+    times: list[float] = []
+    time.sleep(offset)
+    while len(times) < epochs:
+        assignment = study.next_trial(WorkerInfo(pid=os.getpid()))
+        assert assignment is not None
+        time.sleep(EPOCH_SECONDS)
+        for epoch in range(1, assignment.config.epochs + 1):
+            began = time.perf_counter()
+            prune = study.report(assignment, result(epoch))
+            spent = time.perf_counter() - began
+            times.append(spent)
+            if prune or len(times) == epochs:
+                break
+            time.sleep(max(0.0, EPOCH_SECONDS - spent))
+        study.prune(assignment, "stopped by the pruner")
+    answer.send(times)
+    study.close()
+    os._exit(0)
+
+
+def metrics(value: float) -> Metrics:
+    """Metrics of an epoch of three classes."""
+    names = [name for name in Metrics.model_fields if name not in ("class_map", "operating_point")]
+    return Metrics(**dict.fromkeys(names, value), class_map=dict.fromkeys(("a", "b", "c"), value), operating_point=None)
+
+
+def result(epoch: int) -> EpochResult:
+    """What an epoch brought."""
+    value = 0.5 * (1 - 0.8**epoch) + 1e-4 * (os.getpid() % 97)
+    return EpochResult(epoch, metrics(value), {"box": 1.0, "class": 0.5}, 1e-3, 1.5, 0.5, 2.0, 2**30)
+
+
+if __name__ == "__main__":
+    main()
