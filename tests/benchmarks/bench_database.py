@@ -246,7 +246,8 @@ def simulate(study: Study, answer: Connection, epochs: int, offset: float) -> No
 
 def metrics(value: float) -> Metrics:
     """Metrics of an epoch of three classes."""
-    names = [name for name in Metrics.model_fields if name not in ("class_map", "operating_point")]
+    special = ("class_map", "operating_point")
+    names = [name for name, field in Metrics.model_fields.items() if field.is_required() and name not in special]
     return Metrics(**dict.fromkeys(names, value), class_map=dict.fromkeys(("a", "b", "c"), value), operating_point=None)
 
 

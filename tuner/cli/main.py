@@ -16,6 +16,7 @@ from tuner.cli.best import best
 from tuner.cli.calibrate import calibrate
 from tuner.cli.confirm import confirm
 from tuner.cli.dashboard import dashboard
+from tuner.cli.db import db
 from tuner.cli.delete import delete
 from tuner.cli.demo import demo
 from tuner.cli.evaluate import evaluate
@@ -55,6 +56,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(db, name="db")
 
 
 @app.callback()

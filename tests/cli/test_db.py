@@ -1,0 +1,62 @@
+"""`tuner db upgrade` on a database that an older version of this package made."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, create_engine
+from test_help import tuner
+
+from tuner.storage import migrate
+from tuner.storage.database import connect
+from tuner.storage.urls import resolve
+
+
+def _make_old(url: str) -> Path:
+    """A database with the tables of the first version."""
+    connect(url).close()
+    file = Path(resolve(url).database or "")
+    engine = create_engine(resolve(url))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("pragma foreign_keys = off")
+        connection.exec_driver_sql(f"delete from {migrate.VERSION_TABLE}")
+        for name in _tables(connection):
+            connection.exec_driver_sql(f"drop table {name}")
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    return file
+
+
+def _tables(connection: Connection) -> list[str]:
+    """Our tables that are left."""
+    rows = connection.exec_driver_sql("select name from sqlite_master where type = 'table'")
+    return [name for (name,) in rows if name.startswith("tuner_") and name != migrate.VERSION_TABLE]
+
+
+def test_an_old_database_is_copied_and_upgraded(sqlite_url: str) -> None:
+    file = _make_old(sqlite_url)
+    if migrate.head() == "0001":
+        pytest.skip("there is one version only")
+    refused = tuner("list", "--storage", sqlite_url)
+    assert refused.returncode == 1
+    assert "tuner db upgrade" in refused.stderr
+    answer = tuner("db", "upgrade", "--storage", sqlite_url)
+    assert answer.returncode == 0, answer.stderr
+    backup = file.with_name(f"{file.name}.version-0001.backup")
+    assert str(backup) in answer.stdout
+    with sqlite3.connect(backup) as copy:
+        assert copy.execute(f"select version_num from {migrate.VERSION_TABLE}").fetchall() == [("0001",)]
+    copy.close()
+    assert tuner("list", "--storage", sqlite_url).returncode == 0
+    again = tuner("db", "upgrade", "--storage", sqlite_url)
+    assert again.returncode == 0
+    assert "before" not in again.stdout
+
+
+def test_a_database_that_is_not_there_is_named(sqlite_url: str) -> None:
+    answer = tuner("db", "upgrade", "--storage", sqlite_url)
+    assert answer.returncode == 1
+    assert "there is no database" in answer.stderr
