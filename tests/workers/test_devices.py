@@ -2,6 +2,7 @@
 
 import pytest
 
+from tuner.cli.run import device_of
 from tuner.config.errors import ConfigError, DeviceError
 from tuner.workers import devices
 from tuner.workers.devices import Gpu, available_cores, plan_slots
@@ -36,6 +37,28 @@ def test_each_gpu_gets_a_slot_that_sees_no_other() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_some_gpus_with_several_trials_each() -> None:
+    assert [plan.visible_gpu for plan in plan_slots("cuda:1,0")] == ["GPU-b", "GPU-a"]
+    assert [plan.visible_gpu for plan in plan_slots("cuda:1,1")] == ["GPU-b"]
+    plans = plan_slots("cuda", per_gpu=2)
+    assert [plan.visible_gpu for plan in plans] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
+    assert {plan.threads for plan in plans} == {max(1, available_cores() // 4)}
+    with pytest.raises(DeviceError, match="cuda:0,2"):
+        plan_slots("cuda:0,2")
+    with pytest.raises(ConfigError, match="4 slots and 2 for each GPU"):
+        plan_slots("cuda", 4, per_gpu=2)
+    with pytest.raises(ConfigError, match="device is cpu"):
+        plan_slots("cpu", per_gpu=2)
+
+
+def test_the_command_line_names_gpus_by_number() -> None:
+    assert device_of(None, "0,1,3") == "cuda:0,1,3"
+    assert device_of("cpu", None) == "cpu"
+    with pytest.raises(ConfigError, match="give one of them"):
+        device_of("cpu", "0")
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_a_gpu_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(DeviceError, match=r"cuda:0 \(Large\), cuda:1 \(Small\)"):
         plan_slots("cuda:2")
@@ -47,7 +70,7 @@ def test_cuda_on_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         plan_slots("cuda")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "cuda:0,", ""])
 def test_other_names_are_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="expected auto, cpu, cuda or cuda:N"):
         plan_slots(device)

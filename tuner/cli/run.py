@@ -22,6 +22,12 @@ Slots = Annotated[
     int | None,
     typer.Option(min=1, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"),
 ]
+Gpus = Annotated[
+    str | None, typer.Option(metavar="N,N,…", help="GPUs to use, by number, as in 0,1,3.", show_default="all")
+]
+PerGpu = Annotated[
+    int | None, typer.Option("--per-gpu", min=1, help="Trials at the same time on each GPU.", show_default="1")
+]
 TrainerPath = Annotated[str | None, typer.Option("--trainer", hidden=True, help="module:callable to train with.")]
 
 
@@ -33,6 +39,8 @@ def run(
     storage: Storage = None,
     device: Device = None,
     slots: Slots = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = None,
     enqueue: Annotated[
         Path | None,
         typer.Option(help="YAML or JSON list of points to train first; what a point leaves out is the default's."),
@@ -59,14 +67,14 @@ def run(
             "budget.timeout": timeout,
             "defaults.epochs": epochs,
             "storage": storage,
-            "device": device,
+            "device": device_of(device, gpus),
             "slots": slots,
         },
     )
     from tuner.workers.devices import plan_slots
 
     points = _read_points(enqueue, spec) if enqueue else []
-    plans = plan_slots(spec.device, spec.slots)
+    plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu)
     if dry_run:
         show_plan(spec, plans)
         return
@@ -126,6 +134,21 @@ def _measure_noise(
         typer.echo("The default config's repeats are not finished; the same command goes on with them.")
         raise typer.Exit({"failed": 1, "interrupted": 130}.get(report.reason, 0))
     return None if timeout is None else max(1.0, timeout - report.wall_seconds)
+
+
+def device_of(device: str | None, gpus: str | None) -> str | None:
+    """The device that `--device` and `--gpus` mean; None where neither was given.
+
+    Raises:
+        ConfigError: Both were given.
+    """
+    from tuner.config.errors import ConfigError
+
+    if gpus is None:
+        return device
+    if device is not None:
+        raise ConfigError(f"--device {device} and --gpus {gpus}: give one of them")
+    return f"cuda:{gpus}"
 
 
 def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> int:

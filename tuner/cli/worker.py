@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath, work
+from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, work
 
 
 def worker(
@@ -16,6 +16,8 @@ def worker(
     timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
     device: Device = None,
     slots: Slots = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = None,
     trainer: TrainerPath = None,
 ) -> None:
     """Join a study from any machine that reaches its database and has its data."""
@@ -25,5 +27,9 @@ def worker(
 
     seconds = parse_duration(timeout) if timeout else None
     opened = open_study(study, storage)
-    plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
+    plans = plan_slots(
+        device_of(device, gpus) or opened.spec.device,
+        slots or (None if per_gpu else opened.spec.slots),
+        per_gpu=per_gpu,
+    )
     raise typer.Exit(work(opened, plans, seconds, trainer))

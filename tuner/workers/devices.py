@@ -93,27 +93,33 @@ def find_gpus() -> list[Gpu]:
     return gpus
 
 
-def plan_slots(device: str, slots: int | None = None) -> list[SlotPlan]:
+def plan_slots(device: str, slots: int | None = None, *, per_gpu: int | None = None) -> list[SlotPlan]:
     """Lay out the slots of this machine.
 
     On the CPU there is a slot for each core: several trials of one thread each finish sooner than one trial
     with all threads. On GPUs there is one for each device.
 
     Args:
-        device: "auto" (CUDA where there is one), "cpu", "cuda" (all devices) or "cuda:N".
+        device: "auto" (CUDA where there is one), "cpu", "cuda" (all devices), "cuda:N" or "cuda:N,M".
         slots: Trials at the same time; None: the default of the device.
+        per_gpu: Trials at the same time on each GPU, instead of `slots`.
 
     Raises:
-        ConfigError: `device` has another form.
+        ConfigError: `device` has another form, or both `slots` and `per_gpu` are given.
         DeviceError: CUDA was asked for and this device is not there.
     """
+    if slots is not None and per_gpu is not None:
+        raise ConfigError(f"{slots} slots and {per_gpu} for each GPU were asked for", hint="Give one of them.")
+    if device == "cpu" and per_gpu is not None:
+        raise ConfigError(f"{per_gpu} trials for each GPU were asked for, but device is cpu", hint="Use --slots.")
     if device == "cpu":
         return _cpu_slots(slots)
     if device == "auto":
         gpus = find_gpus() if any(Path(file).exists() for file in _GPU_FILES) else []
-        return _gpu_slots(gpus, slots) if gpus else _cpu_slots(slots)
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or (":" in device and not number.isdecimal()):
+        return _gpu_slots(gpus, slots, per_gpu) if gpus else _cpu_slots(slots)
+    kind, _, listed = device.partition(":")
+    numbers = listed.split(",") if ":" in device else []
+    if kind != "cuda" or not all(number.isdecimal() for number in numbers):
         raise ConfigError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
     gpus = find_gpus()
     if not gpus:
@@ -121,15 +127,15 @@ def plan_slots(device: str, slots: int | None = None) -> list[SlotPlan]:
             f"device {device!r} was asked for, but torch finds no CUDA device here",
             hint="Use --device cpu, or check the driver with nvidia-smi and CUDA_VISIBLE_DEVICES.",
         )
-    if number:
-        if int(number) >= len(gpus):
+    if numbers:
+        if max(map(int, numbers)) >= len(gpus):
             raise DeviceError(
                 f"device {device!r} was asked for, but this machine has {len(gpus)}: "
                 + ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in gpus),
                 hint=f"Use --device cuda:0 … cuda:{len(gpus) - 1}, or --device cuda for all of them.",
             )
-        gpus = [gpus[int(number)]]
-    return _gpu_slots(gpus, slots)
+        gpus = [gpus[number] for number in dict.fromkeys(map(int, numbers))]
+    return _gpu_slots(gpus, slots, per_gpu)
 
 
 def _cpu_slots(slots: int | None) -> list[SlotPlan]:
@@ -138,8 +144,8 @@ def _cpu_slots(slots: int | None) -> list[SlotPlan]:
     return [SlotPlan(index, "cpu", max(1, cores // count)) for index in range(count)]
 
 
-def _gpu_slots(gpus: list[Gpu], slots: int | None) -> list[SlotPlan]:
-    count = slots or len(gpus)
+def _gpu_slots(gpus: list[Gpu], slots: int | None, per_gpu: int | None) -> list[SlotPlan]:
+    count = slots or len(gpus) * (per_gpu or 1)
     threads = max(1, available_cores() // count)
     plans = []
     for index in range(count):
