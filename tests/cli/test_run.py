@@ -61,6 +61,8 @@ class Project:
 import sys
 from tuner.studies import leases
 leases.LEASE_SECONDS = {LEASE}
+from tuner.workers.worker import Timing, run_worker
+run_worker.__kwdefaults__["timing"] = Timing(heartbeat=0.5)
 from tuner.cli.live import LiveTable
 from tuner.cli.main import main
 sys.argv = ["tuner", *{list(arguments)!r}]

@@ -15,6 +15,7 @@ from tuner.cli.anchors import anchors
 from tuner.cli.best import best
 from tuner.cli.calibrate import calibrate
 from tuner.cli.confirm import confirm
+from tuner.cli.control import pause, resume, stop
 from tuner.cli.dashboard import dashboard
 from tuner.cli.db import db
 from tuner.cli.delete import delete
@@ -46,6 +47,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay,
     "confirm": confirm,
     "worker": worker,
+    "stop": stop,
+    "pause": pause,
+    "resume": resume,
     "dashboard": dashboard,
     "export": export,
     "train": train,

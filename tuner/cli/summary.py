@@ -17,6 +17,7 @@ _REASONS = {
     "finished": "The study's budget is spent.",
     "timeout": "The time is up; running trials have saved their state.",
     "interrupted": "Interrupted; running trials have saved their state.",
+    "stopped": "Stopped by `tuner stop`; running trials have saved their state.",
     "failed": "The study was ended by failures that would only repeat.",
 }
 
@@ -25,8 +26,11 @@ def print_report(study: Study, report: WorkerReport) -> None:
     """The end of a run: why it ended, what was found, what it cost, and what to type next."""
     found = study.summary()
     typer.echo("")
-    typer.secho(_REASONS[report.reason], bold=True)
-    if report.message:
+    which = f" ({found.spent})" if report.reason == "finished" and found.spent else ""
+    typer.secho(_REASONS[report.reason].replace(".", f"{which}.", 1), bold=True)
+    if report.message and report.reason == "stopped":
+        typer.echo(report.message)
+    elif report.message:
         typer.secho(f"error: {report.message}", fg="red", err=True)
     print_findings(found)
     print_cost(found)

@@ -1,7 +1,9 @@
-"""`tuner worker`: join a study that another machine has started."""
+"""`tuner worker`: work on studies that another machine has started."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +13,14 @@ from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath
 
 
 def worker(
-    study: Annotated[str, typer.Option("--study", help="Name of the study.")],
+    study: Annotated[
+        str | None,
+        typer.Option("--study", help="Name of the study.", show_default="all with budget left, by their priority"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder of the data set here.", show_default="where it was when the study began"),
+    ] = None,
     storage: Storage = None,
     timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
     device: Device = None,
@@ -20,16 +29,51 @@ def worker(
     per_gpu: PerGpu = None,
     trainer: TrainerPath = None,
 ) -> None:
-    """Join a study from any machine that reaches its database and has its data."""
+    """Work on studies from any machine that reaches their database and has their data.
+
+    Without a study, takes those that have budget left, highest priority first, until none is left.
+    """
+    from tuner.config.errors import DataError
     from tuner.config.load import parse_duration
     from tuner.studies.study import open_study
     from tuner.workers.devices import plan_slots
 
-    seconds = parse_duration(timeout) if timeout else None
-    opened = open_study(study, storage)
-    plans = plan_slots(
-        device_of(device, gpus) or opened.spec.device,
-        slots or (None if per_gpu else opened.spec.slots),
-        per_gpu=per_gpu,
-    )
-    raise typer.Exit(work(opened, plans, seconds, trainer))
+    deadline = time.monotonic() + parse_duration(timeout) if timeout else None
+    tried: set[str] = set()
+    while (name := study or _next(storage, tried)) is not None:
+        opened = open_study(name, storage, data_root=data)
+        left = None if deadline is None else max(0.1, deadline - time.monotonic())
+        plans = plan_slots(
+            device_of(device, gpus) or opened.spec.device,
+            slots or (None if per_gpu else opened.spec.slots),
+            per_gpu=per_gpu,
+        )
+        try:
+            code = work(opened, plans, left, trainer)
+        except DataError as error:
+            if study is not None:
+                raise
+            typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
+            code = 0
+        finally:
+            opened.close()
+        if study is not None or code or (deadline is not None and time.monotonic() >= deadline):
+            raise typer.Exit(code)
+        tried.add(name)
+    if not tried:
+        typer.echo("No study has budget left.")
+
+
+def _next(storage: str | None, tried: set[str]) -> str | None:
+    """The study to work on: of those with budget left the first by priority, then by age."""
+    from tuner.studies.study import TrialState, list_studies
+
+    ready = [
+        found
+        for found in list_studies(storage)
+        if found.name not in tried
+        and not found.control
+        and not found.problem
+        and (found.spent is None or found.counts[TrialState.INTERRUPTED])
+    ]
+    return min(ready, key=lambda found: (-found.priority, found.created_at)).name if ready else None

@@ -18,6 +18,7 @@ from tuner.space.space import InfeasibleConfig, SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
+from tuner.studies.budgets import spent
 from tuner.studies.leases import LEASE_SECONDS, asking
 from tuner.studies.quiet import quiet
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
@@ -68,9 +69,7 @@ class Asker:
         message = ""
         for _ in range(_MAX_INFEASIBLE):
             with asking(self._database, self._id) as lock:
-                counted = self._database.run(lambda session: journal.counted_trials(session, self._id))
-                limits = [n for n in (self._spec.budget.trials, grid_size(self._spec.sampler, self._space)) if n]
-                if limits and counted >= min(limits):
+                if self._database.run(self._over):
                     return None
                 row, message = self._sample()
                 if not self._database.run(lambda s, r=row: journal.add_trial(s, lock, r, worker)):  # type: ignore[misc]
@@ -159,6 +158,12 @@ class Asker:
     def _rising(self) -> bool | None:
         directions = self._study.directions
         return directions[0] == optuna.study.StudyDirection.MAXIMIZE if len(directions) == 1 else None
+
+    def _over(self, session: Session) -> bool:
+        """Whether the budget is spent or the grid is walked."""
+        points = grid_size(self._spec.sampler, self._space)
+        walked = points is not None and journal.counted_trials(session, self._id) >= points
+        return walked or spent(session, self._id, self._spec) is not None
 
     def _asked(self, session: Session) -> int:
         return session.scalar(select(func.count()).where(TrialRow.study_id == self._id)) or 0

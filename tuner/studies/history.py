@@ -13,6 +13,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.studies.budgets import spent
 from tuner.studies.objective import feasible
 from tuner.studies.records import (
     INFEASIBLE,
@@ -148,6 +149,10 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         best=best_number(session, study.id),
         default_value=default,
         problem=study.problem,
+        spent=spent(session, study.id, spec),
+        control=study.control,
+        control_reason=study.control_reason,
+        priority=spec.priority,
     )
 
 

@@ -214,6 +214,10 @@ class StudySummary:
         best: Number and value of the best complete trial; None before there is one.
         default_value: Value of the default config; None before it is complete.
         problem: What ended the study before its budget; None otherwise.
+        spent: Which budget is spent, such as "30 of 30 trials"; None while there is some left.
+        control: "paused" or "stopped" by an order from outside; None otherwise.
+        control_reason: What was said with the order.
+        priority: Of the study, for workers that choose.
     """
 
     name: str
@@ -227,3 +231,7 @@ class StudySummary:
     best: tuple[int, float] | None
     default_value: float | None
     problem: str | None
+    spent: str | None = None
+    control: str | None = None
+    control_reason: str | None = None
+    priority: int = 0

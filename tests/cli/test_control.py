@@ -1,0 +1,163 @@
+"""Orders from outside, budgets and the choice of studies, with real processes and a fake trainer."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+from test_run import Project, check_curves, project, until
+
+from tuner.studies.study import Study, open_study
+
+__all__ = ["project"]  # the fixture
+
+
+def opened(project: Project) -> Study:
+    return open_study("cells", project.storage)
+
+
+def wait_for(project: Project, *states: str) -> list[dict[str, Any]]:
+    """Until every trial has one of these states."""
+    while True:
+        trials = project.trials()
+        if trials and all(trial["state"] in states for trial in trials):
+            return trials
+        time.sleep(0.1)
+
+
+def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.misbehave(all={"seconds": 2.0})
+    process = project.start_run()
+    until(process, r"epoch 1/4")
+    assert "Paused study 'cells'" in project.main(capsys, "pause", "cells", "--reason", "the cluster is needed")
+    wait_for(project, "interrupted", "complete")
+    until(process, r"the study is paused: the cluster is needed")
+    status = project.main(capsys, "status", "cells")
+    assert "paused     by an order from outside (the cluster is needed)" in status
+    assert process.poll() is None
+    project.misbehave()
+    project.main(capsys, "resume", "cells")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert "the study goes on" in out
+    trials = project.trials()
+    check_curves(trials)
+    assert [trial["state"] for trial in trials] == ["complete"] * 4
+    assert "paused" not in project.main(capsys, "status", "cells")
+
+
+def test_stop_ends_all_workers_and_no_other_joins_until_run(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.misbehave(all={"seconds": 2.0})
+    first = project.start_run("--slots", "1")
+    until(first, r"epoch 1/4")
+    second = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
+    until(second, r"epoch 1/4")
+    project.main(capsys, "stop", "cells", "--reason", "enough")
+    for process in (first, second):
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+        assert "Stopped by `tuner stop`" in out
+        assert "enough" in out
+    assert "interrupted" in {trial["state"] for trial in wait_for(project, "interrupted", "complete")}
+    attempts = [attempt for trial in project.trials() for attempt in trial["attempts"]]
+    assert "No study has budget left" in project.call("worker", "--trainer", "fake_trainer:train")
+    assert "Stopped" in project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train")
+    assert attempts == [attempt for trial in project.trials() for attempt in trial["attempts"]]
+    project.misbehave()
+    project.run()
+    check_curves(project.trials())
+
+
+def test_a_trial_is_stopped_alone(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.misbehave(trial1={"seconds": 1.0})
+    process = project.start_run()
+    until(process, r"trial 1 · epoch 1/4")
+    assert "with the next heartbeat" in project.main(capsys, "stop", "cells", "1")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    trials = project.trials()
+    assert [trial["state"] for trial in trials] == ["complete", "pruned", "complete", "complete"]
+    assert trials[1]["reason"] == "stopped by hand"
+    assert 1 <= len(trials[1]["epochs"]) < 4
+    assert "has ended already" in project.main(capsys, "stop", "cells", "1", code=1)
+    assert "has no trial 9" in project.main(capsys, "stop", "cells", "9", code=1)
+
+
+def test_an_interrupted_trial_is_stopped_where_it_stands(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.misbehave(all={"seconds": 2.0})
+    project.run("--timeout", "3s", "--slots", "1")
+    assert project.trials()[0]["state"] == "interrupted"
+    assert "has ended as pruned" in project.main(capsys, "stop", "cells", "0")
+    assert project.trials()[0]["state"] == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("budget", "said", "trials"),
+    [
+        ({"epochs": 6}, "8 of 6 epochs", 2),
+        ({"cpu_hours": 0.06 / 3600}, r"of 1.67e-05 hours of CPU time", 2),
+        ({"wall_time": "1s"}, r"hours of wall time", 0),
+    ],
+)
+def test_a_budget_ends_the_study_over_restarts_and_is_named(
+    project: Project, budget: dict[str, Any], said: str, trials: int
+) -> None:
+    project.write(budget={"trials": None} | budget, slots=1)
+    out = project.run()
+    assert re.search(rf"budget is spent \(.*{said}\)", out), out
+    assert "cost " in out
+    found = project.trials()
+    check_curves(found)
+    assert not trials or len(found) == trials
+    assert re.search(said, project.run())
+    assert len(project.trials()) == len(found)
+
+
+def test_a_study_from_which_no_gain_is_expected_ends(project: Project) -> None:
+    # The default learning rate is about the best there is, so hardly a trial gains anything.
+    project.write(budget={"trials": 40, "no_gain": 3}, slots=1)
+    out = project.run()
+    assert "the last 3 trials raised the best value by" in out
+    assert "within its noise" in out
+    assert 4 <= len(project.trials()) < 40
+
+
+def test_a_larger_budget_reaches_workers_that_run(project: Project) -> None:
+    project.write(budget={"trials": 2}, slots=1)
+    project.misbehave(all={"seconds": 0.3})
+    process = project.start_run()
+    until(process, r"trial 1 · epoch 1/4")
+    project.write(budget={"trials": 4}, slots=1)
+    project.create()
+    project.misbehave()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert len(project.trials()) == 4
+
+
+def test_a_worker_takes_studies_by_priority(project: Project) -> None:
+    for name, priority in (("low", 0), ("high", 5), ("data-elsewhere", 9)):
+        project.write(name=name, priority=priority, budget={"trials": 1}, device="cpu", slots=1)
+        project.create()
+    hidden = project.folder / "moved"
+    (project.folder / "data").rename(hidden)
+    assert "left to other workers" in project.call("worker", "--trainer", "fake_trainer:train")
+    out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")
+    order = re.findall(r"study (\S+): 1 slots", out)
+    assert order == ["data-elsewhere", "high", "low"]
+    assert "No study has budget left" in project.call("worker")
+
+
+def test_what_keeps_old_trials_valid_may_change(project: Project) -> None:
+    project.run("--trials", "1")
+    project.write(
+        budget={"trials": 2}, priority=3, slots=1, pruner={"name": "median", "startup_trials": 1, "first_rung": 1}
+    )
+    assert "budget is spent" in project.run()
+    study = opened(project)
+    assert (study.spec.priority, study.spec.pruner.name) == (3, "median")
+    study.close()
+    project.write(defaults={"epochs": 5, "image_size": 64})
+    assert "defaults.epochs: 4 -> 5" in project.run(code=1)

@@ -1,0 +1,54 @@
+"""`tuner stop`, `tuner pause` and `tuner resume`: orders to all workers of a study, from any machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tuner.cli.common import Storage, StudyName
+
+Reason = Annotated[str, typer.Option(help="Why, for whoever watches the workers.")]
+
+
+def stop(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="Number of a trial; default: all.")] = None,
+    reason: Reason = "",
+    storage: Storage = None,
+) -> None:
+    """Stop a study, or end one of its trials with the value that it has reached.
+
+    Workers of a stopped study save their trials and end; `tuner resume` or `tuner run` lets it go on.
+    """
+    from tuner.studies.study import open_study
+
+    opened = open_study(study, storage)
+    if trial is None:
+        opened.stop(reason)
+        typer.echo(f"Stopped study {study!r}: its workers save their trials with the next heartbeat and end.")
+    elif opened.stop_trial(trial):
+        typer.echo(f"Trial {trial} has ended as pruned.")
+    else:
+        typer.echo(f"Trial {trial} ends as pruned with the next heartbeat of its worker.")
+    opened.close()
+
+
+def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> None:
+    """Pause a study: its workers save their trials, free their devices and wait for `tuner resume`."""
+    from tuner.studies.study import open_study
+
+    opened = open_study(study, storage)
+    opened.pause(reason)
+    opened.close()
+    typer.echo(f"Paused study {study!r}: its workers save their trials with the next heartbeat and wait.")
+
+
+def resume(study: StudyName, storage: Storage = None) -> None:
+    """Let a study go on that was paused or stopped; workers of a paused one go on by themselves."""
+    from tuner.studies.study import open_study
+
+    opened = open_study(study, storage)
+    opened.resume()
+    opened.close()
+    typer.echo(f"Study {study!r} goes on.")

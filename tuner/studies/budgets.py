@@ -1,0 +1,148 @@
+"""Budgets of a study, counted in its database, so over all its workers and restarts.
+
+They are looked at before a new trial is begun: trials that run then, and those that were interrupted, are still
+finished. What trials cost counts from their first reported epoch on.
+
+`no_gain` ends a study from which no gain is expected, by a plain rule: the last so many trials that were judged
+(complete or pruned) did not raise the best value by more than its noise. Noise is how much the value still
+changes from epoch to epoch at the end of training: the mean absolute change over the last quarter of the epochs,
+of the median complete trial. A best value that rises by less cannot be told from a lucky last epoch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tuner.config.study import StudySpec
+from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.studies.journal import counted_trials
+from tuner.studies.records import TrialState
+
+_CURVES = 20
+"""Complete trials whose noise is measured: the latest ones."""
+
+
+def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
+    """Which budget is spent, for a reader, such as "30 of 30 trials"; None while all have something left."""
+    budget = spec.budget
+    hours = None if budget.wall_time is None else budget.wall_time / 3600
+    limits: tuple[tuple[float | None, Callable[[], float], str], ...] = (
+        (budget.trials, lambda: counted_trials(session, study_id), "trials"),
+        (budget.epochs, lambda: _sum(session, study_id, TrialRow.epochs), "epochs"),
+        (budget.gpu_hours, lambda: _gpu_seconds(session, study_id) / 3600, "GPU-hours"),
+        (budget.cpu_hours, lambda: _sum(session, study_id, TrialRow.cpu_seconds) / 3600, "hours of CPU time"),
+        (hours, lambda: wall_seconds(session, study_id) / 3600, "hours of wall time"),
+    )
+    for limit, used, name in limits:
+        if limit is not None and (amount := used()) >= limit:
+            return f"{_short(amount)} of {_short(limit)} {name}"
+    if budget.no_gain is not None and (gained := _gain(session, study_id, spec)) is not None:
+        gain, noise = gained
+        if gain <= noise:
+            return (
+                f"the last {budget.no_gain} trials raised the best value by {gain:.4f}, within its noise of {noise:.4f}"
+            )
+    return None
+
+
+def wall_seconds(session: Session, study_id: int) -> float:
+    """Seconds in which at least one trial ran; pauses in which no worker did are left out."""
+    rows = session.execute(
+        select(
+            AttemptRow.started_at,
+            func.coalesce(AttemptRow.ended_at, now()),
+            AttemptRow.outcome,
+            AttemptRow.seconds,
+            TrialRow.lease_until,
+        )
+        .join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id)
+        .where(TrialRow.study_id == study_id)
+    )
+    spans = []
+    for start, end, outcome, seconds, lease in rows:
+        if outcome == "lost":  # that it was dead was noticed at any time later
+            end = min(end, start + seconds)
+        elif outcome is None:
+            end = min(end, lease)
+        spans.append((start, max(start, end)))
+    return covered(spans)
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of (start, end) spans."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def expected_gain(values: list[float], last: int, rising: bool) -> float | None:
+    """How much the last so many values improved on the best of those before; None where there are none before."""
+    if len(values) <= last:
+        return None
+    signed = values if rising else [-value for value in values]
+    return max(0.0, max(signed[-last:]) - max(signed[:-last]))
+
+
+def noise_of(curves: Iterable[list[float]]) -> float:
+    """Mean absolute change from epoch to epoch over the last quarter of a curve, for the median curve."""
+    ends = [curve[-max(2, 1 + len(curve) // 4) :] for curve in curves]
+    steps = [statistics.fmean(abs(b - a) for a, b in pairwise(end)) for end in ends if len(end) > 1]
+    return statistics.median(steps) if steps else 0.0
+
+
+def _gain(session: Session, study_id: int, spec: StudySpec) -> tuple[float, float] | None:
+    """Gain over the last trials, and noise; None while there are too few trials."""
+    judged = (
+        TrialRow.study_id == study_id,
+        TrialRow.state.in_([TrialState.COMPLETE, TrialState.PRUNED]),
+        TrialRow.value.is_not(None),
+    )
+    rows = session.execute(
+        select(TrialRow.trial_id, TrialRow.state, TrialRow.value)
+        .where(*judged)
+        .order_by(TrialRow.finished_at, TrialRow.number)
+    ).all()
+    complete = [trial_id for trial_id, state, _ in rows if state == TrialState.COMPLETE]
+    rising = spec.objective.direction == "maximize"
+    worst = float("-inf") if rising else float("inf")
+    # A pruned trial's value is no result, but it was judged and brought no gain.
+    values = [value if state == TrialState.COMPLETE and value is not None else worst for _, state, value in rows]
+    gain = expected_gain(values, spec.budget.no_gain or 1, rising)
+    if gain is None or not complete:
+        return None
+    curves: dict[int, list[float]] = defaultdict(list)
+    points = session.execute(
+        select(EpochRow.trial_id, EpochRow.value)
+        .where(EpochRow.trial_id.in_(complete[-_CURVES:]))
+        .order_by(EpochRow.trial_id, EpochRow.epoch)
+    )
+    for trial_id, value in points:
+        if value is not None:
+            curves[trial_id].append(value)
+    return gain, noise_of(curves.values())
+
+
+def _sum(session: Session, study_id: int, column: object) -> float:
+    return float(session.scalar(select(func.sum(column)).where(TrialRow.study_id == study_id)) or 0)
+
+
+def _gpu_seconds(session: Session, study_id: int) -> float:
+    on_gpu = (TrialRow.study_id == study_id, AttemptRow.device != "cpu")
+    return (
+        session.scalar(
+            select(func.sum(AttemptRow.seconds)).join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id).where(*on_gpu)
+        )
+        or 0.0
+    )
+
+
+def _short(amount: float) -> str:
+    return f"{amount:.0f}" if amount == int(amount) else f"{amount:.3g}"
