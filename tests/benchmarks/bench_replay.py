@@ -132,10 +132,11 @@ def replay(sampler: SamplerSpec, pruner: PrunerSpec, code: int, seeds: int) -> n
     return np.array(rows)
 
 
-def job(arguments: tuple[str, str, int, int]) -> np.ndarray:
+def job(arguments: tuple[str, str, int, int, int | None]) -> np.ndarray:
     """One combination on one task."""
-    sampler, pruner, code, seeds = arguments
-    return replay(SAMPLERS[sampler], PRUNERS[pruner], code, seeds)
+    sampler, pruner, code, seeds, first_rung = arguments
+    spec = PrunerSpec(name=pruner, first_rung=None if pruner == "none" else first_rung)
+    return replay(SAMPLERS[sampler], spec, code, seeds)
 
 
 SAMPLERS = {
@@ -145,10 +146,7 @@ SAMPLERS = {
     "cmaes": SamplerSpec(name="cmaes"),
     "gp": SamplerSpec(name="gp"),
 }
-PRUNERS = {
-    name: PrunerSpec(name=name)
-    for name in ("none", "successive_halving", "promote", "hyperband", "median", "percentile", "patient")
-}
+PRUNERS = ("none", "successive_halving", "promote", "hyperband", "median", "percentile", "patient")
 
 
 def main() -> None:
@@ -158,6 +156,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--samplers", default="random,tpe", help=f"of {', '.join(SAMPLERS)}, or all")
     parser.add_argument("--pruners", default="none,successive_halving,promote", help=f"of {', '.join(PRUNERS)}, or all")
+    parser.add_argument("--first-rung", type=int, help="of all pruners; default: their own")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
     samplers = list(SAMPLERS) if options.samplers == "all" else options.samplers.split(",")
@@ -168,7 +167,7 @@ def main() -> None:
     codes = task_codes(options.tasks)
 
     started = time.monotonic()
-    jobs = [(*combination, code, options.seeds) for combination in combinations for code in codes]
+    jobs = [(*combination, code, options.seeds, options.first_rung) for combination in combinations for code in codes]
     with ProcessPoolExecutor(options.jobs) as pool:
         seen = dict(zip(jobs, pool.map(job, jobs), strict=True))
     regrets: dict[tuple[str, str], np.ndarray] = {}
@@ -177,7 +176,7 @@ def main() -> None:
         regrets[combination] = np.empty((len(codes), options.seeds, len(at)))
     for row, code in enumerate(codes):
         known = finals(code)
-        curves = [seen[(*combination, code, options.seeds)] for combination in combinations]
+        curves = [seen[(*combination, code, options.seeds, options.first_rung)] for combination in combinations]
         top, typical = max(known[-1], max(curve.max() for curve in curves)), np.median(known)
         for combination, curve in zip(combinations, curves, strict=True):
             regrets[combination][row] = (top - curve[:, at]) / (top - typical)

@@ -36,7 +36,7 @@ def run(study: Study, tops: tuple[float, ...]) -> None:
         values = curve(tops[assignment.number])
         for epoch in range(assignment.first_epoch, EPOCHS + 1):
             if study.report(assignment, result(epoch, values[epoch - 1])):
-                study.prune(assignment, "stopped by the pruner")
+                study.stop_early(assignment)
                 break
         else:
             study.complete(assignment)
@@ -57,7 +57,7 @@ def whole(data: DataSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     study.close()
 
 
-@pytest.mark.parametrize("name", ["none", "successive_halving", "median"])
+@pytest.mark.parametrize("name", ["none", "successive_halving", "promote", "median"])
 def test_a_replay_does_what_the_study_itself_would_have_done(name: Any, whole: Study, begin: Begin, url: str) -> None:
     # Not Hyperband, whose brackets depend on the study's name.
     pruner = PrunerSpec(name=name)

@@ -23,7 +23,7 @@ from tuner.trainers.contract import EpochResult, Interrupted, StopRequested, Tra
 
 
 def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
-    state_file = task.workdir / "last.json"
+    state_file = task.workdir / contract.CHECKPOINT
     history: list[float] = json.loads(state_file.read_text()) if state_file.exists() else []
     with (task.workdir / "starts.txt").open("a") as starts:
         starts.write(f"{os.getpid()} {len(history)}\n")

@@ -57,7 +57,7 @@ def study(database_url: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.M
 
 def trained(study: Study) -> int:
     """Epochs that the trial process has finished, as its own folder says."""
-    file = study.folder / "trials" / "0" / "last.json"
+    file = study.folder / "trials" / "0" / "last.pt"
     return len(json.loads(file.read_text())) if file.exists() else 0
 
 

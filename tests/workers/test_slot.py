@@ -180,7 +180,7 @@ def test_a_process_whose_worker_is_gone_saves_and_ends(slot: Slot, task: Callabl
     slot.send(Verdict(prune=False))
     slot.hang_up()
     assert wait_for_death(slot) == 0
-    assert json.loads((running.workdir / "last.json").read_text())
+    assert json.loads((running.workdir / "last.pt").read_text())
 
 
 def test_the_environment_limits_threads_and_shows_one_gpu() -> None:

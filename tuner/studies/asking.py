@@ -20,9 +20,11 @@ from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
 from tuner.studies.budgets import spent
 from tuner.studies.leases import LEASE_SECONDS, asking
+from tuner.studies.pausing import paused_trials
 from tuner.studies.quiet import quiet
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.studies.samplers import build_sampler, grid_size
+from tuner.studies.sight import as_pruned
 from tuner.studies.tell import tell
 from tuner.studies.views import Drafting, seen
 
@@ -82,6 +84,20 @@ class Asker:
             hint="Narrow the ranges of the dimensions that the message names.",
         )
 
+    def left(self) -> int | None:
+        """Trials that may still be asked for: none where a budget is spent; None without a limit of trials."""
+        if self._database.run(self._over):
+            return 0
+        counted = self._database.run(lambda session: journal.counted_trials(session, self._id))
+        limits = [n for n in (self._spec.budget.trials, grid_size(self._spec.sampler, self._space)) if n]
+        return max(0, min(limits) - counted) if limits else None
+
+    def exhausted(self) -> bool:
+        """Whether a budget other than that of trials is spent, so that paused trials should cost nothing more."""
+        budget = self._spec.budget.model_copy(update={"trials": None})
+        spec = self._spec.model_copy(update={"budget": budget})
+        return self._database.run(lambda session: spent(session, self._id, spec)) is not None
+
     def resolve(self, assignment: Assignment, train: Split) -> Assignment:
         """The assignment with its anchors: stored ones, or made from the training split and stored.
 
@@ -106,7 +122,8 @@ class Asker:
         """A new row, and why its values do not fit together; to be called with the right to ask."""
         message = ""
         with self._database.errors(), quiet():
-            trials = self._study.get_trials(deepcopy=False)
+            paused = self._database.run(lambda session: paused_trials(session, self._id))
+            trials = as_pruned(self._study.get_trials(deepcopy=False), paused)
             sampler = build_sampler(self._spec.sampler, self._space, self._database.run(self._asked))
             # A grid is walked to its end only by a sampler that sees every trial.
             shown = trials if self._spec.sampler.name == "grid" else seen(trials, self._rising)

@@ -74,6 +74,8 @@ def order_stop(session: Session, study_id: int, number: int) -> int:
     ).one_or_none()
     if row is None:
         raise StudyError(f"the study has no trial {number}", hint="List its trials with `tuner show STUDY`.")
+    if row.state == TrialState.PAUSED:
+        row.state = TrialState.RUNNING  # held by nobody, so that it can be claimed and ended
     if row.state != TrialState.RUNNING:
         raise StudyError(f"trial {number} has ended already: it is {row.state}")
     row.stop = True

@@ -11,7 +11,7 @@ The default config is never pruned: every gain is stated over it, which needs it
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,12 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, studies_folder
-from tuner.studies import history, journal, leases
+from tuner.studies import history, journal, leases, pausing
 from tuner.studies.asking import Asker, assignment_of
 from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
 from tuner.studies.objective import objective_value, undefined
-from tuner.studies.pruners import build_pruner
+from tuner.studies.pausing import Rungs
+from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.scalar import prune_by_scalar
 from tuner.studies.tell import tell, untold
@@ -139,7 +140,7 @@ class Study:
             asker = Asker(self.database, self._id, self.optuna, self.spec, self.space, self.base)
             for trial_id in self.database.run(lambda session: untold(session, self._id)):
                 tell(self.database, self.optuna, trial_id)
-            assignment = self._claim(worker) or asker.ask(worker)
+            assignment = self._claim(worker) or self._promote(worker, asker) or asker.ask(worker)
             if assignment is None:
                 return None
             try:
@@ -195,6 +196,19 @@ class Study:
     def prune(self, assignment: Assignment, reason: str) -> None:
         """End a trial early; its value is the last epoch's."""
         self._end(assignment, TrialState.PRUNED, reason)
+
+    def stop_early(self, assignment: Assignment) -> TrialState:
+        """Do what the pruner said: end the trial as pruned, or pause it where the pruner promotes.
+
+        Returns:
+            The state of the trial now.
+        """
+        if not self._rungs.epochs:
+            self.prune(assignment, "stopped by the pruner")
+            return TrialState.PRUNED
+        self._pruning[1].drop(assignment.trial_id)
+        self.database.run(lambda session: pausing.pause(session, assignment))
+        return TrialState.PAUSED
 
     def interrupt(self, assignment: Assignment) -> None:
         """Leave a trial to the next worker, who goes on with it from its checkpoint."""
@@ -325,12 +339,32 @@ class Study:
             elif row.stop:
                 self.prune(assignment, BY_HAND)
             elif self._verdict(assignment):
-                self.prune(assignment, "stopped by the pruner")
+                self.stop_early(assignment)
             elif row.epochs >= assignment.config.epochs:
                 self.complete(assignment)
             else:
                 return assignment
         return None
+
+    @property
+    def _rungs(self) -> Rungs:
+        epochs, factor = promotion_rungs(self.spec.pruner, self.base.epochs) or ((), 1)
+        return Rungs(epochs, factor, 1 if self.spec.objective.direction == "maximize" else -1)
+
+    def _promote(self, worker: WorkerInfo, asker: Asker) -> Assignment | None:
+        """Go on with the best paused trial that may, after ending those that never will."""
+        rungs = self._rungs
+        if not rungs.epochs and not self.database.run(lambda session: pausing.paused_trials(session, self._id)):
+            return None
+        left = asker.left()
+        if rungs.epochs and asker.exhausted():
+            rungs = pausing.without_promotion(rungs)
+        if self.database.run(lambda session: pausing.retire(session, self._id, rungs, left)):
+            for trial_id in self.database.run(lambda session: untold(session, self._id)):
+                tell(self.database, self.optuna, trial_id)
+        self.database.run(lambda session: pausing.remove_checkpoints(session, self._id, self.folder / "trials"))
+        row = self.database.run(lambda session: pausing.promote(session, self._id, rungs, worker, left))
+        return None if row is None else assignment_of(row)
 
     def _verdict(self, assignment: Assignment) -> bool:
         """What the pruner said, or says now, about the epochs of a trial that was interrupted."""
@@ -348,6 +382,10 @@ class Study:
         # After the last epoch there is nothing to save. The pruner is asked about the default config,
         # too, because successive halving notes there how good it was.
         prune = prune and epoch < assignment.config.epochs and not assignment.is_default
+        rungs = self._rungs
+        if epoch in rungs.epochs:  # the default config pauses, too: it goes on later (see `tuner.studies.promotion`)
+            pauses = partial(pausing.should_pause, rungs=rungs, number=assignment.number, epoch=epoch)
+            prune = self.database.run(lambda session: pauses(session, self._id))
         if prune:  # that it goes on is noted with its next epoch
             self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch))
         return prune

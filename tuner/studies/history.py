@@ -132,7 +132,8 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
             TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
         )
     )
-    finished = [row for row in counted if row[0] not in (TrialState.RUNNING, TrialState.INTERRUPTED)]
+    unfinished = (TrialState.RUNNING, TrialState.INTERRUPTED, TrialState.PAUSED)
+    finished = [row for row in counted if row[0] not in unfinished]
     return StudySummary(
         name=study.name,
         metric=spec.objective.metric,

@@ -2,9 +2,10 @@
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
-unlike in Optuna's successive halving, a trial that met strong company early gets its chance later. One thing differs
-from the paper: the best trial of a rung may always go on, be it alone there, so that a short study ends with a
-complete trial, too.
+unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
+is trained to its end for want of company. Two things are added. When nothing else is left to do, the best trial of
+the highest rung goes on until there is a complete one. And the default config, which every gain is stated over, goes
+on as soon as another trial is complete, however it compares.
 
 All values are better when larger. Trials with equal values rank in the order of their numbers.
 """
@@ -23,12 +24,15 @@ class Entrant:
     Attributes:
         number: Of the trial.
         values: Its objective at the rungs that it has reached, by their epochs.
-        state: "active" while it is trained or waits for a worker, "paused" at its last rung, or "ended".
+        state: "active" while it is trained or waits for a worker, "paused" at its last rung, "complete" after its last
+            epoch, or "stopped" before.
+        is_default: Whether it is the default config.
     """
 
     number: int
     values: Mapping[int, float]
-    state: Literal["active", "paused", "ended"]
+    state: Literal["active", "paused", "complete", "stopped"]
+    is_default: bool = False
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
@@ -41,19 +45,37 @@ def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
 
 
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
-    """Whether a trial is among the best of those that have reached a rung."""
+    """Whether a trial goes on at once from a rung: it is among the best there, or the default config's time came."""
     order = _ranking(entrants, rung)
-    return order.index(number) < _quota(len(order), reduction_factor)
+    if order.index(number) < len(order) // reduction_factor:
+        return True
+    return _any_complete(entrants) and any(e.is_default and e.number == number for e in entrants)
 
 
-def next_promotion(entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int) -> int | None:
-    """The paused trial to go on with: the best of the highest rung where one may; None where none may."""
+def next_promotion(
+    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, closing: bool = False
+) -> int | None:
+    """The paused trial to go on with; None where none may.
+
+    Args:
+        entrants: All trials of the study.
+        rungs: Where they pause.
+        reduction_factor: One of so many goes on.
+        closing: Whether there is nothing else to do any more: no trial to begin, and none that runs.
+    """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
         order = _ranking(entrants, rung)
-        for number in order[: _quota(len(order), reduction_factor)]:
+        for number in order[: len(order) // reduction_factor]:
             if paused.get(number) == rung:
                 return number
+    if _any_complete(entrants):
+        return next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
+    if closing and all(entrant.state != "complete" for entrant in entrants):
+        for rung in sorted(rungs, reverse=True):
+            for number in _ranking(entrants, rung):
+                if paused.get(number) == rung:
+                    return number
     return None
 
 
@@ -76,20 +98,23 @@ def beyond_hope(
     for rung in sorted(rungs):
         order = _ranking(entrants, rung)
         below = sum(
-            entrant.state != "ended" and entrant.number not in lost and rung not in entrant.values
+            entrant.state in ("active", "paused") and entrant.number not in lost and rung not in entrant.values
             for entrant in entrants
         )
-        chances = _quota(len(order) + below + to_come, reduction_factor)
+        chances = max(1, (len(order) + below + to_come) // reduction_factor)
         lost |= {
             entrant.number
             for entrant in entrants
-            if entrant.state == "paused" and _reached(entrant) == rung and order.index(entrant.number) >= chances
+            if entrant.state == "paused"
+            and not entrant.is_default
+            and _reached(entrant) == rung
+            and order.index(entrant.number) >= chances
         }
     return lost
 
 
-def _quota(count: int, reduction_factor: int) -> int:
-    return max(1, count // reduction_factor)
+def _any_complete(entrants: Sequence[Entrant]) -> bool:
+    return any(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
 
 
 def _ranking(entrants: Sequence[Entrant], rung: int) -> list[int]:

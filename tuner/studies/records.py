@@ -24,10 +24,11 @@ class LeaseLost(StudyError):
 
 
 class TrialState(StrEnum):
-    """State of a trial; "interrupted" trials wait for a worker to go on with them."""
+    """State of a trial; "interrupted" trials wait for a worker to go on with them, "paused" ones for promotion."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
+    PAUSED = "paused"
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"

@@ -2,21 +2,25 @@
 
 Optuna has no state for a paused trial: it stays RUNNING there until it is told for good, once, as complete or
 pruned. But TPE takes whatever runs for a bad trial (its constant liar), so it would flee from the best paused ones.
+Shown as pruned, with what they have reported so far, they teach it like pruned ones, and each trial is seen once.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 
-class Sight(optuna.Study):
-    """A study in which some running trials look pruned, with what they have reported so far.
+def as_pruned(trials: Sequence[FrozenTrial], paused: Collection[int]) -> list[FrozenTrial]:
+    """The trials, with those that are paused (by Optuna's ids) looking pruned."""
+    return [_pruned(trial) if trial._trial_id in paused else trial for trial in trials]
 
-    So a sampler learns from a paused trial as from a pruned one, and sees each trial once.
+
+class Sight(optuna.Study):
+    """A study whose trials look so to samplers.
 
     Args:
         study: The study; trials that are asked for here are its own.
@@ -31,12 +35,11 @@ class Sight(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         # The one method through which samplers read trials; the public `get_trials` calls it, too.
-        seen = [self._seen(trial) for trial in super()._get_trials(deepcopy, None, use_cache)]
+        seen = as_pruned(super()._get_trials(deepcopy, None, use_cache), self._paused)
         return seen if states is None else [trial for trial in seen if trial.state in states]
 
-    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial._trial_id not in self._paused or trial.state != TrialState.RUNNING:
-            return trial
-        pruned = copy.copy(trial)
-        pruned.state = TrialState.PRUNED
-        return pruned
+
+def _pruned(trial: FrozenTrial) -> FrozenTrial:
+    pruned = copy.copy(trial)
+    pruned.state = TrialState.PRUNED
+    return pruned

@@ -63,7 +63,7 @@ def simulate(
 ) -> Simulation:
     """Run a study over known curves.
 
-    The first trial is never stopped, as the default config of a real study (decision 6 of the design).
+    The first trial counts for the default config of a real study: it is trained to its last epoch (decision 6).
 
     Args:
         draw: Where trials come from.
@@ -78,11 +78,14 @@ def simulate(
     done = Simulation([], [])
     more = True
     while budget is None or len(done.order) < budget:
-        index = next_promotion(_entrants(done.trials), rungs, factor) if rungs else None
+        index = next_promotion(_entrants(done.trials, epochs), rungs, factor, closing=not more) if rungs else None
         if index is None:
-            begun = _begin(study, draw, sampler, done.trials) if more else None
-            if begun is None:
+            if not more:
                 break
+            begun = _begin(study, draw, sampler, done.trials)
+            if begun is None:
+                more = False
+                continue
             done.trials.append(begun)
             index = len(done.trials) - 1
         _train(study, done, index, rungs, factor, epochs, budget)
@@ -128,7 +131,7 @@ def _train(
         pruned = one.trial.should_prune() and index > 0
         if one.epochs in rungs:
             one.reached[one.epochs] = value
-            if index > 0 and not goes_on(_entrants(done.trials), index, one.epochs, factor):
+            if not goes_on(_entrants(done.trials, epochs), index, one.epochs, factor):
                 one.paused = True
                 return
         if pruned:
@@ -136,7 +139,13 @@ def _train(
     study.tell(one.trial, state=TrialState.PRUNED)
 
 
-def _entrants(trials: Sequence[SimulatedTrial]) -> list[Entrant]:
+def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
     return [
-        Entrant(number, trial.reached, "paused" if trial.paused else "ended") for number, trial in enumerate(trials)
+        Entrant(
+            number,
+            trial.reached,
+            "paused" if trial.paused else "complete" if trial.epochs == epochs else "stopped",
+            is_default=number == 0,
+        )
+        for number, trial in enumerate(trials)
     ]

@@ -26,7 +26,8 @@ _CONSTRAINTS: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFE
 
 def untold(session: Session, study_id: int) -> list[int]:
     """Trials that have ended without Optuna knowing."""
-    ended = (TrialRow.study_id == study_id, TrialRow.state != TrialState.RUNNING, TrialRow.told.is_(False))
+    going = (TrialState.RUNNING, TrialState.PAUSED)
+    ended = (TrialRow.study_id == study_id, TrialRow.state.not_in(going), TrialRow.told.is_(False))
     return list(session.scalars(select(TrialRow.trial_id).where(*ended)))
 
 

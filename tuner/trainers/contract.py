@@ -80,6 +80,9 @@ DETECTIONS = "detections.npz"
 """File in a trial's folder with the last epoch's validation detections at the operating point's NMS IoU and every
 confidence, from which reports are drawn without torch; a trainer may leave it out."""
 
+CHECKPOINT = "last.pt"
+"""File in a trial's folder from which it goes on; removed once the trial never will."""
+
 StopRequested = Callable[[], bool]
 """Asked before each batch; once it says yes, the trainer saves its state and raises `Interrupted`."""
 

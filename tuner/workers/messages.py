@@ -13,7 +13,7 @@ from typing import Literal
 from tuner.config.errors import FailureKind
 from tuner.trainers.contract import EpochResult, TrainingTask
 
-Outcome = Literal["complete", "pruned", "interrupted", "failed"]
+Outcome = Literal["complete", "pruned", "paused", "interrupted", "failed"]
 """How an attempt ended."""
 
 

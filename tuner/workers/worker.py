@@ -83,6 +83,7 @@ class _Running:
 _OUTCOMES: dict[TrialState, Outcome] = {
     TrialState.INTERRUPTED: "interrupted",
     TrialState.PRUNED: "pruned",
+    TrialState.PAUSED: "paused",
     TrialState.FAILED: "failed",
 }
 
@@ -296,7 +297,10 @@ class _Worker:
             if ended.outcome == "complete":
                 self._line.call(partial(study.complete, assignment))
             elif ended.outcome == "pruned":
-                self._line.call(partial(study.prune, assignment, ended.message or "stopped by the pruner"))
+                if ended.message:
+                    self._line.call(partial(study.prune, assignment, ended.message))
+                else:
+                    ended = replace(ended, outcome=_OUTCOMES[self._line.call(partial(study.stop_early, assignment))])
             elif ended.outcome == "interrupted":
                 self._line.call(partial(study.interrupt, assignment))
             else:
@@ -498,7 +502,7 @@ class _Worker:
         except StorageAway:
             self._cut()
             return False
-        if not counts.get(TrialState.RUNNING) and not counts.get(TrialState.INTERRUPTED):
+        if not any(counts.get(state) for state in (TrialState.RUNNING, TrialState.INTERRUPTED, TrialState.PAUSED)):
             return True
         if not self._waiting:
             self._notice("waiting for trials of other workers, to go on with them should they be left (Ctrl-C ends)")

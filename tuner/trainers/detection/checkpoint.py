@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from tuner.config.errors import WeightsError
-from tuner.trainers.contract import DiskFull
+from tuner.trainers.contract import CHECKPOINT, DiskFull
 
-CHECKPOINT = "last.pt"
+__all__ = ["CHECKPOINT", "load", "random_state", "restore_random_state", "save"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -1,0 +1,216 @@
+"""The rule by which paused trials go on, and what becomes of them in a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from study_cases import EPOCHS, WORKER, forget_worker, result
+
+from tuner.studies.promotion import Entrant, beyond_hope, goes_on, next_promotion, rungs_of
+from tuner.studies.sight import as_pruned
+from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, open_study
+from tuner.trainers.contract import CHECKPOINT
+
+Begin = Callable[..., Study]
+State = optuna.trial.TrialState
+
+# A curve has a value for each of up to four rungs; ties are likely.
+CURVES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=20)
+RUNGS = (1, 3, 9)
+
+
+def run(curves: list[list[int]], factor: int, watch: Callable[[list[Entrant], int], None]) -> list[Entrant]:
+    """One worker trains these trials by the rule until nothing is left to do; `watch` sees each step."""
+    trials: list[Entrant] = []
+
+    def train(index: int) -> None:
+        while True:
+            trial = trials[index]
+            rung = RUNGS[len(trial.values)] if len(trial.values) < len(RUNGS) else None
+            if rung is None:
+                trials[index] = replace(trial, state="complete")
+                return
+            trials[index] = replace(trial, values={**trial.values, rung: float(curves[index][len(trial.values)])})
+            if not goes_on(trials, index, rung, factor):
+                trials[index] = replace(trials[index], state="paused")
+                return
+
+    while True:
+        watch(trials, len(curves) - len(trials))
+        index = next_promotion(trials, RUNGS, factor, closing=len(trials) == len(curves))
+        if index is not None:
+            trials[index] = replace(trials[index], state="active")
+        elif len(trials) < len(curves):
+            index = len(trials)
+            trials.append(Entrant(index, {}, "active", is_default=index == 0))
+        else:
+            return trials
+        train(index)
+
+
+@given(CURVES, st.integers(2, 4))
+def test_in_the_end_just_the_best_of_each_rung_went_on(curves: list[list[int]], factor: int) -> None:
+    trials = run(curves, factor, lambda *_: None)
+    complete = [trial.number for trial in trials if trial.state == "complete"]
+    assert 0 in complete  # the default config
+    for trial in trials:
+        reached = max(trial.values)
+        order = sorted((-t.values[reached], t.number) for t in trials if reached in t.values)
+        place = order.index((-trial.values[reached], trial.number))
+        assert trial.state == "complete" or place >= len(order) // factor
+    # If early epochs told all, the best trial would be among the complete ones.
+    if all(len(set(curve)) == 1 for curve in curves):
+        best = max(range(len(curves)), key=lambda number: (curves[number][0], -number))
+        assert trials[best].state == "complete"
+
+
+@given(CURVES, st.integers(2, 4))
+def test_a_trial_beyond_hope_never_goes_on(curves: list[list[int]], factor: int) -> None:
+    given_up: dict[int, Entrant] = {}
+
+    def watch(trials: list[Entrant], to_come: int) -> None:
+        lost = beyond_hope(trials, RUNGS, factor, to_come)
+        for number in lost:
+            given_up.setdefault(number, trials[number])
+        assert set(given_up) <= lost  # once beyond hope, always so
+        assert all(trials[number] == then for number, then in given_up.items())
+        assert not beyond_hope(trials, RUNGS, factor, None)
+
+    run(curves, factor, watch)
+
+
+def test_a_trial_that_met_strong_company_goes_on_later() -> None:
+    trials = [Entrant(n, {1: float(v)}, "paused") for n, v in enumerate((9, 8, 7, 1, 2))]
+    trials[0] = Entrant(0, {1: 9.0, 3: 9.0}, "stopped")
+    assert next_promotion(trials, RUNGS, 3) is None  # one of five
+    trials.append(Entrant(5, {1: 3.0}, "paused"))
+    assert next_promotion(trials, RUNGS, 3) == 1  # two of six
+    trials[1] = Entrant(1, {1: 8.0, 3: 10.0}, "paused")
+    assert next_promotion(trials, RUNGS, 3) is None  # one of two is none of three
+
+
+def test_the_default_config_goes_on_once_another_trial_is_complete() -> None:
+    trials = [Entrant(0, {1: 1.0}, "paused", is_default=True), Entrant(1, {1: 9.0}, "active")]
+    assert next_promotion(trials, RUNGS, 3) is None
+    trials[1] = replace(trials[1], state="complete")
+    assert next_promotion(trials, RUNGS, 3) == 0
+    assert goes_on(trials, 0, 1, 3)
+
+
+def test_a_study_closes_with_a_complete_trial() -> None:
+    trials = [Entrant(0, {1: 1.0}, "paused", is_default=True), Entrant(1, {1: 9.0}, "paused")]
+    assert next_promotion(trials, RUNGS, 3) is None
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 1
+    trials[1] = replace(trials[1], state="complete")
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 0
+
+
+def test_rungs() -> None:
+    assert rungs_of(1, 3, 30) == (1, 3, 9, 27)
+    assert rungs_of(3, 3, 27) == (3, 9)
+    assert rungs_of(3, 2, 3) == ()
+
+
+def reach(study: Study, assignment: Assignment, value: float, until: int = EPOCHS) -> TrialState:
+    """Train at one value until the study says stop, or until an epoch; the state of the trial then."""
+    for epoch in range(assignment.first_epoch, until + 1):
+        if study.report(assignment, result(epoch, value)):
+            return study.stop_early(assignment)
+    if until == EPOCHS:
+        study.complete(assignment)
+        return TrialState.COMPLETE
+    return TrialState.RUNNING
+
+
+def take(study: Study, number: int) -> Assignment:
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert assignment.number == number
+    return assignment
+
+
+def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 6})
+    folder = study.folder / "trials"
+    for number, value in enumerate((0.5, 0.4, 0.3)):
+        assignment = take(study, number)
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / CHECKPOINT).touch()
+        assert reach(study, assignment, value) is TrialState.PAUSED
+        with pytest.raises(LeaseLost):
+            study.renew(assignment)
+    frozen = study.optuna.trials
+    assert [trial.state for trial in frozen] == [State.RUNNING] * 3
+    assert study.summary().counts[TrialState.PAUSED] == 3
+    # To the sampler, paused trials look pruned, with what they have reported.
+    (shown,) = as_pruned(frozen[1:2], {frozen[1]._trial_id})
+    assert (shown.state, shown.intermediate_values) == (State.PRUNED, {1: 0.4})
+
+    other = open_study(study.name, studies_url)
+    again = take(other, 0)  # one of three may go on
+    assert (again.first_epoch, again.attempt_id) == (2, 2)
+    # Of six, two may at most: the third has no hope any more, and its checkpoint is gone.
+    assert [trial.state for trial in other.trials()][1:] == [TrialState.PAUSED, TrialState.PRUNED]
+    assert [trial.state for trial in other.optuna.trials] == [State.RUNNING, State.RUNNING, State.PRUNED]
+    assert sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}")) == ["0", "1"]
+    assert other.report(again, result(1, 0.5)) is False  # reported once more, since its checkpoint is from there
+    assert reach(other, again, 0.6) is TrialState.PAUSED  # alone at the second rung
+    for number in (3, 4, 5):
+        assert reach(other, take(other, number), 0.1) is TrialState.PAUSED
+    second = take(other, 1)  # now two of six may
+    assert reach(other, second, 0.5) is TrialState.PAUSED
+    last = take(other, 0)  # nothing else is left to do, and the study has no complete trial
+    assert reach(other, last, 0.6, until=5) is TrialState.RUNNING
+    forget_worker(other, last)
+    last = take(study, 0)
+    assert last.first_epoch == 6
+    assert reach(study, last, 0.6) is TrialState.COMPLETE
+    assert study.next_trial(WORKER) is None
+    record = study.trials(numbers=[0])[0]
+    assert [epoch.epoch for epoch in record.epochs] == list(range(1, EPOCHS + 1))
+    assert [attempt.outcome for attempt in record.attempts] == ["paused", "paused", "lost", "complete"]
+    assert [trial.state for trial in study.optuna.trials] == [State.COMPLETE, *[State.PRUNED] * 5]
+    assert study.summary().counts[TrialState.PAUSED] == 0
+    other.close()
+
+
+def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 3})
+    first, second, third = (take(study, number) for number in range(3))
+    assert reach(study, first, 0.3) is TrialState.PAUSED
+    assert reach(study, second, 0.2) is TrialState.PAUSED
+    assert study.next_trial(WORKER) is None  # the third may still change who goes on
+    assert reach(study, third, 0.4) is TrialState.PAUSED
+    assert study.trials(epochs=False)[2].last_epoch == 3
+    assert reach(study, take(study, 2), 0.5) is TrialState.COMPLETE  # nothing else is left to do
+    assert reach(study, take(study, 0), 0.1) is TrialState.COMPLETE  # the default config, for the gain over it
+    assert study.next_trial(WORKER) is None
+    states = [trial.state for trial in study.trials()]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+    assert all(trial.state.is_finished() for trial in study.optuna.trials)
+
+
+def test_a_study_that_no_longer_promotes_ends_its_paused_trials(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 8})
+    for number, value in enumerate((0.3, 0.2)):
+        reach(study, take(study, number), value)
+    study = begin(studies_url, pruner={"name": "none"}, budget={"trials": 8})
+    take(study, 2)
+    assert [trial.state for trial in study.trials()] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.RUNNING]
+
+
+def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": None, "epochs": 6})
+    for number, value in enumerate((0.3, 0.2, 0.5, 0.4)):
+        reach(study, take(study, number), value)
+    assert study.summary().epochs == 6  # the third was the best of three, and reached the second rung
+    assert reach(study, take(study, 2), 0.6) is TrialState.COMPLETE
+    assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE
+    assert study.next_trial(WORKER) is None
+    states = [trial.state for trial in study.trials()]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED]
