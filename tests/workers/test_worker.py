@@ -121,6 +121,50 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(make_study: Callable[..., S
     assert "no epoch within" in (trial.attempts[0].message or "")
 
 
+def test_the_first_epoch_is_watched_by_what_other_trials_took(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 2, action="hang", epoch=1, times=1, only=1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(hang_floor=2.0))
+    assert report.complete == 2
+    assert [attempt.outcome for attempt in study.trials()[1].attempts] == ["killed", "complete"]
+
+
+def test_a_first_epoch_without_any_to_compare_has_a_limit_too(make_study: Callable[..., Study]) -> None:
+    study = make_study(1, 2, action="hang", epoch=1, times=1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
+    assert report.complete == 1
+    assert "no epoch within 8 s" in (study.trials()[0].attempts[0].message or "")
+
+
+def test_a_device_that_fails_again_and_again_is_put_aside(make_study: Callable[..., Study]) -> None:
+    study = make_study(3, 2, action="BrokenDevice", epoch=2)
+    recorder = Recorder()
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder])
+    assert report.reason == "failed"
+    assert "no device of this host works: BrokenDevice" in report.message
+    assert any("is put aside" in event for event in recorder.events)
+    (trial,) = study.trials()
+    assert trial.state is TrialState.INTERRUPTED  # left to hosts that work
+    assert [attempt.outcome for attempt in trial.attempts] == ["device", "device"]
+
+
+def test_a_full_disk_pauses_the_study_until_it_is_resumed(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 2, action="full disk", epoch=2, times=1, only=0)
+
+    class Janitor(Recorder):
+        """Frees some space, and says so, once the pause is noticed."""
+
+        def notice(self, text: str) -> None:
+            super().notice(text)
+            if "is paused" in text:
+                study.resume()
+
+    janitor = Janitor()
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[janitor], timing=Timing(heartbeat=0.2))
+    assert any("is paused" in event and "no space left" in event for event in janitor.events)
+    assert report.complete == 2
+    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["disk", "complete"]
+
+
 def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Callable[..., Study]) -> None:
     study = make_study(1, 5)
 

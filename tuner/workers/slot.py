@@ -19,6 +19,8 @@ MAX_STARTS = 3
 RESTART_DELAY = 1.0
 """Seconds before a process that died is started again; doubled with each death before a trial is finished."""
 LONGEST_RESTART_DELAY = 60.0
+MAX_DEVICE_FAILURES = 2
+"""Failures of its device one after the other before a slot is given up: fewer than a trial has attempts."""
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -41,6 +43,7 @@ class Slot:
         self._connection: Connection | None = None
         self._failed_starts = 0
         self._deaths = 0
+        self._device_failures = 0
 
     @property
     def connection(self) -> Connection | None:
@@ -59,8 +62,8 @@ class Slot:
 
     @property
     def given_up(self) -> bool:
-        """Whether every start failed, so that there will be no other."""
-        return self._failed_starts >= MAX_STARTS
+        """Whether every start failed, or the device does again and again, so that no trial comes here any more."""
+        return self._failed_starts >= MAX_STARTS or self._device_failures >= MAX_DEVICE_FAILURES
 
     def start(self) -> None:
         """Start the process; it says `Ready` when it has imported the trainer."""
@@ -114,6 +117,16 @@ class Slot:
     def succeeded(self) -> None:
         """A trial was finished: the next death is the first again."""
         self._deaths = 0
+
+    def device_works(self) -> None:
+        """A trial did not fail by the device."""
+        self._device_failures = 0
+
+    def device_failed(self) -> bool:
+        """A trial failed by the device: a fresh process may do better; whether the slot is given up."""
+        self._device_failures += 1
+        self.kill()
+        return self.given_up
 
     def kill(self) -> None:
         """End the process at once; the next start may follow at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ class Timing:
         heartbeat: Between two renewals of a trial's lease; well below the lease itself.
         stop_grace: That a trial may take to save its state when it shall stop; then its process is killed.
         hang_floor: Without an epoch before a trial counts as hanging; 20 of its own longest epochs, where
-            that is longer. A trial's first epoch has no limit, since nothing is known of it yet.
+            that is longer. For a trial's first epoch, 20 of the longest that this worker has seen.
+        first_epoch: Likewise for a first epoch before this worker has seen any.
         poll: Between two questions for work while other workers run the study's last trials.
         patience: That the database may take to answer; then trials go on without it, as they do when it is away.
         ask_patience: Likewise for a new trial, which may have to read the data set and fit a sampler.
@@ -53,6 +55,7 @@ class Timing:
     heartbeat: float = 10.0
     stop_grace: float = 60.0
     hang_floor: float = 600.0
+    first_epoch: float = 6 * 3600.0
     poll: float = 2.0
     patience: float = 20.0
     ask_patience: float = 600.0
@@ -146,6 +149,7 @@ class _Worker:
         self._running: list[_Running] = []
         self._guard = FailureGuard()
         self._line = Line(study.ping, patience=timing.patience)
+        self._longest_epoch = 0.0
         self._ask_after = 0.0
         self._obeyed = self._started
         self._paused = False
@@ -250,6 +254,7 @@ class _Worker:
     def _report(self, running: _Running, message: EpochReported) -> None:
         now = time.monotonic()
         running.longest_epoch = max(running.longest_epoch, now - running.progressed)
+        self._longest_epoch = max(self._longest_epoch, running.longest_epoch)
         running.kept.append(message.result)
         try:
             self._hand_over(running)
@@ -316,6 +321,7 @@ class _Worker:
         self._running.remove(running)
         self._may_ask = True
         self._tell(lambda observer: observer.trial_ended(assignment, ended))
+        self._look_after(running.slot, ended)
         if ended.outcome != "interrupted" or self._ending:
             self._outcomes[ended.outcome] += 1
         if ended.outcome == "failed":
@@ -324,6 +330,21 @@ class _Worker:
                 self._end("failed", why)
         elif ended.outcome != "interrupted":
             self._guard.succeeded()
+
+    def _look_after(self, slot: Slot, ended: Ended) -> None:
+        """What a failure says about more than its trial: the disk, or the slot's device."""
+        if ended.kind is FailureKind.DISK:
+            try:  # each further trial would fail as well
+                self._line.call(partial(self._study.pause, f"on {socket.gethostname()}: {ended.message}"))
+            except StorageAway:
+                self._cut()
+            self._obey()
+        if ended.kind is not FailureKind.DEVICE:
+            slot.device_works()
+        elif slot.device_failed():
+            self._notice(f"slot {slot.plan.index}: {slot.plan.label} fails again and again and is put aside")
+            if all(slot.given_up for slot in self._slots):
+                self._end("failed", f"no device of this host works: {ended.message}")
 
     def _abandon(self, running: _Running, why: str) -> None:
         # At once: the trial's folder belongs to another worker now.
@@ -350,14 +371,17 @@ class _Worker:
         for running in list(self._running):
             if running.ended is not None:
                 continue  # it waits for the database
-            limit = max(self._timing.hang_floor, 20 * running.longest_epoch)
+            longest = running.longest_epoch or self._longest_epoch
+            limit = max(self._timing.hang_floor, 20 * longest) if longest else self._timing.first_epoch
             stopping = running.stopping_since
             if interrupts.at_once or (stopping is not None and now - stopping > self._timing.stop_grace):
                 running.slot.kill()
                 self._end_trial(running, Ended("interrupted"))
-            elif running.longest_epoch and now - running.progressed > limit:
+            elif now - running.progressed > limit:
                 running.slot.kill()
-                message = f"no epoch within {limit:.0f} s, where the longest took {running.longest_epoch:.1f} s"
+                message = f"no epoch within {limit:.0f} s" + (
+                    f", where the longest took {longest:.1f} s" if longest else ""
+                )
                 self._end_trial(running, Ended("failed", FailureKind.KILLED, message))
             elif now - running.renewed > self._timing.heartbeat and not self._line.cut:
                 self._renew(running)
