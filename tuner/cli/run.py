@@ -188,10 +188,12 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
     from tuner.data.coco import load_dataset
     from tuner.space.load import load_space
     from tuner.storage.urls import masked, resolve
+    from tuner.studies.anchor_space import without_ruled_out
 
     base = base_config(spec)
     space = load_space(spec.space)
     dataset = load_dataset(spec.data)
+    space, ruled_out = without_ruled_out(space, base, dataset.train)
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")
     for split in (dataset.train, dataset.val, dataset.test):
@@ -203,6 +205,8 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")
+    for name, reason in ruled_out.items():
+        typer.echo(f"    not {name}: {reason}")
     trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
     timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
     typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")

@@ -123,8 +123,16 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
     """Have points trained next, after the default config; what the study has or will train already is left out.
 
     Optuna's sampler sees them as trials like any other. May be called again with the same points.
+
+    Raises:
+        ConfigError: A point lies outside the study's space.
     """
     added, known = 0, []
+    for number, params in enumerate(points, 1):
+        try:
+            study.space.apply(study.base, params)
+        except ConfigError as error:  # anchors that the boxes rule out, which the file's space still holds
+            raise ConfigError(f"point {number}: {error.message}", hint="See what is left with --dry-run.") from None
     with asking(study.database, study._id), study.database.errors(), quiet():
         there = study.optuna.get_trials(deepcopy=False)
         if not there:

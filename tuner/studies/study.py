@@ -24,6 +24,7 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials, read_summary
 from tuner.studies.objective import check_objective, check_search, directions
@@ -83,6 +84,7 @@ def create_or_open(spec: StudySpec) -> Study:
     build_sampler(spec.sampler, space, 0)
     space.default_config(base)
     dataset = load_dataset(spec.data)
+    space, _ = without_ruled_out(space, base, dataset.train)
     database = connect(spec.storage)
     try:
         row = _create(database, spec, space)

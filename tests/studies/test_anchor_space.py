@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tuner.config.errors import ConfigError
+from tuner.config.load import base_config
+from tuner.space.load import load_space
+from tuner.studies.anchor_space import without_ruled_out
+from tuner.studies.enqueue import enqueue
+from tuner.studies.study import Study
+
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]},
+}
+
+
+def test_what_the_boxes_rule_out_is_no_choice(begin: Callable[..., Study], sqlite_url: str) -> None:
+    study = begin(sqlite_url, space=SPACE)
+    assert study.space.dimensions["anchors"].choices == ("default", "kmeans-iou")
+    assert begin(sqlite_url, space=SPACE).space == study.space
+    given = {"learning_rate": 1e-3, "anchors": "kmeans-iou-3"}
+    with pytest.raises(ConfigError, match=r"point 1: anchors = 'kmeans-iou-3' lies outside"):
+        enqueue(study, [given])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"anchors": "default"},
+        {"model": {"type": "categorical", "choices": ["dense-tiny", "dense-small"]}},
+        {"augment.mosaic": {"type": "float", "low": 0.0, "high": 1.0, "when": {"anchors": "default"}}},
+    ],
+    ids=["fixed", "several detectors", "a condition"],
+)
+def test_where_all_stay(begin: Callable[..., Study], sqlite_url: str, changes: dict[str, Any]) -> None:
+    study = begin(sqlite_url)
+    space = load_space(SPACE | changes)
+    assert without_ruled_out(space, base_config(study.spec), study.dataset.train) == (space, {})
