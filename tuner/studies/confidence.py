@@ -16,7 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 LEVEL = 0.95
 """Of the intervals of means."""
@@ -85,6 +84,8 @@ def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
         values: For each config its values, in one order of seeds for all; at least two configs and two seeds.
         default: Key of the default config.
     """
+    from scipy import stats
+
     keys = list(values)
     table = np.array([values[key] for key in keys], dtype=np.float64)
     configs, seeds = table.shape
@@ -144,6 +145,8 @@ def chance(gain: float, spread: float, df: float, candidates: int, runs: float =
 
 
 def _above(gain: float, error: float, df: int) -> float:
+    from scipy import stats
+
     if error == 0:
         return 0.5 if gain == 0 else float(gain > 0)
     return float(stats.t.cdf(gain / error, df))
@@ -152,6 +155,8 @@ def _above(gain: float, error: float, df: int) -> float:
 @lru_cache(maxsize=256)
 def _largest(level: float, candidates: int, df: float, default_runs: float) -> float:
     """What the largest of some errors stays below with a probability, in estimated standard errors."""
+    from scipy import optimize
+
     return float(optimize.brentq(lambda x: _holds(x, candidates, df, default_runs) - level, 0.0, 1e4, rtol=1e-6))
 
 
@@ -161,6 +166,8 @@ def _holds(limit: float, candidates: int, df: float, default_runs: float) -> flo
     Candidates' errors are standard normal, the default's has the variance 1 / default_runs, and the limit is
     in units of a standard deviation that was estimated with `df` degrees of freedom (Dunnett's integral).
     """
+    from scipy import special
+
     estimated, own, weights = _nodes(df)
     below = special.ndtr(limit * estimated[:, None] + own[None, :] / math.sqrt(default_runs)) ** candidates
     return float(weights @ below @ weights)
@@ -169,6 +176,8 @@ def _holds(limit: float, candidates: int, df: float, default_runs: float) -> flo
 @lru_cache(maxsize=16)
 def _nodes(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Estimated standard deviations (true: 1) and standard normal errors, with their weights in an integral."""
+    from scipy import special
+
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     share = (nodes + 1) / 2
     return np.sqrt(special.chdtri(df, 1 - share) / df), special.ndtri(share), weights / 2
