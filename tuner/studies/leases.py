@@ -76,8 +76,10 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
         mine = (StudyRow.id == study_id, StudyRow.ask_token == lock.token)
         _changed(session, update(StudyRow).where(*mine).values(ask_token=None))
 
+    longest = 0.05
     while not database.run(take):
-        time.sleep(random.uniform(0.01, 0.05))
+        time.sleep(random.uniform(0.01, longest))
+        longest = min(1.0, 1.5 * longest)  # many that wait must not keep the database busy by asking
     try:
         yield lock
     finally:
