@@ -4,8 +4,8 @@
 
 FOLDER holds images/ and annotations/{train,val,test}.json. Everything runs through the command line, as a user
 would: `tuner init`, `tuner run`, `tuner export` of the best trial and of trial 0 (the default config), then
-`tuner train` of both with fresh seeds, two at a time, each on a core of its own. Prints the epochs that pruning saved, and test mAP and AP50 of
-both configs with mean and standard deviation over the seeds.
+`tuner train` of both with fresh seeds, two at a time, each on a core of its own. Prints the epochs that pruning
+saved, and test mAP and AP50 of both configs with mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations

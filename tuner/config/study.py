@@ -34,7 +34,7 @@ class DataSpec(Frozen):
 
 
 class ObjectiveSpec(Frozen):
-    """What is optimised: one value of `Metrics`, by name."""
+    """What is optimised: a metric by name, or a weighted sum of metrics."""
 
     metric: str = Field("map", description="such as map, map50, map_small, f1, count_mae or 0.7*map + 0.3*f1")
     direction: Literal["maximize", "minimize"] = Field("maximize", description="default: the metric's own")
@@ -109,6 +109,12 @@ class StudySpec(Frozen):
         "default", description="name of a ready-made space, path of a YAML file, or the dimensions themselves"
     )
     objective: ObjectiveSpec = ObjectiveSpec()
+    objectives: tuple[str, ...] = Field(
+        (),
+        description="two or more, such as [map, latency_ms], for a Pareto front; `objective` (mAP unless said) is then "
+        "what trials are pruned by and tables rank by",
+    )
+    constraints: tuple[str, ...] = Field((), description="limits such as 'latency_ms <= 20' that the best must keep")
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()
     budget: BudgetSpec = BudgetSpec()
@@ -118,12 +124,6 @@ class StudySpec(Frozen):
     slots: PositiveInt | None = Field(
         None, description="trials at the same time on this machine; default: by the device"
     )
-    objectives: tuple[str, ...] = Field(
-        (),
-        description="two or more, such as [map, latency_ms], for a Pareto front; `objective` (mAP unless said) is then "
-        "what trials are pruned by and tables rank by",
-    )
-    constraints: tuple[str, ...] = Field((), description="limits such as 'latency_ms <= 20' that the best must keep")
 
     @field_validator("objectives")
     @classmethod
