@@ -1,10 +1,12 @@
 """Hyperparameter optimisation of object detectors, on the GPUs at hand.
 
-    import tuner
+```python
+import tuner
 
-    study = tuner.create_or_open(tuner.load_study_spec("study.yaml"))
-    tuner.run_worker(study)
-    print(study.best())
+study = tuner.create_or_open(tuner.load_study_spec("study.yaml"))
+tuner.run_worker(study)
+print(study.best())
+```
 """
 
 from __future__ import annotations
