@@ -27,9 +27,9 @@ def timed(function):
 
 
 def numbers(metrics):
-    values = metrics.model_dump(exclude={"operating_point"})
+    values = metrics.model_dump(exclude={"operating_point", "criteria", "cost"})
     values |= values.pop("class_map")
-    return np.array([np.nan if v is None else v for v in values.values()])
+    return np.array([np.nan if v is None else v for v in values.values()], dtype=np.float64)
 
 
 def with_engine(name, split, detections):
