@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+# A shell without job control starts background jobs with SIGINT ignored, which every child would inherit: the tests of
+# Ctrl-C need children that hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SERVERS = {"postgres": "TUNER_TEST_POSTGRES_URL", "mysql": "TUNER_TEST_MYSQL_URL"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -134,7 +135,10 @@ def take(study: Study, number: int) -> Assignment:
     return assignment
 
 
-def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(studies_url: str, begin: Begin) -> None:
+def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
+    studies_url: str, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the files of a study on a server go
     study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 6})
     folder = study.folder / "trials"
     for number, value in enumerate((0.5, 0.4, 0.3)):
