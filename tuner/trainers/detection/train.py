@@ -151,6 +151,9 @@ class _Run:
             batch_size=config.batch_size,
             seed=task.seed,
             epochs=config.epochs,
+            # A GPU must not wait for batches; on the CPU, making them ahead would only take cores from the steps.
+            workers=task.threads if self.device.type == "cuda" else 0,
+            pin_memory=self.device.type == "cuda",
         )
         self.steps_per_epoch = self.batches.steps_per_epoch
         self._restore()
@@ -207,7 +210,9 @@ class _Run:
         val, config = self.data.dataset.val, self.task.config
         self.raw = predict(
             self.ema.model,
-            evaluation_batches(self.data.val_images, batch_size=max(config.batch_size, 16)),
+            evaluation_batches(
+                self.data.val_images, max(config.batch_size, 16), pin_memory=self.device.type == "cuda"
+            ),
             placements(val.sizes, self.data.canvas),
             val.sizes,
             self.precision,
