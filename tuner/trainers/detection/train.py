@@ -210,9 +210,7 @@ class _Run:
         val, config = self.data.dataset.val, self.task.config
         self.raw = predict(
             self.ema.model,
-            evaluation_batches(
-                self.data.val_images, max(config.batch_size, 16), pin_memory=self.device.type == "cuda"
-            ),
+            evaluation_batches(self.data.val_images, max(config.batch_size, 16), pin_memory=self.device.type == "cuda"),
             placements(val.sizes, self.data.canvas),
             val.sizes,
             self.precision,
