@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,13 +247,3 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
         assert text in output
-
-
-def test_init_does_not_import_torch(one_file: Path, tmp_path: Path) -> None:
-    script = (
-        "import sys; from tuner.cli.main import app\n"
-        f"app(['init', '--images', {str(tmp_path / 'pictures')!r}, '--annotations', {str(one_file)!r}, "
-        f"'-o', {str(tmp_path / 'study.yaml')!r}, '--device', 'cpu'], standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -13,10 +13,11 @@ from hypothesis.extra import numpy as hnp
 
 from tuner.data.coco import load_split
 from tuner.data.scenes import generate
+from tuner.evaluation.at_point import hits_of, point_of
 from tuner.models.predictions import Detections
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.report.evidence import example_picture, hits_of, point_of
+from tuner.report.evidence import example_picture
 from tuner.report.learning_curves import Curve, draw_study_curves, draw_trial_curve
 from tuner.report.pictures import choose_images, colour_of, draw_boxes, encode
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,8 +61,3 @@ def test_a_password_is_never_shown(password: str, key: str) -> None:
 
 def test_a_password_in_a_broken_url_is_hidden() -> None:
     assert masked("postgresql://user:p@ss:w0rd@host:port/name") == "postgresql://user:***@host:port/name"
-
-
-def test_storage_and_studies_import_no_torch() -> None:
-    code = "import sys, tuner.studies.study, tuner.storage.database; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -36,7 +36,7 @@ def train(
     _explain(plan)
     try:
         with Interrupts() as interrupts, EpochProgress(plan.config.epochs, judged=data == "train") as progress:
-            metrics = train_production(
+            judged = train_production(
                 plan,
                 device=device,
                 threads=available_cores(),
@@ -46,7 +46,7 @@ def train(
     except Interrupted:
         typer.echo(f"Stopped; the state is saved in {output}. The same command goes on from there.")
         raise typer.Exit(130) from None
-    if metrics.metrics is None:
+    if judged is None:
         typer.secho(
             "The data set has no test split and val was trained on: nothing is left to judge the model by. "
             "metrics.json holds no numbers.",
@@ -54,15 +54,18 @@ def train(
         )
     else:
         from tuner.cli.tables import metrics_table
+        from tuner.export.model import PICTURES
+        from tuner.report.evidence import draw_evidence
 
-        if metrics.split == "val":
+        draw_evidence(judged.found, production.operating_point, judged.split, output / PICTURES)
+        if judged.metrics.split == "val":
             typer.secho(
                 "The data set has no test split. These numbers are of val, by which the config was chosen: "
                 "expect less on new images.",
                 fg="yellow",
             )
-        typer.echo(f"On the {metrics.split} split:")
-        typer.echo(metrics_table(metrics))
+        typer.echo(f"On the {judged.metrics.split} split:")
+        typer.echo(metrics_table(judged.metrics))
     typer.echo(f"Model in {output}. Next: tuner predict {output} IMAGE…")
 
 

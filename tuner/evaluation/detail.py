@@ -6,12 +6,12 @@ from pydantic import Field
 
 from tuner.config.base import Frozen
 from tuner.data.split import Split
+from tuner.evaluation.at_point import hits_of
 from tuner.evaluation.confusion import confusion_matrix
 from tuner.evaluation.counting import CountErrors, count_errors
 from tuner.evaluation.rates import GRID, RateRow, Tally, row_at, tally
 from tuner.models.predictions import Detections
 from tuner.postprocess.apply import class_thresholds, is_shown
-from tuner.postprocess.curve import Hits
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 
@@ -49,7 +49,7 @@ def detail(split: Split, truth: TruthIndex, found: Detections, point: OperatingP
     """
     shown = found.subset(is_shown(found, point, split.classes))
     here = _table(tally(truth, shown, [0.0]), split.classes)
-    hits = Hits.of(truth.match(found, [0.5]), truth)
+    hits = hits_of(found, truth)
     return Detail(
         micro=here.micro[0],
         macro=here.macro[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from tuner.config.errors import DataError
 from tuner.data.cache import open_cache
 from tuner.data.split import Split
 from tuner.data.tiles import Tiling
+from tuner.evaluation.at_point import hits_of, point_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
@@ -20,11 +22,23 @@ from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
 from tuner.export.predicting import images_of, predict
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
-from tuner.report.curves import draw_precision_recall
-from tuner.report.evidence import example_picture, hits_of, point_of
-from tuner.report.pictures import encode
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.precision import Precision
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model's metrics and what they are made of.
+
+    Attributes:
+        metrics: At every confidence and at the operating point.
+        split: The ground truth.
+        found: Detections on it, after NMS, with no confidence threshold.
+    """
+
+    metrics: ModelMetrics
+    split: Split
+    found: Detections
 
 
 def detect(model: LoadedModel, split: Split, device: torch.device, *, tiling: Tiling | None = None) -> Detections:
@@ -61,7 +75,6 @@ def evaluate_model(
     found: Detections,
     *,
     evaluate: Callable[[Detections], Metrics] | None = None,
-    pictures: Path | None = None,
 ) -> ModelMetrics:
     """COCO metrics at every confidence, and precision, recall and F1 at the model's operating point.
 
@@ -71,16 +84,9 @@ def evaluate_model(
         name: Of the split, for the record.
         found: What the model `detect`s on it.
         evaluate: Computes the COCO metrics; None: the built-in evaluator.
-        pictures: Folder to draw into.
     """
     evaluator = CocoEvaluator(split)
-    point = model.operating_point
-    hits = hits_of(found, evaluator.truth)
-    here = point_of(hits, point, model.classes)
-    if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        (pictures / "examples.jpg").write_bytes(encode(example_picture(hits, found, point, split)))
-        draw_precision_recall(hits.curve(), point, pictures / "precision-recall.png")
+    here = point_of(hits_of(found, evaluator.truth), model.operating_point, model.classes)
     return ModelMetrics(
         split=name,
         metrics=(evaluate or evaluator.evaluate)(found),

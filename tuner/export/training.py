@@ -18,9 +18,8 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_split
 from tuner.data.letterbox import canvas_for
-from tuner.export.judging import check_classes, detect, evaluate_model
+from tuner.export.judging import Judged, check_classes, detect, evaluate_model
 from tuner.export.model import (
-    PICTURES,
     WEIGHTS,
     LoadedModel,
     ModelConfig,
@@ -104,7 +103,7 @@ def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None,
 
 def train_production(
     plan: Plan, *, device: str, threads: int, stop_requested: StopRequested, on_epoch: Callable[[EpochResult], None]
-) -> ModelMetrics:
+) -> Judged | None:
     """Train, save the model, and judge it on the test split, which is looked at here and nowhere before.
 
     Args:
@@ -113,6 +112,9 @@ def train_production(
         threads: CPU threads.
         stop_requested: Asked before each batch.
         on_epoch: Told of each finished epoch. Trained on train+val, its metrics are of images that were trained on.
+
+    Returns:
+        How good the model is; None where nothing is left to judge it by (no test split, and val was trained on).
 
     Raises:
         Interrupted: On request; the state is saved, and the same call goes on.
@@ -153,24 +155,23 @@ def train_production(
             production=plan.production,
         ),
     )
-    metrics = judge_model(load_model(plan.folder, where), plan, where)
+    judged = judge_model(load_model(plan.folder, where), plan, where)
+    nothing = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
+    save_metrics(plan.folder, judged.metrics if judged else nothing)
     shutil.rmtree(plan.workdir)
-    return metrics
+    return judged
 
 
-def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> ModelMetrics:
-    """Metrics and pictures on the test split; without one, on val where that was not trained on."""
+def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> Judged | None:
+    """Judge a model on the test split; without one, on val; None where that was trained on."""
     data = plan.production.provenance.data
     which: Literal["test", "val"] = "test" if data.test is not None else "val"
     if which == "val" and plan.part == "train+val":
-        metrics = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
-        save_metrics(plan.folder, metrics)
-        return metrics
+        return None
     split, _ = load_split(data, which)
     check_classes(model.info, split, data.path(data.test or data.val))
-    metrics = evaluate_model(model, split, which, detect(model, split, device), pictures=plan.folder / PICTURES)
-    save_metrics(plan.folder, metrics)
-    return metrics
+    found = detect(model, split, device)
+    return Judged(evaluate_model(model, split, which, found), split, found)
 
 
 def merge_splits(data: DataSpec, path: Path) -> DataSpec:

@@ -17,11 +17,12 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna_dashboard import save_note
 
 from tuner.config.errors import TunerError
+from tuner.evaluation.at_point import hits_of
 from tuner.models.predictions import Detections
 from tuner.postprocess.matching import TruthIndex
 from tuner.report.anchor_plot import draw_anchors
 from tuner.report.curves import draw_precision_recall
-from tuner.report.evidence import example_picture, hits_of
+from tuner.report.evidence import example_picture
 from tuner.report.learning_curves import draw_trial_curve
 from tuner.report.pictures import encode
 from tuner.studies.records import Assignment, TrialRecord

@@ -1,30 +1,35 @@
-"""Detections of a split against its ground truth: counts at an operating point, and pictures of them."""
+"""What a detector found on a split, as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tuner.data.split import Split
+from tuner.evaluation.at_point import hits_of
 from tuner.models.predictions import Detections
 from tuner.postprocess.apply import class_thresholds, is_shown, select
-from tuner.postprocess.curve import Hits, Point, point
+from tuner.postprocess.curve import Hits
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.report.pictures import Image, choose_images, side_by_side
+from tuner.report.curves import draw_precision_recall
+from tuner.report.pictures import Image, choose_images, encode, side_by_side
 
 
-def hits_of(detections: Detections, truth: TruthIndex) -> Hits:
-    """Match detections to the ground truth by COCO's rule at IoU 0.5."""
-    return Hits.of(truth.match(detections, [0.5]), truth)
+def draw_evidence(detections: Detections, chosen: OperatingPoint, split: Split, folder: Path) -> None:
+    """Draw `examples.jpg` and `precision-recall.png` into a folder, which is made where it does not exist.
 
-
-def point_of(hits: Hits, chosen: OperatingPoint, classes: Sequence[str]) -> Point | None:
-    """Precision, recall and F1 at the thresholds of an operating point; None where there is nothing to be found."""
-    shown = hits.scores.astype(np.float64) >= class_thresholds(chosen, classes)[hits.labels]
-    right = int((hits.right & shown).sum())
-    return point(chosen.confidence, right, int(shown.sum()) - right, int(hits.positives.sum()))
+    Args:
+        detections: After NMS, with no confidence threshold.
+        chosen: The operating point.
+        split: The ground truth.
+        folder: Where to draw.
+    """
+    hits = hits_of(detections, TruthIndex(split))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "examples.jpg").write_bytes(encode(example_picture(hits, detections, chosen, split)))
+    draw_precision_recall(hits.curve(), chosen, folder / "precision-recall.png")
 
 
 def example_picture(hits: Hits, detections: Detections, chosen: OperatingPoint, split: Split) -> Image:
