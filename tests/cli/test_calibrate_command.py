@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 from pathlib import Path
@@ -13,16 +12,13 @@ import torch
 import yaml
 
 from tests.evaluation.cases import random_case
+from tests.production import make_production
 from tuner.cli.main import main
-from tuner.config.objective import COCO_NAMES
-from tuner.config.study import ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_dataset
 from tuner.data.letterbox import canvas_for
 from tuner.data.scenes import generate
-from tuner.evaluation.metrics import Metrics
 from tuner.export.model import ModelConfig, save_model
-from tuner.export.production import ProductionConfig, Provenance
 from tuner.models.anchors import resolve_anchors
 from tuner.models.build import build_detector
 from tuner.models.predictions import RawPredictions
@@ -173,24 +169,6 @@ def test_a_model_folder(tuner, tmp_path: Path) -> None:
     dataset = load_dataset(data)
     config = resolve_anchors(TrialConfig(image_size=96), dataset.train)
     point = OperatingPoint(nms_iou=0.5, confidence=0.5, precision=0.5, recall=0.5, f1=0.5)
-    production = ProductionConfig(
-        config=config,
-        operating_point=point,
-        metrics=Metrics(**dict.fromkeys(COCO_NAMES), class_map={}),
-        provenance=Provenance(
-            study="scenes",
-            trial=1,
-            seed=0,
-            date=datetime.date(2026, 11, 20),
-            tuner="0.1.0",
-            software={},
-            data=data,
-            fingerprint=None,
-            objective=ObjectiveSpec(),
-            value=0.1,
-            default_value=None,
-        ),
-    )
     torch.manual_seed(0)
     classes = dataset.train.classes
     canvas = canvas_for(dataset.train.sizes, config.image_size)
@@ -203,7 +181,7 @@ def test_a_model_folder(tuner, tmp_path: Path) -> None:
         trained_on="train",
         seed=0,
         software={},
-        production=production,
+        production=make_production(config, point, data),
     )
     save_model(tmp_path / "model", build_detector(config, len(classes)).state_dict(), info)
     code, out, err = tuner(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import pytest
 
+from tests.production import make_production
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
-from tuner.export.production import ProductionConfig, Provenance, load_production, save_production
+from tuner.export.production import ProductionConfig, load_production, save_production
 from tuner.postprocess.operating_point import OperatingPoint
 
 POINT = OperatingPoint(
@@ -36,24 +36,14 @@ METRICS = Metrics(
 
 
 def production(value: float = 0.5, default: float | None = 0.45, direction: str = "maximize") -> ProductionConfig:
-    return ProductionConfig(
-        config=TrialConfig(anchor_sizes=(((8.5, 9.25), (16, 17)), ((32, 30),))),
-        operating_point=POINT,
+    return make_production(
+        TrialConfig(anchor_sizes=(((8.5, 9.25), (16, 17)), ((32, 30),))),
+        POINT,
+        DataSpec(root=Path("/data"), train=Path("train.json"), val=Path("val.json")),
         metrics=METRICS,
-        default_metrics=METRICS,
-        provenance=Provenance(
-            study="cells",
-            trial=7,
-            seed=3,
-            date=datetime.date(2026, 11, 20),
-            tuner="0.1.0",
-            software={"torch": "2.15.0"},
-            data=DataSpec(root=Path("/data"), train=Path("train.json"), val=Path("val.json")),
-            fingerprint=None,
-            objective=ObjectiveSpec(metric="map", direction=direction),
-            value=value,
-            default_value=default,
-        ),
+        objective=ObjectiveSpec(metric="map", direction=direction),
+        value=value,
+        default_value=default,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import sys
@@ -13,20 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.production import make_production
 from tuner.cli.main import main
 from tuner.config.errors import ConfigError, DataError, WeightsError
-from tuner.config.objective import COCO_NAMES
-from tuner.config.study import DataSpec, ObjectiveSpec
+from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_dataset, load_split
 from tuner.data.fingerprint import fingerprint
 from tuner.data.images import read_image
 from tuner.data.scenes import generate
 from tuner.data.tiles import Tiling, tiles_of
-from tuner.evaluation.metrics import Metrics
 from tuner.export.model import load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
-from tuner.export.production import ProductionConfig, Provenance, save_production
+from tuner.export.production import ProductionConfig, save_production
 from tuner.export.training import make_plan, merge_splits, train_production
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
@@ -49,25 +47,7 @@ def production(data: DataSpec) -> ProductionConfig:
     point = OperatingPoint(
         nms_iou=0.5, confidence=0.003, class_confidence={names[0]: 0.9}, precision=0.5, recall=0.5, f1=0.5
     )
-    metrics = Metrics(**dict.fromkeys(COCO_NAMES), class_map={})
-    return ProductionConfig(
-        config=config,
-        operating_point=point,
-        metrics=metrics,
-        provenance=Provenance(
-            study="scenes",
-            trial=1,
-            seed=0,
-            date=datetime.date(2026, 11, 20),
-            tuner="0.1.0",
-            software={},
-            data=data,
-            fingerprint=fingerprint(data, dataset),
-            objective=ObjectiveSpec(),
-            value=0.1,
-            default_value=0.1,
-        ),
-    )
+    return make_production(config, point, data, fingerprint=fingerprint(data, dataset))
 
 
 def run(*arguments: object) -> int:

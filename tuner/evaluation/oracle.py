@@ -37,64 +37,39 @@ def evaluate(split: Split, detections: Detections, *, max_detections: int = 100)
 
 
 def _ground_truth(split: Split) -> COCO:
-    boxes = zip(
-        split.image_ids[split.image_index].tolist(),
-        split.labels.tolist(),
-        split.boxes.tolist(),
-        split.areas.tolist(),
-        split.crowd.tolist(),
-        strict=True,
-    )
-    return _indexed(
+    return _coco(
         split,
-        [
-            {
-                "id": number,
-                "image_id": image,
-                "category_id": split.category_ids[label],
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-            }
-            for number, (image, label, box, area, crowd) in enumerate(boxes, start=1)
-        ],
+        image_id=split.image_ids[split.image_index].tolist(),
+        category_id=[split.category_ids[label] for label in split.labels],
+        bbox=split.boxes.tolist(),
+        area=split.areas.tolist(),
+        iscrowd=split.crowd.astype(int).tolist(),
     )
 
 
 def _results(split: Split, detections: Detections) -> COCO:
+    """What `COCO.loadRes` makes of results; it refuses an empty list."""
     boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
-    columns = zip(
-        split.image_ids[detections.image_index].tolist(),
-        detections.labels.tolist(),
-        boxes.tolist(),
-        detections.scores.tolist(),
-        strict=True,
-    )
-    # What `COCO.loadRes` makes of results, which refuses an empty list.
-    return _indexed(
+    return _coco(
         split,
-        [
-            {
-                "id": number,
-                "image_id": image,
-                "category_id": split.category_ids[label],
-                "bbox": box,
-                "area": box[2] * box[3],
-                "score": score,
-                "iscrowd": 0,
-            }
-            for number, (image, label, box, score) in enumerate(columns, start=1)
-        ],
+        image_id=split.image_ids[detections.image_index].tolist(),
+        category_id=[split.category_ids[label] for label in detections.labels],
+        bbox=boxes.tolist(),
+        area=boxes[:, 2:].prod(axis=1).tolist(),
+        iscrowd=[0] * len(boxes),
+        score=detections.scores.tolist(),
     )
 
 
-def _indexed(split: Split, annotations: list[dict[str, Any]]) -> COCO:
+def _coco(split: Split, **columns: list[Any]) -> COCO:
+    """A split as pycocotools holds it, with annotations from lists of equal lengths, one for each key."""
+    rows = zip(*columns.values(), strict=True)
     coco = COCO()
     coco.dataset = {
         "images": [{"id": image} for image in split.image_ids.tolist()],
         "categories": [{"id": i, "name": n} for i, n in zip(split.category_ids, split.classes, strict=True)],
-        "annotations": annotations,
+        "annotations": [dict(zip(columns, row, strict=True)) | {"id": i} for i, row in enumerate(rows, start=1)],
     }
     coco.createIndex()
     return coco

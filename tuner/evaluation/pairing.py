@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.data.split import Split
 from tuner.models.predictions import Detections
+from tuner.postprocess.matching import pair_iou
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +85,4 @@ def assign(iou: NDArray[np.float64], threshold: float, free: NDArray[np.bool_] |
 
 def overlaps(a: NDArray[np.float64], b: NDArray[np.float64], *, crowd: bool = False) -> NDArray[np.float64]:
     """(D, G) IoU of (D, 4) and (G, 4) xywh boxes; with crowds `b`: the share of each `a` that lies in it."""
-    one, other = a[:, None], b[None]
-    size = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:]) - np.maximum(
-        one[..., :2], other[..., :2]
-    )
-    overlap = np.where((size > 0).all(axis=-1), size.prod(axis=-1), 0.0)
-    own = np.broadcast_to(one[..., 2:].prod(axis=-1), overlap.shape)
-    union = own if crowd else own + other[..., 2:].prod(axis=-1) - overlap
-    result = np.zeros(overlap.shape)
-    np.divide(overlap, union, out=result, where=overlap > 0)
-    return result
+    return pair_iou(a.T[:, :, None], b.T[:, None], crowd)

@@ -155,7 +155,7 @@ class TruthIndex:
         for block in _blocks(counts):
             detection = np.repeat(rows[block], counts[block])
             truth = np.repeat(starts[block], counts[block]) + _rank_in_run(detection)
-            iou = _iou(boxes[:, detection], self._boxes[:, truth], self.crowd[truth])
+            iou = pair_iou(boxes[:, detection], self._boxes[:, truth], self.crowd[truth])
             close = iou >= least
             found.append((detection[close], truth[close], iou[close]))
         detection = np.concatenate([d for d, _, _ in found])
@@ -277,8 +277,16 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[slice]:
         start = stop
 
 
-def _iou(detections: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """IoU of (4, P) xywh boxes pair by pair, in the order of operations of pycocotools' `bbIou`."""
+def pair_iou(
+    detections: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_] | bool
+) -> NDArray[np.float64]:
+    """IoU of boxes pair by pair, in the order of operations of pycocotools' `bbIou`.
+
+    Args:
+        detections: (4, …) xywh.
+        truth: (4, …) xywh, of a shape that broadcasts with the detections'.
+        crowd: Whether a truth is a crowd, whose IoU is the intersection over the area of the detection.
+    """
     dx, dy, dw, dh = detections
     tx, ty, tw, th = truth
     width = np.minimum(dw + dx, tw + tx) - np.maximum(dx, tx)
@@ -286,6 +294,6 @@ def _iou(detections: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDA
     overlap = width * height
     own = dw * dh
     union = np.where(crowd, own, own + tw * th - overlap)
-    iou = np.zeros(len(crowd))
+    iou = np.zeros(overlap.shape)
     np.divide(overlap, union, out=iou, where=(width > 0) & (height > 0))
     return iou
