@@ -87,3 +87,5 @@ def test_killed_while_writing_leaves_a_whole_one(tmp_path: Path) -> None:
         assert state is not None
         assert state["round"] >= 0
         checkpoint.save(path, {"round": -1})
+        checkpoint.remove_unfinished(path)
+        assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]

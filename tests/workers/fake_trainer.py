@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     history: list[float] = json.loads(state_file.read_text()) if state_file.exists() else []
     with (task.workdir / "starts.txt").open("a") as starts:
         starts.write(f"{os.getpid()} {len(history)}\n")
+    run = uuid.uuid4().hex
     if history:  # a report that was lost with its process is made again; the study takes it by its number
         yield result(task, len(history), history[-1])
     for epoch in range(len(history) + 1, task.config.epochs + 1):
         plan = planned(task)
         misbehave(task, plan, epoch)
+        with (task.workdir / "worked.txt").open("a") as worked:
+            worked.write(f"{run} {epoch}\n")
         batches = 5
         for _ in range(batches):
             if stop_requested():

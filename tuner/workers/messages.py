@@ -32,9 +32,17 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Run:
-    """Train this trial, from its saved state where there is one."""
+    """Train this trial, from its saved state where there is one.
+
+    Attributes:
+        task: The trial.
+        first_epoch: The first that is not in the database yet.
+        anew: Whether this is its first attempt, so that what lies in its folder is another study's.
+    """
 
     task: TrainingTask
+    first_epoch: int = 1
+    anew: bool = False
 
 
 @dataclass(frozen=True)

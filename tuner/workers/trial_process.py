@@ -14,17 +14,20 @@ import gc
 import importlib
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
-from tuner.trainers.contract import Interrupted, Trainer, TrainingTask, TrialFailed
+from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
+from tuner.workers.results import read_results, write_result
 
 ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""
@@ -98,20 +101,26 @@ def load_trainer(path: str) -> Trainer:
     return loaded
 
 
-def run_trial(trainer: Trainer, task: TrainingTask, mailbox: Mailbox) -> Ended:
+def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
     """Train one trial to its end, reporting each epoch; every exception becomes an `Ended`."""
+    task = run.task
     try:
+        if run.anew:
+            shutil.rmtree(task.workdir, ignore_errors=True)
         task.workdir.mkdir(parents=True, exist_ok=True)
+        left = read_results(task.workdir, run.first_epoch)
+        for result in left:
+            if (ended := _report(result, mailbox)) is not None:
+                return ended
         results = trainer(task, mailbox.stop.is_set)
         for result in results:
-            mailbox.send(EpochReported(result))
-            verdict = mailbox.receive()
-            if verdict is None:
-                return Ended("interrupted")
-            if isinstance(verdict, Verdict) and verdict.prune:
+            if left and result.epoch == left[-1].epoch:
+                continue  # the trainer repeats what its checkpoint ends with
+            write_result(task.workdir, result)
+            if (ended := _report(result, mailbox)) is not None:
                 # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.
                 getattr(results, "close", lambda: None)()
-                return Ended("pruned")
+                return ended
         return Ended("complete")
     except Interrupted:
         return Ended("interrupted")
@@ -124,9 +133,20 @@ def run_trial(trainer: Trainer, task: TrainingTask, mailbox: Mailbox) -> Ended:
         return _unforeseen(error, task.workdir)
 
 
+def _report(result: EpochResult, mailbox: Mailbox) -> Ended | None:
+    """Report an epoch and wait for the verdict; how the trial ends with it, None when it goes on."""
+    mailbox.send(EpochReported(result))
+    verdict = mailbox.receive()
+    if verdict is None:
+        return Ended("interrupted")
+    return Ended("pruned") if isinstance(verdict, Verdict) and verdict.prune else None
+
+
 def _unforeseen(error: Exception, workdir: Path) -> Ended:
     text = "".join(traceback.format_exception(error))
-    sys.stderr.write(text)
+    with suppress(OSError):  # the log may lie on the disk that is full
+        sys.stderr.write(text)
+        sys.stderr.flush()
     summary = traceback.format_exception_only(error)[-1].strip()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
@@ -162,7 +182,7 @@ def main(file_descriptor: int) -> None:
     _limit_threads(prepare.threads)
     mailbox.send(Ready())
     while isinstance(message := mailbox.receive(), Run):
-        ended = run_trial(trainer, message.task, mailbox)
+        ended = run_trial(trainer, message, mailbox)
         gc.collect()  # what the trial held must be free before the next one starts
         mailbox.send(ended)
 

@@ -511,7 +511,7 @@ class _Worker:
             # Not before there is a trial for it: a spent budget starts no process.
             if not slot.up:
                 slot.start()
-            slot.send(Run(self._task(assignment, plan)))
+            slot.send(Run(self._task(assignment, plan), assignment.first_epoch, assignment.attempt_id == 1))
             now = time.monotonic()
             self._running.append(_Running(assignment, slot, renewed=now, progressed=now))
             self._tell(partial(_trial_started, assignment=assignment, plan=plan))

@@ -11,7 +11,7 @@ import torch
 from tuner.config.errors import WeightsError
 from tuner.trainers.contract import CHECKPOINT, DiskFull
 
-__all__ = ["CHECKPOINT", "load", "random_state", "restore_random_state", "save"]
+__all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_random_state", "save"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -21,7 +21,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
         DiskFull: It cannot be written; the old one, if any, is whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    # A name of its own: the process of a worker that was given up may be writing the same checkpoint still.
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             torch.save(state, file)
@@ -49,6 +50,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     except Exception as error:
         raise WeightsError(f"checkpoint {path} cannot be read: {error}", hint="Delete it to start over.") from error
     return state
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this checkpoint."""
+    for leftover in path.parent.glob(f"{path.stem}.*.partial"):
+        leftover.unlink(missing_ok=True)
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -274,7 +274,9 @@ class _Run:
         )
 
     def _restore(self) -> None:
-        state = checkpoint.load(self.task.workdir / checkpoint.CHECKPOINT, self.device)
+        path = self.task.workdir / checkpoint.CHECKPOINT
+        checkpoint.remove_unfinished(path)
+        state = checkpoint.load(path, self.device)
         if state is None:
             return
         if state["experiment"] != self._experiment():
