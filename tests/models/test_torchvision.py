@@ -9,41 +9,13 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, box_iou
 
+from tests.models.torchvision_scenes import BOXES, LABELS, NAMES, SIZE, build, scenes
 from tuner.config.errors import ConfigError
-from tuner.config.trial import TrialConfig
-from tuner.data.batch import IGNORE, PADDING
+from tuner.data.batch import PADDING
 from tuner.data.letterbox import Canvas
 from tuner.models.catalog import FAMILIES
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
-from tuner.models.torchvision_build import build_torchvision
 from tuner.models.torchvision_detectors import MAX_CANDIDATES
-
-SIZE = 64
-CLASSES = 2
-NAMES = [name for name in FAMILIES if not name.startswith("dense")]
-# Two images, two objects each: red squares are class 0, blue ones class 1.
-BOXES = torch.tensor([[[4, 4, 30, 30.0], [34, 32, 60, 60]], [[32, 2, 60, 30], [4, 34, 28, 60]]])
-LABELS = torch.tensor([[0, 1], [1, 0]])
-
-
-def scenes():
-    rng = np.random.default_rng(0)
-    images = rng.integers(60, 80, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    for image, boxes, labels in zip(images, BOXES.int().tolist(), LABELS.tolist(), strict=True):
-        for (x0, y0, x1, y1), label in zip(boxes, labels, strict=True):
-            image[y0:y1, x0:x1] = (40, 40, 220) if label else (220, 40, 40)
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def build(name, **changes):
-    torch.manual_seed(0)
-    anchors = FAMILIES[name].default_anchors(Canvas(SIZE, SIZE))
-    config = TrialConfig(model=name, image_size=SIZE, anchor_sizes=anchors)
-    detector = build_torchvision(config.model_copy(update=changes), CLASSES)
-    if name.startswith("fasterrcnn"):  # fewer regions: the second stage is what costs on a CPU
-        detector.network.roi_heads.fg_bg_sampler.batch_size_per_image = 24
-        detector.network.rpn._post_nms_top_n = {"training": 48, "testing": 48}
-    return detector
 
 
 def follow_last_batch(detector):
@@ -143,11 +115,11 @@ def test_candidates_are_padded_sorted_and_on_the_canvas(name):
 @pytest.mark.parametrize(
     "name", ["fasterrcnn-mobilenet", "retinanet-resnet50", "fcos-resnet50", "ssdlite320-mobilenet"]
 )
-def test_padding_and_crowd_rows_teach_nothing(name):
+def test_padded_rows_teach_nothing(name):
     images = scenes()
     detector = build(name).train()
-    padded = torch.cat([BOXES, torch.zeros(2, 1, 4), torch.tensor([[[10, 10, 50, 50.0]]]).expand(2, 1, 4)], dim=1)
-    labels = torch.cat([LABELS, torch.tensor([[PADDING, IGNORE]] * 2)], dim=1)
+    padded = torch.cat([BOXES, torch.zeros(2, 1, 4)], dim=1)
+    labels = torch.cat([LABELS, torch.tensor([[PADDING]] * 2)], dim=1)
     results = []
     for boxes, classes in ((BOXES, LABELS), (padded, labels)):
         torch.manual_seed(1)
@@ -190,6 +162,15 @@ def test_bfloat16_moves_no_anchor_and_losses_and_boxes_are_float32(name):
     assert torch.equal(seen[0], seen[2])
     assert {value.dtype for value in losses.values()} == {torch.float32}
     assert candidates.boxes.dtype == candidates.scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ssd300-vgg16"])  # which has no batch norm
+def test_a_batch_of_one_small_image_trains(name):
+    detector = build(name, canvas=Canvas(32, 32)).train()
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    total = sum(detector.losses(images, torch.tensor([[[4.0, 6, 28, 30]]]), torch.tensor([[1]])).values())
+    total.backward()
+    assert torch.isfinite(total)
 
 
 def test_explicit_anchors_are_exact_and_placed_as_torchvisions():

@@ -24,7 +24,6 @@ class Family:
         equal_counts: Whether the head is shared by all levels, so that each needs as many anchors.
         own_scale: Size of the objects that belong to a level, in strides: side of the square of equal area.
         make_default: Makes the default anchors for a canvas.
-        min_image_size: Smallest useful `TrialConfig.image_size`.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Family:
     equal_counts: bool
     own_scale: float
     make_default: Callable[[Canvas], AnchorSizes] | None
-    min_image_size: int = 64
 
     @property
     def has_anchors(self) -> bool:

@@ -33,6 +33,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tuner.config.errors import ConfigError
 from tuner.config.trial import AnchorSizes, TrialConfig
 from tuner.models.anchors import check_anchors
+from tuner.models.batch_norm import BatchNorm
 from tuner.models.catalog import family
 from tuner.models.detector import Detector
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
@@ -72,12 +73,12 @@ def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
         extra = LastLevelP6P7(2048 if v2 else _CHANNELS, _CHANNELS)
         backbone = _resnet_fpn_extractor(trunk, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
     else:
-        backbone = _resnet_fpn_extractor(trunk, 5, norm_layer=nn.BatchNorm2d if v2 else None)
+        backbone = _resnet_fpn_extractor(trunk, 5, norm_layer=BatchNorm if v2 else None)
     return pretrained.fill_backbone(backbone)
 
 
 def _norm(pretrained: Pretrained, *, frozen: bool) -> type[nn.Module]:
-    return FrozenBatchNorm2d if pretrained and frozen else nn.BatchNorm2d
+    return FrozenBatchNorm2d if pretrained and frozen else BatchNorm
 
 
 def _faster_rcnn(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
@@ -93,7 +94,7 @@ def _faster_rcnn_v2(weights: str, anchors: AnchorSizes, classes: int) -> Detecto
         classes + 1,
         rpn_anchor_generator=ExplicitAnchors(anchors),
         rpn_head=RPNHead(_CHANNELS, len(anchors[0]), conv_depth=2),
-        box_head=FastRCNNConvFCHead((_CHANNELS, 7, 7), [_CHANNELS] * 4, [1024], norm_layer=nn.BatchNorm2d),
+        box_head=FastRCNNConvFCHead((_CHANNELS, 7, 7), [_CHANNELS] * 4, [1024], norm_layer=BatchNorm),
     )
     return TwoStageDetector(network)
 
@@ -151,7 +152,7 @@ def _ssd300(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
 
 def _ssdlite(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
     pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
-    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    norm = partial(BatchNorm, eps=0.001, momentum=0.03)
     # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them.
     trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not pretrained.is_classifier)
     if not pretrained:

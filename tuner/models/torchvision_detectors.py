@@ -4,8 +4,8 @@ The networks' own `forward` computes the losses. Three things are changed in the
 only normalises; head outputs, which are float32 before boxes are decoded and losses computed, whatever the
 autocast; and, in evaluation, everything after the heads, as NMS and thresholds are chosen later.
 
-Crowd regions are dropped from the targets, so they count as background. Images without objects teach all
-families but SSD, which mines its negatives per object.
+Crowd regions are neither object nor background (`torchvision_crowds`). Images without objects teach all families but
+SSD, which mines its negatives per object.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image
 
+from tuner.data.batch import IGNORE
 from tuner.models.detector import Candidates, Detector
+from tuner.models.torchvision_crowds import (
+    CrowdBlindFCOSHead,
+    CrowdBlindRetinaNetHead,
+    CrowdBlindRoIHeads,
+    CrowdBlindRPN,
+    CrowdBlindSSD,
+)
 
 MAX_CANDIDATES = 1000
 """Most (box, class) pairs per image, the best by score over all levels."""
@@ -81,10 +91,15 @@ class TorchvisionDetector(Detector):
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
-        is_object = labels >= 0
+        is_object, is_crowd = labels >= 0, labels == IGNORE
+        any_crowd = bool(is_crowd.any())  # one wait for the device instead of one for each image
         targets = [
-            {"boxes": box[chosen], "labels": label[chosen] + self.first_label}
-            for box, label, chosen in zip(boxes, labels, is_object, strict=True)
+            {
+                "boxes": box[chosen],
+                "labels": label[chosen] + self.first_label,
+                "crowds": box[crowd] if any_crowd else box[:0],
+            }
+            for box, label, chosen, crowd in zip(boxes, labels, is_object, is_crowd, strict=True)
         ]
         losses: dict[str, Tensor] = self.network(images, targets)
         return losses
@@ -133,9 +148,17 @@ class SingleStageDetector(TorchvisionDetector):
 class RetinaNetDetector(SingleStageDetector):
     """RetinaNet (Lin et al., 2017)."""
 
+    def __init__(self, network: RetinaNet) -> None:
+        super().__init__(network)
+        network.head.__class__ = CrowdBlindRetinaNetHead
+
 
 class FCOSDetector(SingleStageDetector):
     """FCOS (Tian et al., 2019); the score is the geometric mean of class score and centreness."""
+
+    def __init__(self, network: FCOS) -> None:
+        super().__init__(network)
+        network.head.__class__ = CrowdBlindFCOSHead
 
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
         return (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
@@ -150,6 +173,10 @@ class SSDDetector(SingleStageDetector):
 
     first_label = 1
 
+    def __init__(self, network: SSD, min_side: int = 0) -> None:
+        super().__init__(network, min_side)
+        network.__class__ = CrowdBlindSSD
+
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
         return outputs["cls_logits"].softmax(-1)[..., 1:]
 
@@ -163,8 +190,10 @@ class TwoStageDetector(TorchvisionDetector):
 
     first_label = 1
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(network, [network.rpn.head, network.roi_heads.box_predictor])  # type: ignore[union-attr, list-item]
+    def __init__(self, network: FasterRCNN) -> None:
+        super().__init__(network, [network.rpn.head, network.roi_heads.box_predictor])
+        network.rpn.__class__ = CrowdBlindRPN
+        network.roi_heads.__class__ = CrowdBlindRoIHeads
 
     def _candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
         roi_heads: Any = self.network.roi_heads
