@@ -10,7 +10,7 @@ from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
 
 from tuner.config.errors import FailureKind, StorageError, StudyError
 from tuner.config.trial import TrialConfig
-from tuner.studies import handle
+from tuner.studies import handle, journal
 from tuner.studies.study import LeaseLost, Study, TrialState, open_study
 from tuner.trainers.contract import BadConfig
 
@@ -190,7 +190,7 @@ def test_a_trial_whose_asker_died_is_not_lost(studies_url: str, begin: Begin) ->
     assert len(study.optuna.trials) == 3
 
 
-def test_an_end_that_optuna_did_not_hear_of_is_told_later(
+def test_a_trial_ends_for_optuna_and_for_us_or_for_neither(
     studies_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = begin(studies_url)
@@ -205,11 +205,24 @@ def test_an_end_that_optuna_did_not_hear_of_is_told_later(
         with pytest.raises(StorageError):
             train(study, assignment, 0.5)
     assert study.optuna.trials[0].state == State.RUNNING
-    assert study.trials()[0].state is TrialState.COMPLETE
+    assert study.trials()[0].state is TrialState.RUNNING
+    for _ in range(2):  # the call that failed, repeated, and once more
+        study.complete(assignment)
+        assert study.trials()[0].state is TrialState.COMPLETE
+        assert study.optuna.trials[0].state == State.COMPLETE
+        assert study.optuna.trials[0].value == 0.5
+
+
+def test_an_end_that_optuna_did_not_hear_of_is_told_later(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert study.report(assignment, result(1, 0.1)) is False
+    # As trials end by the dozen, when paused ones are let go, and as older versions ended them.
+    study.database.run(lambda session: journal.end_trial(session, assignment, TrialState.PRUNED, reason="let go"))
+    assert study.optuna.trials[0].state == State.RUNNING
     study.next_trial(WORKER)
-    assert study.optuna.trials[0].state == State.COMPLETE
-    assert study.optuna.trials[0].value == 0.5
-    study.complete(assignment)  # the call that failed, repeated
+    assert (study.optuna.trials[0].state, study.optuna.trials[0].value) == (State.PRUNED, 0.1)
 
 
 def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -15,21 +16,39 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.storage import optuna_rows
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
 from tuner.studies.budgets import spent
-from tuner.studies.leases import LEASE_SECONDS, asking
+from tuner.studies.leases import LEASE_SECONDS, AskLock, asking
 from tuner.studies.pausing import paused_trials
 from tuner.studies.quiet import quiet
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.studies.samplers import build_sampler, grid_size
 from tuner.studies.sight import as_pruned
 from tuner.studies.tell import tell
-from tuner.studies.views import Drafting, seen
+from tuner.studies.views import Drafting, StudyTrials, changeable, seen
 
 _MAX_INFEASIBLE = 50
 _DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A trial as it was sampled.
+
+    Attributes:
+        waiting: The same before, where it is in the database already.
+        trial: The trial; without a number and id of its own where it is new.
+        config: What is trained.
+        message: Why its values do not fit together; empty where they do.
+    """
+
+    waiting: FrozenTrial | None
+    trial: FrozenTrial
+    config: TrialConfig
+    message: str
 
 
 class Asker:
@@ -39,6 +58,7 @@ class Asker:
         database: Where the study is.
         study_id: Its id in our table.
         study: Optuna's.
+        known: Its trials, as this process has read them.
         spec: Its spec.
         space: What is sampled.
         base: The study's default config.
@@ -49,6 +69,7 @@ class Asker:
         database: Database,
         study_id: int,
         study: optuna.Study,
+        known: StudyTrials,
         spec: StudySpec,
         space: SearchSpace,
         base: TrialConfig,
@@ -56,6 +77,7 @@ class Asker:
         self._database = database
         self._id = study_id
         self._study = study
+        self._known = known
         self._spec = spec
         self._space = space
         self._base = base
@@ -73,12 +95,11 @@ class Asker:
             with asking(self._database, self._id) as lock:
                 if self._database.run(self._over):
                     return None
-                row, message = self._sample()
-                if not self._database.run(lambda s, r=row: journal.add_trial(s, lock, r, worker)):  # type: ignore[misc]
-                    continue
-            if row.state == TrialState.RUNNING:
+                sample = self._sample()
+                row = self._database.run(partial(self._add, lock=lock, sample=sample, worker=worker))
+            if row is not None and row.state == TrialState.RUNNING:
                 return assignment_of(row)
-            tell(self._database, self._study, row.trial_id)
+            message = sample.message or message
         raise StudyError(
             f"{_MAX_INFEASIBLE} points of the search space in a row did not fit together: {message}",
             hint="Narrow the ranges of the dimensions that the message names.",
@@ -111,65 +132,87 @@ class Asker:
         if stored:
             return assignment
         config = resolve_anchors(assignment.config, train)
-        self._database.run(lambda session: journal.store_config(session, assignment, config))
-        with self._database.errors():
-            show = self._database.optuna.set_trial_user_attr
-            show(assignment.trial_id, "config", config.model_dump(mode="json"))
-            show(assignment.trial_id, "seed", assignment.seed)
+
+        def store(session: Session) -> None:
+            journal.store_config(session, assignment, config)
+            trial = optuna_rows.read_trial(session, assignment.trial_id)
+            shown = changeable(trial)
+            shown.user_attrs |= {"config": config.model_dump(mode="json"), "seed": assignment.seed}
+            optuna_rows.write_changes(session, trial, shown)
+
+        self._database.run(store)
         return replace(assignment, config=config)
 
-    def _sample(self) -> tuple[TrialRow, str]:
-        """A new row, and why its values do not fit together; to be called with the right to ask."""
+    def _sample(self) -> _Sample:
+        """Sample a new trial in memory, or one that waits; to be called with the right to ask."""
+        waiting, shown, asked, number = self._database.run(self._look)
         message = ""
         with self._database.errors(), quiet():
-            paused = self._database.run(lambda session: paused_trials(session, self._id))
-            trials = as_pruned(self._study.get_trials(deepcopy=False), paused)
-            sampler = build_sampler(self._spec.sampler, self._space, self._database.run(self._asked))
-            # A grid is walked to its end only by a sampler that sees every trial.
-            shown = trials if self._spec.sampler.name == "grid" else seen(trials, self._rising)
-            drafting = Drafting(self._database.optuna, self._study._study_id, shown, len(trials))
-            known = self._open_trial(trials)
-            study = optuna.Study(self._study.study_name, self._study._storage if known else drafting, sampler)
+            sampler = build_sampler(self._spec.sampler, self._space, asked)
+            draft = None if waiting is None else changeable(waiting)
+            if draft is not None:
+                draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
+            drafting = Drafting(self._study, lambda: shown, draft=draft, number=number)
+            study = optuna.Study(self._study.study_name, drafting, sampler)
             study.pruner = self._study.pruner  # Hyperband decides what a sampler sees
-            trial = optuna.trial.Trial(study, known) if known else study.ask()
+            if waiting is None and number == 0:  # nothing waits and nothing ran: the default config begins
+                study.enqueue_trial(self._space.params_of(self._base), user_attrs={_DEFAULT: True})
+            trial = study.ask()
             try:
                 config = self._space.suggest(trial, self._base)
             except InfeasibleConfig as error:
                 config, message = self._base, error.message
-            trial_id = known or drafting.keep()._trial_id
+        assert drafting.draft is not None
+        return _Sample(waiting, drafting.draft, config, message)
+
+    def _look(self, session: Session) -> tuple[FrozenTrial | None, Sequence[FrozenTrial], int, int]:
+        """The trial that is next, where one waits; what a sampler sees; and how many there are, here and at Optuna."""
+        heads = self._known.read(session)
+        waiting = self._waiting(session, heads)
+        trials = as_pruned(heads, paused_trials(session, self._id))
+        # A grid is walked to its end only by a sampler that sees every trial.
+        shown = trials if self._spec.sampler.name == "grid" else seen(trials, self._rising)
+        self._known.fill(session, shown, "params", "system_attrs", "intermediate_values")
+        asked = session.scalar(select(func.count()).where(TrialRow.study_id == self._id)) or 0
+        return waiting, shown, asked, len(heads)
+
+    def _waiting(self, session: Session, heads: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due."""
+        running = [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.RUNNING]
+        ours = set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running)))) if running else ()
+        queue = [trial_id for trial_id in running if trial_id not in ours]
+        queue += [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING]
+        return optuna_rows.read_trial(session, queue[0]) if queue else None
+
+    def _add(self, session: Session, lock: AskLock, sample: _Sample, worker: WorkerInfo) -> TrialRow | None:
+        """Write a sampled trial; None when the right to ask, or the waiting trial, was lost meanwhile."""
+        if not lock.confirm(session):
+            return None
+        trial = changeable(sample.trial)  # so that this may be done again
+        if sample.waiting is None:
+            optuna_rows.add_trial(session, self._study._study_id, trial)
+        elif not optuna_rows.write_changes(session, sample.waiting, trial):
+            return None
         row = TrialRow(
-            trial_id=trial_id,
+            trial_id=trial._trial_id,
             study_id=self._id,
             number=trial.number,
             is_default=bool(trial.user_attrs.get(_DEFAULT)),
             seed=self._spec.sampler.seed,
             params=trial.params,
-            config=config.model_dump(mode="json"),
+            config=sample.config.model_dump(mode="json"),
             state=TrialState.RUNNING,
             token=1,
             epochs=0,
             lease_until=now() + LEASE_SECONDS,
         )
-        if message:
-            row.state, row.kind, row.reason, row.token = TrialState.PRUNED, INFEASIBLE, message, 0
+        if sample.message:
+            row.state, row.kind, row.reason, row.token = TrialState.PRUNED, INFEASIBLE, sample.message, 0
             row.finished_at = now()
-        return row, message
-
-    def _open_trial(self, trials: Sequence[FrozenTrial]) -> int | None:
-        """One that waits, or was asked for by a worker that died before it could say so; None: a new one is due."""
-        running = [trial._trial_id for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
-        ours = self._database.run(
-            lambda session: set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running))))
-        )
-        orphan = next((trial_id for trial_id in running if trial_id not in ours), None)
-        if orphan is not None:
-            return orphan
-        if not trials:
-            # Nothing waits and nothing ran: the default config begins.
-            self._study.enqueue_trial(self._space.params_of(self._base), user_attrs={_DEFAULT: True})
-        elif all(trial.state != optuna.trial.TrialState.WAITING for trial in trials):
-            return None
-        return self._study.ask()._trial_id
+        journal.add_trial(session, row, worker)
+        if sample.message:
+            tell(session, self._study, row.trial_id)
+        return row
 
     @property
     def _rising(self) -> bool | None:
@@ -181,9 +224,6 @@ class Asker:
         points = grid_size(self._spec.sampler, self._space)
         walked = points is not None and journal.counted_trials(session, self._id) >= points
         return walked or spent(session, self._id, self._spec) is not None
-
-    def _asked(self, session: Session) -> int:
-        return session.scalar(select(func.count()).where(TrialRow.study_id == self._id)) or 0
 
 
 def assignment_of(row: TrialRow) -> Assignment:

@@ -11,7 +11,8 @@ The default config is never pruned: every gain is stated over it, which needs it
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,13 @@ from tuner.storage.urls import masked, studies_folder
 from tuner.studies import history, journal, leases, pausing
 from tuner.studies.asking import Asker, assignment_of
 from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
+from tuner.studies.judging import Judge, Verdict
 from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pausing import Rungs
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
-from tuner.studies.scalar import prune_by_scalar
 from tuner.studies.tell import tell, untold
-from tuner.studies.views import HeldTrials
+from tuner.studies.views import StudyTrials
 from tuner.trainers.contract import BadConfig, EpochResult
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ class Study:
         self.database.close()
 
     @cached_property
-    def _pruning(self) -> tuple[optuna.Study, HeldTrials]:
-        """Optuna's study as its pruner sees it, and the trials of this process in it."""
-        held = HeldTrials(self.database.optuna)
-        with self.database.errors():
-            return optuna.Study(self.name, held, self.optuna.sampler, self.optuna.pruner), held
+    def _judge(self) -> Judge:
+        return Judge(self.optuna, rising=self.spec.objective.direction == "maximize")
+
+    @cached_property
+    def _known(self) -> StudyTrials:
+        """Optuna's trials, as samplers have seen them."""
+        return StudyTrials(self.optuna._study_id)
 
     @cached_property
     def optuna(self) -> optuna.Study:
@@ -137,9 +140,8 @@ class Study:
         while True:
             if not self._open():
                 return None
-            asker = Asker(self.database, self._id, self.optuna, self.spec, self.space, self.base)
-            for trial_id in self.database.run(lambda session: untold(session, self._id)):
-                tell(self.database, self.optuna, trial_id)
+            asker = Asker(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
+            self._tell_all()
             assignment = self._claim(worker) or self._promote(worker, asker) or asker.ask(worker)
             if assignment is None:
                 return None
@@ -186,8 +188,12 @@ class Study:
                 f"the metric {missing} is undefined on the validation split, which holds nothing to measure it by",
                 hint="Choose another objective or constraint, such as map.",
             )
-        verdict = self.database.run(lambda session: journal.record_epoch(session, assignment, result, value))
-        return self._judge(assignment, result.epoch, value) if verdict is None else verdict
+
+        def record(session: Session) -> bool | Verdict:
+            said = journal.record_epoch(session, assignment, result, value)
+            return self._verdict(session, assignment, result.epoch, value) if said is None else said
+
+        return self._heard(self.database.run(record))
 
     def complete(self, assignment: Assignment) -> None:
         """End a trial that has trained all its epochs; its value is the last epoch's."""
@@ -206,13 +212,13 @@ class Study:
         if not self._rungs.epochs:
             self.prune(assignment, "stopped by the pruner")
             return TrialState.PRUNED
-        self._pruning[1].drop(assignment.trial_id)
+        self._judge.drop(assignment.trial_id)
         self.database.run(lambda session: pausing.pause(session, assignment))
         return TrialState.PAUSED
 
     def interrupt(self, assignment: Assignment) -> None:
         """Leave a trial to the next worker, who goes on with it from its checkpoint."""
-        self._pruning[1].drop(assignment.trial_id)
+        self._judge.drop(assignment.trial_id)
         self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
 
     def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
@@ -224,11 +230,15 @@ class Study:
         Returns:
             The state of the trial now.
         """
-        self._pruning[1].drop(assignment.trial_id)
-        state = self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
-        if state is not TrialState.INTERRUPTED:
-            tell(self.database, self.optuna, assignment.trial_id)
-        return state
+        self._judge.drop(assignment.trial_id)
+
+        def end(session: Session) -> TrialState:
+            state = journal.fail_attempt(session, assignment, kind, message)
+            if state is not TrialState.INTERRUPTED:
+                tell(session, self.optuna, assignment.trial_id)
+            return state
+
+        return self.database.run(end)
 
     # From outside
 
@@ -331,14 +341,14 @@ class Study:
             if row is None:
                 continue
             assignment = assignment_of(row)
-            self._pruning[1].drop(trial_id)
+            self._judge.drop(trial_id)
             failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
             if failed > journal.MAX_RETRIES:
                 reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
                 self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
             elif row.stop:
                 self.prune(assignment, BY_HAND)
-            elif self._verdict(assignment):
+            elif self._said(assignment):
                 self.stop_early(assignment)
             elif row.epochs >= assignment.config.epochs:
                 self.complete(assignment)
@@ -360,52 +370,58 @@ class Study:
         if rungs.epochs and asker.exhausted():
             rungs = pausing.without_promotion(rungs)
         if self.database.run(lambda session: pausing.retire(session, self._id, rungs, left)):
-            for trial_id in self.database.run(lambda session: untold(session, self._id)):
-                tell(self.database, self.optuna, trial_id)
+            self._tell_all()
         self.database.run(lambda session: pausing.remove_checkpoints(session, self._id, self.folder / "trials"))
         row = self.database.run(lambda session: pausing.promote(session, self._id, rungs, worker, left))
         return None if row is None else assignment_of(row)
 
-    def _verdict(self, assignment: Assignment) -> bool:
-        """What the pruner said, or says now, about the epochs of a trial that was interrupted."""
-        epochs = self.database.run(lambda session: history.verdicts(session, assignment.trial_id))
-        return any(
-            self._judge(assignment, epoch, value) if verdict is None else verdict for epoch, value, verdict in epochs
-        )
+    def _said(self, assignment: Assignment) -> bool:
+        """What the pruner said about the epochs of a trial that was interrupted; it is asked where it was not."""
 
-    def _judge(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
-        """Let Optuna know an epoch's value and ask its pruner, once for each epoch."""
-        if self.spec.objectives:
-            prune = self._scalar_verdict(assignment)
-        else:
-            prune = self._optuna_verdict(assignment, epoch, value)
-        # After the last epoch there is nothing to save. The pruner is asked about the default config,
-        # too, because successive halving notes there how good it was.
-        prune = prune and epoch < assignment.config.epochs and not assignment.is_default
+        def look(session: Session) -> bool | Verdict:
+            said = history.verdicts(session, assignment.trial_id)
+            if any(verdict for _, _, verdict in said):
+                return True
+            last = next((epoch for epoch in said if epoch[0] == assignment.first_epoch - 1), None)
+            return False if last is None else self._verdict(session, assignment, last[0], last[1])
+
+        return self._heard(self.database.run(look))
+
+    def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool | Verdict:
+        """Let Optuna know a trial's last epoch, ask its pruner, and store what it says."""
+        more = epoch < assignment.config.epochs  # after the last epoch there is nothing to save
+        with self.database.errors():
+            verdict = self._judge.judge(
+                session, assignment.trial_id, epoch, value, self.optuna.pruner if more else None
+            )
+        # The pruner is asked about the default config, too, because successive halving notes there how good it was.
+        prune = verdict.prune and not assignment.is_default
         rungs = self._rungs
         if epoch in rungs.epochs:  # the default config pauses, too: it goes on later (see `tuner.studies.promotion`)
-            pauses = partial(pausing.should_pause, rungs=rungs, number=assignment.number, epoch=epoch)
-            prune = self.database.run(lambda session: pauses(session, self._id))
-        if prune:  # that it goes on is noted with its next epoch
-            self.database.run(lambda session: journal.store_verdict(session, assignment.trial_id, epoch))
-        return prune
+            prune = pausing.should_pause(session, self._id, rungs, assignment.number, epoch)
+        if prune:
+            journal.store_verdict(session, assignment.trial_id, epoch)
+        return replace(verdict, prune=prune)
 
-    def _optuna_verdict(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
-        study, held = self._pruning
-        with self.database.errors():
-            trial = held.hold(assignment.trial_id)
-            if value is not None and epoch not in trial.intermediate_values:
-                held.set_trial_intermediate_value(assignment.trial_id, epoch, value)
-            return epoch < assignment.config.epochs and self.optuna.pruner.prune(study, trial)
-
-    def _scalar_verdict(self, assignment: Assignment) -> bool:
-        curves = self.database.run(lambda session: history.curves(session, self._id))
-        with self.database.errors():
-            return prune_by_scalar(self.optuna, self.spec.objective.direction, assignment.trial_id, curves)
+    def _heard(self, verdict: bool | Verdict) -> bool:
+        """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned."""
+        if isinstance(verdict, bool):
+            return verdict
+        self._judge.keep(verdict)
+        return verdict.prune
 
     def _end(
         self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
     ) -> None:
-        self._pruning[1].drop(assignment.trial_id)
-        self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
-        tell(self.database, self.optuna, assignment.trial_id)
+        self._judge.drop(assignment.trial_id)
+
+        def end(session: Session) -> None:
+            journal.end_trial(session, assignment, state, kind, reason)
+            tell(session, self.optuna, assignment.trial_id)
+
+        self.database.run(end)
+
+    def _tell_all(self) -> None:
+        """Tell Optuna what another worker left untold."""
+        for trial_id in self.database.run(lambda session: untold(session, self._id)):
+            self.database.run(lambda session, i=trial_id: tell(session, self.optuna, i))  # type: ignore[misc]

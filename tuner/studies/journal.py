@@ -6,13 +6,13 @@ import math
 import re
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
-from tuner.studies.leases import RELEASED, AskLock, end_attempt, extend, hold, new_attempt
+from tuner.studies.leases import RELEASED, end_attempt, extend, hold, new_attempt
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
@@ -32,15 +32,12 @@ def counted_trials(session: Session, study_id: int) -> int:
     return session.scalar(select(func.count()).select_from(TrialRow).where(*counted)) or 0
 
 
-def add_trial(session: Session, lock: AskLock, trial: TrialRow, worker: WorkerInfo) -> bool:
-    """Add a new trial, and its first attempt where it has one; False when the right to ask was lost meanwhile."""
-    if not lock.confirm(session):
-        return False
+def add_trial(session: Session, trial: TrialRow, worker: WorkerInfo) -> None:
+    """Add a new trial, and its first attempt where it has one; to be called with the right to ask confirmed."""
     session.add(trial)
     session.flush()
     if trial.token:
         session.add(new_attempt(trial.trial_id, trial.token, worker))
-    return True
 
 
 def store_config(session: Session, assignment: Assignment, config: TrialConfig) -> None:
@@ -54,7 +51,7 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     """Store an epoch once, however often it is reported or trained.
 
     Returns:
-        What the pruner said about it; None when it was not asked yet, or was, and let it pass, as the last epoch.
+        What the pruner said about it, where it was asked before; else None.
     """
     trial_id, attempt = assignment.trial_id, assignment.attempt_id
     known = session.execute(
@@ -75,26 +72,23 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     if known is not None:
         verdict: bool | None = known.prune
         return verdict
-    # A trial that goes on was not pruned before.
-    passed = (EpochRow.trial_id == trial_id, EpochRow.epoch < result.epoch, EpochRow.prune.is_(None))
-    session.execute(update(EpochRow).where(*passed).values(prune=False), execution_options=_UNSYNCHRONISED)
-    session.add(
-        EpochRow(
-            trial_id=assignment.trial_id,
-            epoch=result.epoch,
-            attempt=assignment.attempt_id,
-            value=value,
-            metrics=result.metrics.model_dump(mode="json"),
-            # JSON knows no infinity and no NaN.
-            losses={name: loss if math.isfinite(loss) else None for name, loss in result.losses.items()},
-            executed=dict(result.executed),
-            learning_rate=result.learning_rate,
-            train_seconds=result.train_seconds,
-            eval_seconds=result.eval_seconds,
-            cpu_seconds=result.cpu_seconds,
-            peak_memory=result.peak_memory,
-        )
-    )
+    row = {
+        "trial_id": assignment.trial_id,
+        "epoch": result.epoch,
+        "attempt": assignment.attempt_id,
+        "value": value,
+        "metrics": result.metrics.model_dump(mode="json"),
+        # JSON knows no infinity and no NaN.
+        "losses": {name: loss if math.isfinite(loss) else None for name, loss in result.losses.items()},
+        "executed": dict(result.executed),
+        "learning_rate": result.learning_rate,
+        "train_seconds": result.train_seconds,
+        "eval_seconds": result.eval_seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "peak_memory": result.peak_memory,
+        "prune": False,  # until the pruner says something else, in the same transaction
+    }
+    session.execute(insert(EpochRow.__table__), row)  # type: ignore[arg-type]
     return None
 
 

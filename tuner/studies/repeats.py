@@ -118,7 +118,7 @@ class Repeats(Study):
         """As with trials; a run that failed in a way that may pass is tried again."""
         return self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
 
-    def _judge(self, assignment: Assignment, epoch: int, value: float | None) -> bool:
+    def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool:
         return False
 
     def _end(

@@ -1,24 +1,27 @@
 """Telling Optuna how trials ended, from our tables, which are the truth.
 
-Our row is written first and Optuna is told after, so a crash in between leaves something to tell, which any
-worker does later. Telling may be repeated, by several workers at once.
+It happens in the transaction that ends the trial in our table. Trials that end by the dozen, when paused ones are
+let go, are told one by one after; what a crash leaves untold, any worker tells later. Telling may be repeated, by
+several workers at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
-from tuner.storage.database import Database
+from tuner.storage import optuna_rows
 from tuner.storage.tables import EpochRow, StudyRow, TrialRow
 from tuner.studies.objective import objective_values, violations
 from tuner.studies.records import INFEASIBLE, TrialState
+from tuner.studies.views import Drafting, changeable
 
 _CONSTRAINTS: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFEASIBLE: "config"}
 """What is violated, by kind of failure: so the sampler learns the border (decision 8)."""
@@ -31,35 +34,28 @@ def untold(session: Session, study_id: int) -> list[int]:
     return list(session.scalars(select(TrialRow.trial_id).where(*ended)))
 
 
-def tell(database: Database, study: optuna.Study, trial_id: int) -> None:
-    """Tell Optuna how a trial ended, with its curve and what the dashboard shows of it.
-
-    Raises:
-        StorageError: The database is out of reach; the next worker tells it.
-    """
-
-    def read(session: Session) -> tuple[StudySpec, TrialRow, list[EpochRow]]:
-        epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch))
-        row = session.get_one(TrialRow, trial_id)
-        spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
-        return spec, row, list(epochs)
-
-    def done(session: Session) -> None:
-        session.get_one(TrialRow, trial_id).told = True
-
-    spec, row, epochs = database.run(read)
-    with database.errors():
-        try:
-            frozen = database.optuna.get_trial(trial_id)
-            if not frozen.state.is_finished():
-                _tell(study, spec, row, epochs, set(frozen.intermediate_values))
-        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            if not database.optuna.get_trial(trial_id).state.is_finished():
-                raise  # else another worker told it meanwhile
-    database.run(done)
+def tell(session: Session, study: optuna.Study, trial_id: int) -> None:
+    """Tell Optuna how a trial ended, with its curve and what the dashboard shows of it."""
+    session.flush()
+    mine = (TrialRow.trial_id == trial_id, TrialRow.told.is_(False))
+    taken: Any = session.execute(
+        update(TrialRow).where(*mine).values(told=True), execution_options={"synchronize_session": False}
+    )
+    if not taken.rowcount:
+        return  # another worker told it meanwhile
+    row = session.get_one(TrialRow, trial_id)
+    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+    epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch)).all()
+    before = optuna_rows.read_trial(session, trial_id)
+    if before.state.is_finished():
+        return
+    after = changeable(before)
+    told = optuna.Study(study.study_name, Drafting(study, draft=after), study.sampler, study.pruner)
+    _tell(told, spec, row, epochs, set(before.intermediate_values))
+    optuna_rows.write_changes(session, before, after)
 
 
-def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: list[EpochRow], known: set[int]) -> None:
+def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: Sequence[EpochRow], known: set[int]) -> None:
     trial = optuna.trial.Trial(study, row.trial_id)
     for epoch in epochs:
         # With several objectives Optuna takes no intermediate values.
@@ -83,7 +79,7 @@ def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: list[Epoc
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
-def _attributes(row: TrialRow, epochs: list[EpochRow]) -> dict[str, Any]:
+def _attributes(row: TrialRow, epochs: Sequence[EpochRow]) -> dict[str, Any]:
     """Columns of the dashboard's table of trials."""
     found: dict[str, Any] = {"epochs": row.epochs, "seconds": round(row.seconds, 1)}
     if row.peak_memory:

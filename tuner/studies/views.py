@@ -1,22 +1,37 @@
-"""Optuna's storage as the samplers and pruners of a worker see it: the same answers for fewer questions.
+"""A study's trials as this process has read them, and Optuna's storage as samplers and pruners see it.
 
-Samplers ask for all trials for each dimension anew, and pruners read a trial anew at each epoch. Over a network,
-with thousands of trials, that is slow, and what a worker reads so is mostly what it wrote or read just before.
+Samplers ask for all trials for each dimension anew, and pruners read trials at each epoch. Over a network, with
+thousands of trials, that is slow. So trials that have ended are read once, only as far as they are looked at, and
+the one trial that is sampled, judged or told is changed in memory and written in one transaction of ours.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Literal
 
+import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.orm import Session
+
+from tuner.storage import optuna_rows
 
 SEEN_TRIALS = 1000
 """So many trials a sampler sees at most."""
 _BEST_SEEN = 100
+
+Part = Literal["params", "system_attrs", "intermediate_values"]
+"""What can be read of trials, beside their number, state and values."""
+_FILL: dict[Part, Callable[[Session, Iterable[FrozenTrial]], None]] = {
+    "params": optuna_rows.fill_params,
+    "system_attrs": optuna_rows.fill_system_attrs,
+    "intermediate_values": optuna_rows.fill_intermediate_values,
+}
 
 
 def seen(trials: Sequence[FrozenTrial], rising: bool | None) -> list[FrozenTrial]:
@@ -46,131 +61,175 @@ def _rank(trial: FrozenTrial, rising: bool) -> tuple[float, int]:
     return (-value if rising else value), trial.number
 
 
-def _forwarded(name: str) -> Any:
-    def method(self: _Forwarding, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._backend, name)(*args, **kwargs)
+class StudyTrials:
+    """The trials of one study in Optuna's tables, as far as this process has looked at them.
 
-    return method
-
-
-class _Forwarding(BaseStorage):
-    """Does nothing itself."""
-
-    def __init__(self, backend: BaseStorage) -> None:
-        self._backend = backend
-
-    create_new_study = _forwarded("create_new_study")
-    delete_study = _forwarded("delete_study")
-    set_study_user_attr = _forwarded("set_study_user_attr")
-    set_study_system_attr = _forwarded("set_study_system_attr")
-    get_study_id_from_name = _forwarded("get_study_id_from_name")
-    get_study_name_from_id = _forwarded("get_study_name_from_id")
-    get_study_directions = _forwarded("get_study_directions")
-    get_study_user_attrs = _forwarded("get_study_user_attrs")
-    get_study_system_attrs = _forwarded("get_study_system_attrs")
-    get_all_studies = _forwarded("get_all_studies")
-    create_new_trial = _forwarded("create_new_trial")
-    set_trial_param = _forwarded("set_trial_param")
-    set_trial_state_values = _forwarded("set_trial_state_values")
-    set_trial_intermediate_value = _forwarded("set_trial_intermediate_value")
-    set_trial_user_attr = _forwarded("set_trial_user_attr")
-    set_trial_system_attr = _forwarded("set_trial_system_attr")
-    get_trial = _forwarded("get_trial")
-    get_all_trials = _forwarded("get_all_trials")
-    remove_session = _forwarded("remove_session")
-
-
-class HeldTrials(_Forwarding):
-    """Storage that remembers the trials that this process runs.
-
-    Nobody else writes to a trial, so what was read of it once, and written since, is what the database has.
-    """
-
-    def __init__(self, backend: BaseStorage) -> None:
-        super().__init__(backend)
-        self._held: dict[int, FrozenTrial] = {}
-
-    def hold(self, trial_id: int) -> FrozenTrial:
-        """The trial as it is now; read from the database where it is not held yet."""
-        if trial_id not in self._held:
-            self._held[trial_id] = copy.deepcopy(self._backend.get_trial(trial_id))
-        return self._held[trial_id]
-
-    def drop(self, trial_id: int) -> None:
-        """Forget a trial: others may write to it now."""
-        self._held.pop(trial_id, None)
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        """From memory where it is held."""
-        return self._held.get(trial_id) or self._backend.get_trial(trial_id)
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """In the database and in memory."""
-        self._backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
-        if trial_id in self._held:
-            self._held[trial_id].intermediate_values[step] = intermediate_value
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """In the database and in memory."""
-        self._backend.set_trial_system_attr(trial_id, key, value)
-        if trial_id in self._held:
-            self._held[trial_id].system_attrs[key] = value
-
-
-class Drafting(_Forwarding):
-    """Storage in which one new trial is sampled in memory, among trials that stand still.
+    What is known of a trial that has ended is never read again. The study is locked while one
+    is made (see `optuna_rows.add_trial`), so none with a smaller id appears later.
 
     Args:
-        backend: Where the trial is kept in the end.
         study_id: Optuna's id of the study.
-        trials: What the sampler sees of it, in order.
-        number: What the new trial will have; nobody else may make one meanwhile.
     """
 
-    def __init__(self, backend: BaseStorage, study_id: int, trials: Sequence[FrozenTrial], number: int) -> None:
-        super().__init__(backend)
+    def __init__(self, study_id: int) -> None:
         self._study_id = study_id
-        self._trials = trials
-        self._number = number
-        self._draft: list[FrozenTrial] = []
+        self._trials: dict[int, FrozenTrial] = {}
+        self._open: set[int] = set()
+        self._last_ended = -1
+        self._known: dict[Part, set[int]] = {part: set() for part in _FILL}
 
-    def keep(self) -> FrozenTrial:
-        """Write the new trial, at once; returns it with its id."""
-        kept = copy.copy(self._draft[0])
-        kept._trial_id = self._backend.create_new_trial(self._study_id, template_trial=kept)
-        return kept
+    def read(self, session: Session) -> list[FrozenTrial]:
+        """Number, state and values of all trials now, in order; the rest may be missing until it is filled in."""
+        news = list(optuna_rows.read_heads(session, self._study_id, after=self._last_ended, among=self._open))
+        for trial in news:
+            self._trials[trial._trial_id] = trial
+            if trial.state.is_finished():
+                self._open.discard(trial._trial_id)
+                self._last_ended = max(self._last_ended, trial._trial_id)
+            else:
+                self._open.add(trial._trial_id)
+        return sorted(self._trials.values(), key=lambda trial: trial.number)
+
+    def fill(self, session: Session, trials: Iterable[FrozenTrial], *parts: Part) -> None:
+        """Read parts of trials that `read` gave, where they are not known yet."""
+        chosen = list(trials)
+        for part in parts:
+            known = self._known[part]
+            missing = [trial for trial in chosen if trial._trial_id not in known]
+            _FILL[part](session, missing)
+            known.update(trial._trial_id for trial in missing if trial._trial_id not in self._open)
+
+
+def changeable(trial: FrozenTrial) -> FrozenTrial:
+    """A copy of a trial that can be changed without the trial."""
+    changed = copy.copy(trial)
+    changed.params, changed.distributions = dict(trial.params), dict(trial.distributions)
+    changed.user_attrs, changed.intermediate_values = dict(trial.user_attrs), dict(trial.intermediate_values)
+    changed.system_attrs = dict(trial.system_attrs)
+    return changed
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("a draft is one trial")
+
+
+_elsewhere: Any = _refuse
+
+
+class Drafting(BaseStorage):
+    """Storage in which one trial is changed in memory, among trials that stand still. It writes nothing.
+
+    Args:
+        study: Whose trials they are.
+        trials: The others; called whenever they are asked for.
+        draft: The trial that is changed, which must be a copy (see `changeable`); None where it is still to be made.
+        number: What a trial will have that is still to be made; nobody else may make one meanwhile.
+        directions: Of the study as it is seen; by default its own.
+
+    Attributes:
+        draft: The trial as it is now; None before it is made.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        trials: Callable[[], Sequence[FrozenTrial]] = tuple,
+        *,
+        draft: FrozenTrial | None = None,
+        number: int = 0,
+        directions: Sequence[StudyDirection] | None = None,
+    ) -> None:
+        self.draft = draft
+        self._study = study
+        self._others = trials
+        self._number = number
+        self._directions = list(directions or study.directions)
+
+    # The study
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """Of the one study."""
+        return self._study._study_id
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """Of the one study."""
+        return self._study.study_name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As the study is seen."""
+        return self._directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """From the database."""
+        return self._study.user_attrs
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """From the database."""
+        return self._study._storage.get_study_system_attrs(study_id)
+
+    # Trials
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Begin the new trial."""
-        draft = template_trial or create_trial(state=TrialState.RUNNING, params={}, distributions={})
-        draft.number = self._number
-        self._draft = [draft]
-        return draft._trial_id
+        assert self.draft is None
+        self.draft = template_trial or create_trial(state=TrialState.RUNNING, params={}, distributions={})
+        self.draft.number = self._number
+        return self.draft._trial_id
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Of the new trial, from memory."""
-        return next((draft for draft in self._draft if draft._trial_id == trial_id), None) or self._backend.get_trial(
-            trial_id
-        )
+        """The one that is changed."""
+        return self._of(trial_id)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The trials that stand still, and the new one."""
-        found = [trial for trial in (*self._trials, *self._draft) if states is None or trial.state in states]
+        """The trials that stand still, and the one that is changed."""
+        mine = [] if self.draft is None else [self.draft]
+        others = [trial for trial in self._others() if not mine or trial._trial_id != mine[0]._trial_id]
+        found = [trial for trial in (*others, *mine) if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """In memory."""
-        self._draft[0].params[param_name] = distribution.to_external_repr(param_value_internal)
-        self._draft[0].distributions[param_name] = distribution
+        self._of(trial_id).params[param_name] = distribution.to_external_repr(param_value_internal)
+        self._of(trial_id).distributions[param_name] = distribution
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """In memory."""
+        draft = self._of(trial_id)
+        if state == TrialState.RUNNING and draft.state != TrialState.WAITING:
+            return False
+        draft.state = state
+        if values is not None:
+            draft.values = list(values)
+        if state == TrialState.RUNNING:
+            draft.datetime_start = datetime.now()
+        elif state.is_finished():
+            draft.datetime_complete = datetime.now()
+        return True
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """In memory."""
+        self._of(trial_id).intermediate_values[step] = intermediate_value
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """In memory."""
-        self._draft[0].user_attrs[key] = value
+        self._of(trial_id).user_attrs[key] = value
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """In memory."""
-        self._draft[0].system_attrs[key] = value
+        self._of(trial_id).system_attrs[key] = value
+
+    def _of(self, trial_id: int) -> FrozenTrial:
+        if self.draft is None or self.draft._trial_id != trial_id:
+            raise KeyError(f"trial {trial_id} is not the one that is changed here")
+        return self.draft
+
+    # The study is changed elsewhere.
+    create_new_study = _elsewhere
+    delete_study = _elsewhere
+    get_all_studies = _elsewhere
+    set_study_user_attr = _elsewhere
+    set_study_system_attr = _elsewhere
