@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import event, inspect, select, text
 
 from tuner.config.errors import StorageError
 from tuner.storage import migrate
@@ -79,9 +79,18 @@ def test_sqlite_is_made_for_several_processes(sqlite_url: str) -> None:
         assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
         assert connection.execute(text("pragma busy_timeout")).scalar() == 60_000
         assert connection.execute(text("pragma foreign_keys")).scalar() == 1
-    with database.optuna._backend.engine.connect() as connection:  # type: ignore[attr-defined]
-        assert connection.execute(text("pragma journal_mode")).scalar() == "wal"
-        assert connection.execute(text("pragma busy_timeout")).scalar() == 60_000
+    database.close()
+
+
+def test_optuna_uses_the_same_connections(database_url: str) -> None:
+    connect(database_url).close()  # makes the tables
+    database = connect(database_url)
+    assert database.optuna.get_all_studies() == []
+    asked: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    assert database.optuna.get_all_studies() == []
+    assert len(asked) == 4
+    assert database.engine.pool.checkedin() == 1  # type: ignore[attr-defined]
     database.close()
 
 

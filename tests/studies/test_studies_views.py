@@ -186,7 +186,6 @@ def test_an_epoch_asks_the_database_few_questions(begin: Callable[..., Study], s
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         asked.append(statement)
 
-    for engine in (study.database.engine, study.database.optuna._backend.engine):  # type: ignore[attr-defined]
-        event.listen(engine, "before_cursor_execute", note)
+    event.listen(study.database.engine, "before_cursor_execute", note)
     study.report(assignment, result(2, 0.2))
     assert len(asked) <= 6, asked

@@ -72,17 +72,19 @@ class Database:
 
     @cached_property
     def optuna(self) -> BaseStorage:
-        """Optuna's storage, with the cache that Optuna puts before a relational one."""
+        """Optuna's storage on the same connections, with the cache that Optuna puts before a relational one."""
         with self.errors():
-            return optuna.storages.get_storage(_optuna_storage(self.url, create=False))
+            storage = _optuna_storage(self.url, create=False)
+            _release(storage)
+            storage.engine = self.engine
+            storage.scoped_session.configure(bind=self.engine)
+            return optuna.storages.get_storage(storage)
 
     def close(self) -> None:
         """Give the connections back."""
         storage = self.__dict__.pop("optuna", None)
         if storage is not None:
-            backend = getattr(storage, "_backend", storage)
-            backend.remove_session()
-            backend.engine.dispose()
+            getattr(storage, "_backend", storage).remove_session()
         self.engine.dispose()
 
 
@@ -112,9 +114,7 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
         with database.errors():
             if migrate.current(engine) is None and create:
                 with migrate.schema_lock(engine):
-                    storage = _optuna_storage(resolved, create=True)
-                    storage.remove_session()
-                    storage.engine.dispose()
+                    _release(_optuna_storage(resolved, create=True))
                 # Ours come last: where they are, Optuna's are.
                 migrate.upgrade(engine)
             migrate.check(engine)
@@ -140,8 +140,7 @@ def upgrade(url: str | None = None) -> Path | None:
             backup = migrate.upgrade(engine)
             storage = RDBStorage(_optuna_url(resolved), _engine_options(resolved), skip_compatibility_check=True)
             storage.upgrade()
-            storage.remove_session()
-            storage.engine.dispose()
+            _release(storage)
     finally:
         engine.dispose()
     return backup
@@ -195,6 +194,12 @@ def _optuna_storage(url: URL, *, create: bool) -> RDBStorage:
             f"the tables of Optuna in {masked(url)} are of another version than Optuna {optuna.__version__}",
             hint=f"Stop all workers, then run: tuner db upgrade --storage {masked(url)}",
         ) from None
+
+
+def _release(storage: RDBStorage) -> None:
+    """Close the connections that Optuna's storage made for itself."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _make_folder(folder: Path) -> None:
