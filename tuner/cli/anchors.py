@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tuner.cli.common import AsJson, print_json
+from tuner.cli.fitting import print_table
 
 if TYPE_CHECKING:
     from tuner.config.trial import AnchorSizes, TrialConfig
@@ -136,10 +137,8 @@ def _recipe(name: str) -> Recipe:
 
 def _print(kind: Family, sets: dict[str, AnchorSizes], fits: dict[str, AnchorFit]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     for title, measure in _MEASURES.items():
         table = Table(title=f"{title}, anchors of {kind.name}", title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("\nboxes", no_wrap=True)
@@ -149,7 +148,7 @@ def _print(kind: Family, sets: dict[str, AnchorSizes], fits: dict[str, AnchorFit
         for name, found in fits.items():
             values = [getattr(fit, measure) for fit in (found.all, *found.by_size.values())]
             table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values))
-        console.print(table)
+        print_table(table)
     for name, levels in sets.items():
         typer.echo(f"{name}:")
         for stride, level in zip(kind.strides, levels, strict=True):

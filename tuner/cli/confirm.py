@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
+from tuner.cli.fitting import print_table
 from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def work_on_repeats(
 
 def print_confirmation(found: Confirmation, metric: str) -> None:
     """The configs by their means, and what became of the claim."""
-    from rich.console import Console
     from rich.table import Table
 
     ranking = found.ranking
@@ -93,7 +93,7 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         name = f"{one.key}{' (default)' if one.key == ranking.default else ''}"
         gain = "" if one.key == ranking.default else f"{one.gain:+.4f}"
         table.add_row(name, f"{one.mean:.4f}", f"{one.low:.4f} … {one.high:.4f}", gain, sure)
-    Console().print(table)
+    print_table(table)
     for trial, why in found.left_out.items():
         typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuner.cli.fitting import print_table
 from tuner.config.errors import ConfigError, TunerError
 
 if TYPE_CHECKING:
@@ -103,10 +104,8 @@ def _check_name(name: str) -> None:
 
 
 def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[str, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     table = Table("split", title="Data set", title_justify="left")
     for heading in ("images", "without objects", "boxes", "crowd", "bad boxes"):
         table.add_column(heading, justify="right")
@@ -114,14 +113,14 @@ def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[s
         report = dataset.reports[split.name]
         bad = report.outside + report.without_area
         table.add_row(split.name, *(f"{n:,}" for n in (split.images, split.empty, split.boxes, split.crowd, bad)))
-    console.print(table)
+    print_table(table)
 
     table = Table("class", title="Boxes by class", title_justify="left")
     for split in numbers.splits:
         table.add_column(split.name, justify="right")
     for index, name in enumerate(numbers.classes):
         table.add_row(name, *(f"{split.class_boxes[index]:,}" for split in numbers.splits))
-    console.print(table)
+    print_table(table)
 
     width, height = numbers.width, numbers.height
     typer.echo(

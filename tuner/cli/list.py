@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from tuner.cli.common import AsJson, Storage, duration, number, print_json
+from tuner.cli.fitting import print_table
 
 
 def list_(storage: Storage = None, as_json: AsJson = False) -> None:
     """List the studies of a database, one line each."""
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.table import Table
 
     from tuner.storage.urls import masked, resolve
@@ -37,4 +37,4 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
             str(study.epochs),
             duration(study.cost.seconds),
         )
-    Console().print(table)
+    print_table(table)

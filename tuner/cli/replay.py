@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, number, print_json
+from tuner.cli.fitting import print_table
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def replay(
 
 
 def _print(found: Replay, metric: str, *, pruned: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     typer.echo(f"{found.curves} trials with curves, {found.complete} of them complete ({found.epochs} epochs)")
@@ -89,7 +89,7 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
             number(row.best),
             "never" if row.to_best is None else f"{row.to_best:.0f}",
         )
-    Console().print(table)
+    print_table(table)
 
 
 def _correlation(value: float | None) -> str:

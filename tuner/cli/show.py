@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, number, print_json
+from tuner.cli.fitting import print_table
 
 if TYPE_CHECKING:
     from tuner.studies.records import TrialRecord
@@ -23,7 +24,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, or one trial with its config, epochs and attempts."""
-    from rich.console import Console
     from rich.table import Table
 
     from tuner.config.errors import StudyError
@@ -31,7 +31,6 @@ def show(
 
     opened = open_study(study, storage)
     trials = opened.trials()
-    console = Console()
     metric = metric_name(opened.spec.objective.metric)
     if trial is not None:
         one = next((record for record in trials if record.number == trial), None)
@@ -41,7 +40,7 @@ def show(
         if as_json:
             print_json(trial_json(one))
         else:
-            _print_trial(console, one, metric)
+            _print_trial(one, metric)
         return
     if curves is not None:
         _draw(opened, trials, curves)
@@ -60,7 +59,7 @@ def show(
             f"{record.last_epoch}/{record.config.epochs}",
             *(_value(record.params.get(name, "")) for name in names),
         )
-    console.print(table)
+    print_table(table)
 
 
 def _draw(study: Study, trials: list[TrialRecord], path: Path) -> None:
@@ -114,7 +113,7 @@ def print_config(trial: TrialRecord) -> None:
         )
 
 
-def _print_trial(console: Any, trial: TrialRecord, metric: str) -> None:
+def _print_trial(trial: TrialRecord, metric: str) -> None:
     from rich.table import Table
 
     typer.secho(f"trial {trial.number}{' (default config)' if trial.is_default else ''}: {trial.state}", bold=True)
@@ -133,7 +132,7 @@ def _print_trial(console: Any, trial: TrialRecord, metric: str) -> None:
             str(epoch.epoch), number(epoch.value), number(epoch.metrics.map50), f"{epoch.learning_rate:.3g}", losses,
             f"{epoch.train_seconds:.1f}", f"{epoch.eval_seconds:.1f}",
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     for attempt in trial.attempts:
         typer.echo(
             f"attempt {attempt.number}: {attempt.host}, process {attempt.pid}, {attempt.device},"

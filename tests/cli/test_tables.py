@@ -1,0 +1,98 @@
+"""Tables show everything, on any screen."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.table import Table
+
+from tests.finished_study import finished_study
+from tuner.cli.fitting import print_table
+
+words = st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    return "".join(letter for letter in capsys.readouterr().out if letter.isprintable() or letter == "\n")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.lists(words, min_size=4, max_size=4), min_size=1, max_size=5),
+    width=st.integers(1, 200),
+    terminal=st.booleans(),
+)
+def test_every_cell_stands_in_one_piece(
+    rows: list[list[str]], width: int, terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(*(f"column {c}" for c in range(4)), title="a title")
+    for row in rows:
+        table.add_row(*row)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("COLUMNS", str(width))
+        environment.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+        print_table(table)
+    lines = shown(capsys).splitlines()
+    assert "a title" in lines[0]
+    for row in rows:
+        for cell in row:
+            assert any(cell in line for line in lines)
+    if not terminal:
+        assert all(any(all(cell in line for cell in row) for line in lines) for row in rows)
+
+
+def test_a_narrow_terminal_gets_records_and_a_wide_one_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("trial", "state", "mAP", "learning_rate")
+    table.add_row("0 (default)", "complete", "0.5000", "0.002")
+    table.add_row("1", "pruned", "", "0.0123")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FORCE_COLOR", "1")
+        environment.setenv("NO_COLOR", "1")
+        environment.setenv("COLUMNS", "30")
+        print_table(table)
+        assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+            "trial 0 (default)",
+            "  state complete  mAP 0.5000",
+            "  learning_rate 0.002",
+            "trial 1",
+            "  state pruned",
+            "  learning_rate 0.0123",
+        ]
+        environment.setenv("COLUMNS", "80")
+        print_table(table)
+        assert "│ 1           │ pruned   │" in shown(capsys)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_show_cuts_nothing_on_a_real_terminal_nor_in_a_pipe(tmp_path: Path, columns: int) -> None:
+    study = finished_study(tmp_path)
+    params = study.trials()[1].params
+    study.close()
+    command = [sys.executable, "-c", "from tuner.cli.main import main; main()", "show", study.name]
+    environment = os.environ | {
+        "TUNER_STORAGE": f"sqlite:///{tmp_path}/tuner.db",
+        "COLUMNS": str(columns),
+        "TERM": "xterm",
+    }
+    piped = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in piped.splitlines() if line.startswith("│") and " 1 │" in line)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    screen = b""
+    while True:
+        try:
+            screen += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == 0
+    os.close(ours)
+    for name, value in params.items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        assert text in line
+        assert f"{name} {text}" in screen.decode()

@@ -1,0 +1,51 @@
+"""Tables that are never cut, whatever the width of the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_UNLIMITED = 100_000
+
+
+def print_table(table: Table) -> None:
+    """Print a table of texts in full.
+
+    A pipe or file gets it as wide as it is, one line for each row. So does a terminal that is wide enough; a narrower
+    one gets each row as a record, with the name of its column before each value (as psql's `\\x auto`).
+    """
+    from rich.console import Console
+
+    console = Console()
+    needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+    if needed <= console.width or not console.is_terminal:
+        Console(width=max(needed, console.width)).print(table)
+        return
+    if table.title:
+        typer.echo(table.title)
+    names = [" ".join(str(column.header).split()) for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        first, *values = map(str, row)
+        typer.secho(f"{names[0]} {first}".lstrip(), bold=True)
+        pairs = [f"{name} {value}" for name, value in zip(names[1:], values, strict=True) if value]
+        for line in _filled(pairs, console.width - 2):
+            typer.echo(f"  {line}")
+
+
+def _filled(words: list[str], width: int) -> Iterator[str]:
+    """Lines of words that stay whole, two blanks apart, each line as long as the width allows."""
+    line = ""
+    for word in words:
+        longer = f"{line}  {word}" if line else word
+        if line and len(longer) > width:
+            yield line
+            line = word
+        else:
+            line = longer
+    if line:
+        yield line
