@@ -16,15 +16,15 @@ from tests.production import make_production
 from tuner.cli.main import main
 from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import Tiles, TrialConfig
 from tuner.data.coco import load_dataset, load_split
 from tuner.data.fingerprint import fingerprint
 from tuner.data.images import read_image
 from tuner.data.scenes import generate
-from tuner.data.tiles import Tiling, tiles_of
+from tuner.data.tiles import windows_of
 from tuner.export.model import load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
-from tuner.export.production import ProductionConfig, save_production
+from tuner.export.production import ProductionConfig, save_production, write_yaml
 from tuner.export.training import make_plan, merge_splits, train_production
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
@@ -172,24 +172,24 @@ def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.
 def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path: Path, data: DataSpec) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
-    tiling = Tiling(64, 0.25)
+    tiles = Tiles(size=64, overlap=0.25)
     # The windows of the first image as files, in PNG so that nothing is lost.
     image = read_image(split.images_dir / split.file_names[0])
-    windows = tiles_of(*split.sizes[0].tolist(), tiling)
+    windows = windows_of(*split.sizes[0].tolist(), tiles)
     assert len(windows) == 5
     paths = []
     for i, (left, top, right, bottom) in enumerate(windows):
         paths.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
     alone = predict(loaded, unlabelled_split(paths, loaded.info), CPU)
-    whole = predict(loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info), CPU, tiling=tiling)
+    whole = predict(loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info), CPU, tiles=tiles)
     boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
     assert whole.offsets.tolist() == [0, len(alone.scores)]
     order = np.argsort(-alone.scores, kind="stable")
     np.testing.assert_allclose(whole.scores, alone.scores[order], atol=1e-5)
     np.testing.assert_allclose(np.sort(whole.boxes, axis=0), np.sort(boxes, axis=0), atol=0.05)
     untouched = predict(loaded, split, CPU)
-    large = predict(loaded, split, CPU, tiling=Tiling(96))
+    large = predict(loaded, split, CPU, tiles=Tiles(size=96))
     np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
 
 
@@ -205,7 +205,24 @@ def test_tiles_on_the_command_line(
     )
     capsys.readouterr()
     assert run("predict", model, image, "-o", tmp_path / "out", "--tile", 8) == 1
-    assert "tile size is 8" in capsys.readouterr().err
+    assert "tiles of 8 pixels are too small" in capsys.readouterr().err
+
+
+def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    tiles = Tiles(size=64, overlap=0.3)
+    info = load_model(model).info
+    point = info.operating_point.model_copy(update={"tiles": tiles, "nms": "diou"})
+    write_yaml(info.model_copy(update={"operating_point": point}), folder / "config.yaml", [], force=True)
+    split, _ = load_split(data, "test")
+    tiled, plain = load_model(folder), load_model(model)
+    assert tiled.operating_point == point
+    want = predict(plain, split, CPU, tiles=tiles)
+    np.testing.assert_array_equal(predict(tiled, split, CPU).scores, want.scores)
+    np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(want, tiled.info).scores)
+    whole = predict(tiled, split, CPU, tiles=Tiles())
+    np.testing.assert_array_equal(whole.scores, predict(plain, split, CPU).scores)
 
 
 def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:

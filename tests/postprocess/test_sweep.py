@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.evaluation.cases import make_predictions, make_split, random_case
 from tests.postprocess import plain
 from tuner.config.errors import ConfigError
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import WHOLE, Tiles, TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.models.predictions import RawPredictions
@@ -19,6 +19,7 @@ from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, best_row, nms_grid, sweep
+from tuner.postprocess.swept import Swept
 
 
 def case(seed, **shape):
@@ -255,7 +256,7 @@ CONFIG = TrialConfig(nms_iou=0.45, confidence=0.3, max_detections=50)
 def test_judgement_with_everything_swept():
     split, raw = case(5, images=12, boxes=60, detections=500)
     evaluator = CocoEvaluator(split)
-    judgement = judge(evaluator, raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
+    judgement = judge(evaluator, [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=(0.0, 1.0)))
     point = judgement.metrics.operating_point
     every = [evaluator.evaluate(suppress(raw, r.nms_iou, max_detections=50)) for r in judgement.rows]
     assert judgement.metrics.map == max(m.map for m in every)
@@ -266,15 +267,39 @@ def test_judgement_with_everything_swept():
     assert 0 < point.f1 < 1
 
 
+def test_judgement_over_tiles_and_kinds_of_nms():
+    """The best of judging each alone; where two are equal, the first."""
+    split, whole = case(5, images=12, boxes=60, detections=300)
+    _, other = case(5, images=12, boxes=60, detections=500)
+    tiles = Tiles(size=64)
+    for raws in ((whole, other), (other, whole), (whole, whole)):
+        seen = list(zip((WHOLE, tiles), raws, strict=True))
+        every = Swept(nms=("soft-gaussian", "greedy", "diou"))
+        evaluator = CocoEvaluator(split)
+        found = judge(evaluator, iter(seen), CONFIG, every)
+        alone = [judge(evaluator, [one], CONFIG, Swept(nms=(kind,))) for one in seen for kind in every.nms]
+        assert len(found.rows) == 2 * 3 * len(NMS_IOUS)
+        assert found.metrics.map == max(one.metrics.map for one in alone)
+        point = found.metrics.operating_point
+        assert found.raw is dict(seen)[point.tiles]
+        want = suppress(found.raw, point.nms_iou, kind=point.nms, max_detections=50)
+        assert evaluator.evaluate(want).map == found.metrics.map
+    assert point.tiles == WHOLE
+    given = judge(
+        evaluator, [(tiles, other)], CONFIG.model_copy(update={"nms": "wbf"}), Swept(nms_iou=None, confidence=None)
+    )
+    assert given.metrics.operating_point.merging == "wbf NMS IoU 0.45, tiles of 64 px"
+
+
 def test_a_narrower_range_is_kept_to():
     split, raw = case(5, images=12, boxes=60, detections=500)
-    wide = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
+    wide = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=(0.0, 1.0)))
     best = wide.metrics.operating_point.confidence
     low, high = best / 3, best / 2
-    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.5, 0.62), confidence_range=(low, high))
+    judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.5, 0.62), confidence=(low, high)))
     assert [row.nms_iou for row in judgement.rows] == [0.5, 0.54, 0.58, 0.62]
     assert low <= judgement.metrics.operating_point.confidence <= high
-    out_of_reach = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=None, confidence_range=(2.0, 3.0))
+    out_of_reach = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=None, confidence=(2.0, 3.0)))
     assert out_of_reach.metrics.operating_point is None
 
 
@@ -287,7 +312,7 @@ def test_grid_of_nms_values():
 def test_judgement_with_nothing_swept():
     split, raw = case(5, images=12, boxes=60, detections=500)
     evaluator = CocoEvaluator(split)
-    judgement = judge(evaluator, raw, CONFIG, nms_iou_range=None, confidence_range=None)
+    judgement = judge(evaluator, [(WHOLE, raw)], CONFIG, Swept(nms_iou=None, confidence=None))
     point = judgement.metrics.operating_point
     assert (point.nms_iou, point.confidence, point.criterion) == (0.45, 0.3, "given")
     assert judgement.metrics.map == evaluator.evaluate(suppress(raw, 0.45, max_detections=50)).map
@@ -299,7 +324,7 @@ def test_nothing_to_find_gives_no_operating_point():
     split = make_split([], [], [], images=2, classes=1)
     raw = make_predictions(RawPredictions, [0], [0], [[0, 0, 9, 9]], [0.5], images=2)
     for nms_ious, confidences in (((0.3, 0.8), (0.0, 1.0)), (None, None)):
-        judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=nms_ious, confidence_range=confidences)
+        judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=nms_ious, confidence=confidences))
         assert judgement.metrics.map is None
         assert judgement.metrics.operating_point is None
         assert np.isnan(judgement.curve.f1).all()
@@ -308,9 +333,9 @@ def test_nothing_to_find_gives_no_operating_point():
 def test_no_detections():
     split = make_split([0], [0], [[5, 5, 20, 20]], images=1, classes=1)
     raw = make_predictions(RawPredictions, [], [], [], [], images=1)
-    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=(0.0, 1.0))
+    judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=(0.0, 1.0)))
     assert judgement.metrics.map == 0
     assert judgement.metrics.operating_point is None
-    judgement = judge(CocoEvaluator(split), raw, CONFIG, nms_iou_range=(0.3, 0.8), confidence_range=None)
+    judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=None))
     given = judgement.metrics.operating_point
     assert (given.precision, given.recall, given.f1) == (0, 0, 0)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tuner.config.errors import ConfigError
 from tuner.config.load import load_study_spec
 from tuner.config.source import parse_yaml
-from tuner.config.trial import Augment, TrialConfig
+from tuner.config.trial import Augment, Tiles, TrialConfig
 from tuner.models.anchors import RECIPES
+from tuner.postprocess.swept import Swept
 from tuner.space.load import load_space, ready_made_names
 from tuner.space.space import InfeasibleConfig, SearchSpace
 
@@ -119,6 +120,29 @@ def test_thresholds_are_sampled_on_request() -> None:
     assert made.apply(BASE, {"nms_iou": 0.5}).confidence == 0.4
 
 
+def test_kinds_of_nms_and_tiles_are_swept_where_a_space_names_them() -> None:
+    made = space(
+        "nms: {type: categorical, choices: [greedy, diou]}\n"
+        "tiles:\n  size: {type: categorical, choices: [0, 640, 1280]}\n"
+        "  overlap: {type: categorical, choices: [0.1, 0.3]}\n"
+    )
+    assert made.sampled == {}
+    assert made.default_config(BASE) == BASE
+    cuts = [(0, 0.2), (640, 0.1), (640, 0.3), (1280, 0.1), (1280, 0.3)]
+    assert Swept.of(made, BASE) == Swept(
+        tiles=tuple(Tiles(size=size, overlap=overlap) for size, overlap in cuts), nms=("greedy", "diou")
+    )
+    assert Swept.of(space("learning_rate: 0.1\n"), BASE) == Swept(tiles=(), nms=())
+    sampled = space(
+        "nms: {type: categorical, choices: [greedy, wbf], mode: sample}\n"
+        "tiles.size: {type: int, low: 320, high: 960, step: 320, mode: sample}\n"
+        "nms_iou: 0.5\nconfidence: {type: float, low: 0.2, high: 0.4}\n"
+    )
+    assert Swept.of(sampled, BASE) == Swept(nms_iou=None, confidence=(0.2, 0.4))
+    config = sampled.apply(BASE, {"nms": "wbf", "tiles.size": 640})
+    assert (config.nms, config.tiles, config.nms_iou) == ("wbf", Tiles(size=640), 0.5)
+
+
 def test_anchors_of_another_image_size_are_not_kept() -> None:
     base = BASE.model_copy(update={"anchor_sizes": (((8.0, 8.0),),)})
     made = space("image_size: {type: int, low: 320, high: 640, step: 32}\n")
@@ -197,8 +221,13 @@ def test_a_default_outside_the_space_names_both() -> None:
          "Did you mean 'high'?"),
         ("learning_rate: {type: float, low: 1e-4}\n", "space.yaml:1: learning_rate.high: is missing"),
         ("learning_rate: {type: float, low: 1e-4, high: .inf}\n", "learning_rate.high: should be a finite number"),
-        ("learning_rate: {type: float, low: 1e-4, high: 1, mode: sweep}\n", "learning_rate.mode: only nms_iou and "
-         "confidence can be swept"),
+        ("learning_rate: {type: float, low: 1e-4, high: 1, mode: sweep}\n", "learning_rate.mode: only tiles.size, "
+         "tiles.overlap, nms, nms_iou, confidence can be swept"),
+        ("nms: {type: categorical, choices: [greedy, soft]}\n", "'soft' is not valid for nms"),
+        ("tiles.size: {type: categorical, choices: [0, 8]}\n", "tiles of 8 pixels are too small"),
+        ("tiles.size: {type: int, low: 320, high: 640}\n", "tiles.size.type: tiles.size is swept as `type: "
+         "categorical, choices`; add `mode: sample`"),
+        ("nms_iou: {type: categorical, choices: [0.5, 0.6]}\n", "nms_iou is swept as `type: float, a range`"),
         ("nms_iou: {type: float, low: 0.3, high: 0.8, step: 0.1}\n", "nms_iou.step: means nothing where every value"),
         ("epochs: {type: int, low: 5, high: 50}\n", "space.yaml:1: epochs: cannot be a dimension: all trials of a"),
         ("anchor_sizes: 3\n", "anchor_sizes: cannot be a dimension"),

@@ -10,16 +10,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tuner.config.trial import Augment, TrialConfig
+from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
 from tuner.data import scenes
 from tuner.data.coco import load_dataset
+from tuner.data.tiles import windows_of
 from tuner.evaluation import latency
 from tuner.models.anchors import resolve_anchors
-from tuner.models.predictions import RawPredictions
-from tuner.trainers.contract import BadConfig, BadData, Diverged, EpochResult, Interrupted, TrainingTask
+from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.swept import NOTHING, Swept
+from tuner.trainers.contract import DETECTIONS, BadConfig, BadData, Diverged, EpochResult, Interrupted, TrainingTask
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection import train as train_module
 from tuner.trainers.detection.train import EVIDENCE, train
@@ -98,6 +102,46 @@ def test_learns(task: TrainingTask) -> None:
     assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
     assert results[-1].metrics.operating_point is not None
     assert results[-1].metrics.operating_point.f1 > 0.5
+
+
+def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
+    task: TrainingTask, undisturbed: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    real = train_module.predict_tiles
+
+    def counted(*arguments: Any) -> RawPredictions:
+        tried.append(arguments[2])
+        return real(*arguments)
+
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "predict_tiles", counted)
+    small, large = Tiles(size=64), Tiles(size=96)
+    swept = Swept(tiles=(small, large), nms=("soft-linear", "wbf"))
+    asked = dataclasses.replace(variant(task, "tiled", epochs=2), swept=swept, measure_cost=True)
+    results = list(train(asked, never))
+    assert tried == [small, large]
+    first, last = (r.metrics.operating_point for r in results)
+    assert first is None or (first.tiles, first.nms) == (WHOLE, "greedy")
+    assert last is not None
+    assert last.tiles in swept.tiles
+    assert last.nms in swept.nms
+    raw = RawPredictions.load(asked.workdir / EVIDENCE)
+    kept = Detections.load(asked.workdir / DETECTIONS)
+    want = suppress(raw, last.nms_iou, kind=last.nms, max_detections=asked.config.max_detections)
+    np.testing.assert_array_equal(kept.scores, want.scores)
+    assert len(raw.scores) > len(RawPredictions.load(variant(task, "whole").workdir / EVIDENCE).scores)
+    # An image costs as many passes as it has windows.
+    costs = [r.metrics.cost for r in results]
+    windows = len(windows_of(160, 120, last.tiles))
+    assert costs[1].multiply_adds == windows * costs[0].multiply_adds
+    assert costs[1].single == costs[1].batch
+    # Tiles that are not swept are those of every epoch.
+    fixed = variant(task, "fixed", epochs=1, tiles=large, warmup_epochs=0.5)
+    (result,) = train(dataclasses.replace(fixed, swept=NOTHING), never)
+    assert tried[2:] == [large]
+    assert result.metrics.operating_point is not None
+    assert result.metrics.operating_point.tiles == large
 
 
 def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ def calibrate(
     """Find NMS and confidence thresholds for the common criteria, from one set of predictions."""
     from typing import get_args
 
+    from tuner.config.trial import NmsKind
     from tuner.postprocess.curve import Criterion
-    from tuner.postprocess.operating_point import NmsKind
 
     Criterion.parse(criterion)
     for kind in nms or ():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tuner.data.tiles import Tiling
+    from tuner.config.trial import Tiles
 
 Storage = Annotated[
     str | None,
@@ -23,18 +23,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Tile = Annotated[
     int | None,
     typer.Option(
-        "--tile", help="See each image also in tiles of so many pixels, for small objects; default: only whole."
+        "--tile",
+        help="See each image also in tiles of so many pixels, for small objects; 0: only whole.",
+        show_default="as the model's operating point says",
     ),
 ]
-Overlap = Annotated[float, typer.Option("--overlap", help="Part of a tile that it shares with the next one.")]
+Overlap = Annotated[
+    float | None,
+    typer.Option("--overlap", help="With --tile: part of a tile that it shares with the next one.", show_default="0.2"),
+]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 
-def tiling_of(tile: int | None, overlap: float) -> Tiling | None:
-    """The tiling that the options `Tile` and `Overlap` ask for."""
-    from tuner.data.tiles import Tiling
+def tiles_of(size: int | None, overlap: float | None) -> Tiles | None:
+    """What the options `Tile` and `Overlap` ask for; None: as the model says.
 
-    return None if tile is None else Tiling(tile, overlap)
+    Raises:
+        ConfigError: A value is out of range, or there is an overlap without tiles.
+    """
+    from pydantic import ValidationError
+
+    from tuner.config.errors import ConfigError
+    from tuner.config.trial import Tiles
+
+    if size is None:
+        if overlap is not None:
+            raise ConfigError("--overlap goes with --tile")
+        return None
+    try:
+        return Tiles(size=size) if overlap is None else Tiles(size=size, overlap=overlap)
+    except ValidationError as error:
+        found = error.errors()[0]
+        option = {"size": "--tile"}.get(str(found["loc"][0]), "--overlap")
+        raise ConfigError(f"{option} {found['input']}: {found['msg'].removeprefix('Value error, ')}") from None
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, Overlap, Tile, tiling_of
+from tuner.cli.common import AsJson, Overlap, Tile, tiles_of
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
         bool, typer.Option("--cost", help="Measure time, memory and arithmetic for an image on this device.")
     ] = False,
     tile: Tile = None,
-    overlap: Overlap = 0.2,
+    overlap: Overlap = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +48,7 @@ def evaluate(
     from tuner.config.study import DataSpec
     from tuner.data.coco import load_split
 
-    tiling = tiling_of(tile, overlap)
+    tiles = tiles_of(tile, overlap)
     if pictures is not None and not errors:
         raise ConfigError("--pictures goes with --errors")
     if data.suffix in (".yaml", ".yml"):
@@ -75,7 +75,7 @@ def evaluate(
     where = resolve_device(device)
     loaded = load_model(model, where)
     check_classes(loaded.info, annotated, data)
-    found = detect(loaded, annotated, where, tiling=tiling)
+    found = detect(loaded, annotated, where, tiles=tiles)
     metrics = evaluate_model(
         loaded,
         annotated,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.common import Overlap, Tile, tiling_of
+from tuner.cli.common import Overlap, Tile, tiles_of
 
 
 def predict(
@@ -16,14 +16,14 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("predictions"),
     tile: Tile = None,
-    overlap: Overlap = 0.2,
+    overlap: Overlap = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Write detections as COCO JSON and draw them, at the model's operating point."""
     from tuner.export.files import find_images, picture_names
 
     paths = find_images(images)  # before torch is imported
-    tiling = tiling_of(tile, overlap)
+    tiles = tiles_of(tile, overlap)
 
     from tuner.data.images import read_image
     from tuner.export.model import load_model
@@ -34,7 +34,7 @@ def predict(
     where = resolve_device(device)
     loaded = load_model(model, where)
     split = unlabelled_split(paths, loaded.info)
-    detections = predict_shown(loaded, split, where, tiling=tiling)
+    detections = predict_shown(loaded, split, where, tiles=tiles)
     drawn = output / "drawn"
     drawn.mkdir(parents=True, exist_ok=True)
     (output / "detections.json").write_text(json.dumps(coco_json(detections, split, loaded.info)), encoding="utf-8")

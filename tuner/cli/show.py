@@ -108,7 +108,7 @@ def print_config(trial: TrialRecord) -> None:
         typer.echo(f"  {name}: {_value(value)}")
     if point := trial.operating_point:
         typer.echo(
-            f"operating point: NMS IoU {point.nms_iou:.3g}, confidence {point.confidence:.3g}"
+            f"operating point: {point.merging}, confidence {point.confidence:.3g}"
             f" (precision {point.precision:.3f}, recall {point.recall:.3f}, F1 {point.f1:.3f})"
         )
 

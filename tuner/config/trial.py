@@ -6,15 +6,46 @@ searches are narrower ranges of the same fields (`search_spaces/`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from tuner.config.base import Frozen
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 AnchorSizes = tuple[tuple[tuple[PositiveFloat, PositiveFloat], ...], ...]
 """Anchors as (width, height) pairs in pixels of the letterboxed image, one tuple for each level, finest first."""
+NmsKind: TypeAlias = Literal["greedy", "greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"]
+"""The kinds of suppression; `tuner.postprocess.nms_kinds.KINDS` computes them."""
+
+
+def _worth_cutting(size: int) -> int:
+    if 0 < size < 32:
+        raise ValueError(f"tiles of {size} pixels are too small: choose 32 or more, such as 640, or 0 for none")
+    return size
+
+
+class Tiles(Frozen):
+    """Sliced prediction: images are seen whole and in overlapping tiles, so that small objects are not scaled away.
+
+    After Akyon et al. 2022, "Slicing aided hyper inference and fine-tuning for small object detection" (SAHI); one
+    suppression merges what all windows show.
+    """
+
+    size: Annotated[int, AfterValidator(_worth_cutting)] = Field(
+        0, ge=0, description="width and height of a tile in original pixels; 0: images are only seen whole"
+    )
+    overlap: float = Field(
+        0.2,
+        ge=0.0,
+        le=0.9,
+        description="least part of a tile that it shares with the next one; an object smaller than this part lies "
+        "whole in at least one tile",
+    )
+
+
+WHOLE = Tiles()
+"""Images are only seen whole."""
 
 
 class Augment(Frozen):
@@ -66,6 +97,8 @@ class TrialConfig(Frozen):
 
     augment: Augment = Augment()
 
+    tiles: Tiles = WHOLE
+    nms: NmsKind = Field("greedy", description="kind of suppression")
     nms_iou: float = Field(0.6, gt=0.0, le=1.0, description="IoU above which a weaker box is suppressed")
     confidence: Probability = Field(0.25, description="score below which a detection is not shown in production")
     max_detections: PositiveInt = Field(100, description="detections kept per image")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.trial import NmsKind
 from tuner.evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoEvaluator
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
 from tuner.postprocess.curve import Criterion
-from tuner.postprocess.operating_point import NmsKind, OperatingPoint
+from tuner.postprocess.operating_point import OperatingPoint
 from tuner.postprocess.sweep import NMS_IOUS, SweepRow, best_operating_point, sweep
 
 CRITERIA = ("f1", "recall@precision=0.9", "precision@recall=0.9", "count")

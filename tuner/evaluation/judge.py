@@ -1,11 +1,11 @@
-"""The judgement at the end of a trial: NMS IoU and confidence chosen from raw predictions (decision 4)."""
+"""The judgement of a trial: tiles, NMS and confidence chosen from raw predictions (decision 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import Tiles, TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.counting import count_errors
 from tuner.evaluation.metrics import Metrics
@@ -20,6 +20,7 @@ from tuner.postprocess.sweep import (
     operating_point_at,
     sweep,
 )
+from tuner.postprocess.swept import Swept
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,35 +32,36 @@ class Judgement:
             operating point.
         curve: Precision, recall and F1 at the chosen NMS IoU for every confidence threshold, all classes together,
             IoU 0.5, counted on all images.
-        rows: All NMS IoU values that were tried, with mAP as their score.
+        rows: All suppressions that were tried, with mAP as their score.
+        raw: The predictions that the chosen one is of.
     """
 
     metrics: Metrics
     curve: Curve
     rows: tuple[SweepRow, ...]
+    raw: RawPredictions
 
 
 def judge(
     evaluator: CocoEvaluator,
-    raw: RawPredictions,
+    seen: Iterable[tuple[Tiles, RawPredictions]],
     config: TrialConfig,
+    swept: Swept,
     *,
-    nms_iou_range: tuple[float, float] | None,
-    confidence_range: tuple[float, float] | None,
     criterion: str = "f1",
     criteria: Sequence[str] = (),
 ) -> Judgement:
-    """Choose NMS IoU by mAP, then the confidence threshold by the criterion, as far as they are to be swept.
+    """Choose tiles and NMS by mAP, then the confidence threshold by the criterion, as far as they are to be swept.
 
-    The mAP is that at the swept NMS IoU: it has been chosen by the same images, from few values that differ little.
+    The mAP is that of the chosen suppression: it has been chosen by the same images, from few values that differ
+    little. Of equals, the NMS IoU nearest `config.nms_iou` is taken, and then what stands first.
 
     Args:
-        evaluator: Of the split that `raw` was predicted on.
-        raw: Predictions before suppression.
+        evaluator: Of the split that was predicted on.
+        seen: Predictions before suppression, for each way to cut the images; one at a time is held in memory, and the
+            best.
         config: Gives `max_detections`, and what is not swept.
-        nms_iou_range: Lowest and highest NMS IoU to choose from (`nms_grid`), of equals the one nearest
-            `config.nms_iou`; None: take `config.nms_iou`.
-        confidence_range: Lowest and highest confidence threshold to choose from; None: take `config.confidence`.
+        swept: What there is to choose from; NMS IoU in steps (`nms_grid`).
         criterion: See `tuner.postprocess.curve.Criterion.parse`.
         criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
 
@@ -74,11 +76,22 @@ def judge(
         metrics.append(found)
         return found.map
 
-    values = nms_grid(*nms_iou_range) if nms_iou_range else (config.nms_iou,)
-    rows = sweep(raw, evaluator.truth, values, max_detections=config.max_detections, score=score)
-    best = best_row(rows, prefer=config.nms_iou)
-    if confidence_range:
-        point = best_operating_point(best, criterion, within=confidence_range)
+    values = nms_grid(*swept.nms_iou) if swept.nms_iou else (config.nms_iou,)
+    kinds = swept.nms or (config.nms,)
+    rows: list[SweepRow] = []
+    chosen: RawPredictions | None = None
+    best: SweepRow | None = None
+    for tiles, raw in seen:
+        rows += sweep(
+            raw, evaluator.truth, values, kinds=kinds, tiles=tiles, max_detections=config.max_detections, score=score
+        )
+        before, best = best, best_row(rows, prefer=config.nms_iou)
+        if best is not before:
+            chosen = raw
+    if best is None or chosen is None:
+        raise ValueError("there is nothing to judge")
+    if swept.confidence:
+        point = best_operating_point(best, criterion, within=swept.confidence)
     else:
         point = operating_point_at(best, config.confidence)
     curve = best.hits.curve()
@@ -89,7 +102,7 @@ def judge(
             best.hits, best.hits.scores >= class_thresholds(point, classes)[best.hits.labels], classes
         )
         found |= {"count_mae": counts.mae, "count_bias": counts.bias}
-    return Judgement(metrics[rows.index(best)].model_copy(update=found), curve, rows)
+    return Judgement(metrics[rows.index(best)].model_copy(update=found), curve, tuple(rows), chosen)
 
 
 def best_value(curve: Curve, criterion: str) -> float | None:

@@ -24,13 +24,14 @@ SECONDS = 1.0
 
 
 @torch.inference_mode()
-def time_batch(images: Tensor, network: Network, postprocess: Postprocess) -> BatchTimes:
+def time_batch(images: Tensor, network: Network, postprocess: Postprocess, *, count: int) -> BatchTimes:
     """Time a batch again and again, after warm-up; the device is waited for before each look at the clock.
 
     Args:
-        images: (B, 3, H, W) on the device.
+        images: (B, 3, H, W) on the device: images, or windows on them.
         network: Gives the candidates of a batch.
         postprocess: Takes them to what production shows.
+        count: Number of images that it stands for.
     """
     device = images.device
     spans: list[tuple[float, float]] = []
@@ -52,7 +53,7 @@ def time_batch(images: Tensor, network: Network, postprocess: Postprocess) -> Ba
                 break
     milliseconds = 1000 * np.array(spans)
     return BatchTimes(
-        batch_size=len(images),
+        batch_size=count,
         runs=len(spans),
         network=_timing(milliseconds[:, 0]),
         postprocess=_timing(milliseconds[:, 1]),

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 
 from tuner.config.errors import DataError
+from tuner.config.trial import Tiles
 from tuner.data.cache import open_cache
 from tuner.data.split import Split
-from tuner.data.tiles import Tiling
 from tuner.evaluation.at_point import hits_of, point_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
@@ -41,17 +41,17 @@ class Judged:
     found: Detections
 
 
-def detect(model: LoadedModel, split: Split, device: torch.device, *, tiling: Tiling | None = None) -> Detections:
+def detect(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
     """Detections after NMS, with no confidence threshold.
 
     Args:
         model: A trained model.
         split: Images with the model's classes.
         device: That the model is on.
-        tiling: How images are cut into tiles that are seen one by one; None: not at all.
+        tiles: How images are cut; None: as the model's operating point says.
     """
     point = model.operating_point
-    raw = predict(model, split, device, tiling=tiling)
+    raw = predict(model, split, device, tiles=tiles)
     return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 
@@ -65,7 +65,7 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost
     with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
         cached = open_cache(first, model.canvas, Path(folder))
         precision, point = Precision(model.config, device), model.operating_point
-        return measure_cost(model.detector, cached, first.sizes, model.config, precision, point.nms_iou, point.nms)
+        return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, point)
 
 
 def evaluate_model(

@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from tuner.config.trial import Tiles
 from tuner.data.batches import evaluation_batches
 from tuner.data.cache import open_cache
 from tuner.data.images import image_size
 from tuner.data.letterbox import placements
 from tuner.data.split import Split
-from tuner.data.tiles import Tiling
 from tuner.export.model import LoadedModel, ModelConfig
-from tuner.export.tiling import predict_tiles
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict as predict_batches
+from tuner.trainers.detection.tiling import predict_tiles
 
 CHUNK = 256
 """Images that are decoded at a time, so that a large folder never fills the disk."""
@@ -70,7 +70,7 @@ def images_of(split: Split, rows: slice) -> Split:
 
 
 def predict(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiling: Tiling | None = None
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiles: Tiles | None = None
 ) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
@@ -79,30 +79,32 @@ def predict(
         split: Images of any sizes.
         device: Where to compute.
         batch_size: Images at a time.
-        tiling: How images are cut into tiles that are seen one by one; None: not at all.
+        tiles: How images are cut; None: as the model's operating point says.
 
     Raises:
         DataError: An image cannot be read; named.
     """
-    return _joined(list(_predict_chunks(model, split, device, batch_size, tiling)), RawPredictions)
+    tiles = tiles or model.operating_point.tiles
+    return _joined(list(_predict_chunks(model, split, device, batch_size, tiles)), RawPredictions)
 
 
 def predict_shown(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiling: Tiling | None = None
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiles: Tiles | None = None
 ) -> Detections:
     """What production shows on a split; see `predict` and `shown`."""
-    chunks = _predict_chunks(model, split, device, batch_size, tiling)
+    chunks = _predict_chunks(model, split, device, batch_size, tiles or model.operating_point.tiles)
     return _joined([shown(raw, model.info) for raw in chunks], Detections)
 
 
 def _predict_chunks(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int, tiling: Tiling | None
+    model: LoadedModel, split: Split, device: torch.device, batch_size: int, tiles: Tiles
 ) -> Iterator[RawPredictions]:
     for start in range(0, len(split), CHUNK):
         rows = slice(start, start + CHUNK)
         part = images_of(split, rows)
-        if tiling is not None:
-            yield predict_tiles(model, part, device, tiling, batch_size)
+        precision = Precision(model.config, device)
+        if tiles.size:
+            yield predict_tiles(model.detector, part, tiles, model.canvas, precision, batch_size)
             continue
         with tempfile.TemporaryDirectory(prefix="tuner-predict-") as folder:
             cached = open_cache(part, model.canvas, Path(folder))
@@ -111,7 +113,7 @@ def _predict_chunks(
                 evaluation_batches(cached, batch_size),
                 placements(part.sizes, model.canvas),
                 part.sizes,
-                Precision(model.config, device),
+                precision,
             )
 
 

@@ -29,6 +29,7 @@ from tuner.export.model import (
     save_model,
 )
 from tuner.export.production import ProductionConfig, write_text
+from tuner.postprocess.swept import NOTHING
 from tuner.studies.records import software_versions
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
 from tuner.trainers.detection import checkpoint
@@ -132,8 +133,7 @@ def train_production(
         threads=threads,
         workdir=plan.workdir,
         cache_dir=plan.workdir / "cache",
-        nms_iou_range=None,
-        confidence_range=None,
+        swept=NOTHING,
     )
     for result in train(task, stop_requested):
         on_epoch(result)

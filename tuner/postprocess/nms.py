@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.apply import class_thresholds, is_shown
 from tuner.postprocess.nms_kinds import KINDS
-from tuner.postprocess.operating_point import NmsKind, OperatingPoint
+from tuner.postprocess.operating_point import OperatingPoint
 
 
 def suppress(

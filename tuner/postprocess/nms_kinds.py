@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from tuner.postprocess.operating_point import NmsKind
+from tuner.config.trial import NmsKind
 
 _CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 22}  # padded boxes at a time: some 15 float64 arrays of this size
 _TINY = 1e-300

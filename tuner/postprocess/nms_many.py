@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.operating_point import NmsKind
 
 KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-agnostic", "diou", "none"})
 """Kinds in which boxes stay or go as they are, so that one bit says all."""

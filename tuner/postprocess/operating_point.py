@@ -1,19 +1,35 @@
-"""`OperatingPoint`: the post-processing that production uses, and what to expect of it."""
+"""`Merging` and `OperatingPoint`: the post-processing that production uses, and what to expect of it."""
 
 from __future__ import annotations
-
-from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from tuner.config.base import Frozen
-from tuner.config.trial import Probability
-
-NmsKind: TypeAlias = Literal["greedy", "greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"]
-"""The kinds of suppression; `tuner.postprocess.nms_kinds.KINDS` computes them."""
+from tuner.config.trial import WHOLE, NmsKind, Probability, Tiles
 
 
-class OperatingPoint(Frozen):
+class Merging(Frozen):
+    """How the boxes of an image come about from what the network says of it."""
+
+    tiles: Tiles = WHOLE
+    nms: NmsKind = "greedy"
+    nms_iou: float = Field(
+        gt=0.0, le=1.0, description="of soft-gaussian, which has no IoU threshold, sigma; of none, without meaning"
+    )
+
+    @property
+    def merging(self) -> str:
+        """The same in a few words."""
+        if self.nms == "none":
+            text = "no NMS"
+        elif self.nms == "soft-gaussian":
+            text = f"soft-gaussian NMS, sigma {self.nms_iou:.3g}"
+        else:
+            text = f"{'' if self.nms == 'greedy' else f'{self.nms} '}NMS IoU {self.nms_iou:.3g}"
+        return f"{text}, tiles of {self.tiles.size} px" if self.tiles.size else text
+
+
+class OperatingPoint(Merging):
     """Post-processing with the precision, recall and F1 (all classes together, IoU 0.5) expected there.
 
     Expected means: counted on images that did not choose the threshold, where there are enough images for that
@@ -23,10 +39,6 @@ class OperatingPoint(Frozen):
     Confidence thresholds apply to the scores after suppression, which some kinds of NMS lower.
     """
 
-    nms: NmsKind = "greedy"
-    nms_iou: float = Field(
-        gt=0.0, le=1.0, description="of soft-gaussian, which has no IoU threshold, sigma; of none, without meaning"
-    )
     confidence: Probability
     class_confidence: dict[str, Probability] = Field(
         default_factory=dict, description="thresholds of single classes, where they differ from `confidence`"

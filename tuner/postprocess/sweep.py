@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tuner.config.trial import WHOLE, NmsKind, Tiles
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import choose, cross_fit
 from tuner.postprocess.curve import Criterion, Hits, point
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
-from tuner.postprocess.operating_point import NmsKind, OperatingPoint
+from tuner.postprocess.operating_point import OperatingPoint
 
 NMS_IOUS: tuple[float, ...] = tuple(round(0.3 + 0.05 * i, 2) for i in range(11))
 """0.30, 0.35 … 0.80: the range that `search_spaces/default.yaml` gives to `nms_iou`."""
@@ -46,12 +47,15 @@ class SweepRow:
         nms_iou: Its IoU threshold (of soft-gaussian sigma, of none 1).
         score: What `Sweep.best` compares, such as mAP; None: undefined.
         hits: The detections with no confidence threshold, right and wrong; `hits.curve()` has every threshold.
+        nms: Its kind.
+        tiles: What the predictions were made from.
     """
 
     nms_iou: float
     score: float | None
     hits: Hits
     nms: NmsKind = "greedy"
+    tiles: Tiles = WHOLE
 
 
 def sweep(
@@ -60,6 +64,7 @@ def sweep(
     nms_ious: Sequence[float] = NMS_IOUS,
     *,
     kinds: Sequence[NmsKind] = ("greedy",),
+    tiles: Tiles = WHOLE,
     max_detections: int = 100,
     score: Score = lambda _: None,
 ) -> tuple[SweepRow, ...]:
@@ -70,6 +75,7 @@ def sweep(
         truth: Its ground truth.
         nms_ious: Values to try, each in 0 … 1, from 1 to 64 of them; soft-gaussian takes them as sigma.
         kinds: Kinds of NMS to try.
+        tiles: What the predictions were made from, for the record.
         max_detections: Detections kept for each image, over all classes.
         score: Judges the detections of one NMS IoU without confidence threshold, such as by mAP.
 
@@ -88,12 +94,12 @@ def sweep(
             matches = truth.match_sets(ordered, kept, MATCH_IOU)
             for row, value in enumerate(values):
                 hits = Hits.of(matches, truth, kept[row], row)
-                rows.append(SweepRow(value, score(ordered.subset(kept[row])), hits, kind))
+                rows.append(SweepRow(value, score(ordered.subset(kept[row])), hits, kind, tiles))
         else:
             for value in values:
                 found = suppress(raw, value, kind=kind, max_detections=max_detections)
                 hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
-                rows.append(SweepRow(value, score(found), hits, kind))
+                rows.append(SweepRow(value, score(found), hits, kind, tiles))
     return tuple(rows)
 
 
@@ -146,6 +152,7 @@ def best_operating_point(
     assert expected is not None  # `choose` found boxes
     named = zip(classes or (), chosen.by_class.tolist(), strict=False)
     return OperatingPoint(
+        tiles=row.tiles,
         nms=row.nms,
         nms_iou=row.nms_iou,
         confidence=chosen.confidence,
@@ -165,6 +172,7 @@ def operating_point_at(row: SweepRow, confidence: float) -> OperatingPoint | Non
     if found is None:
         return None
     return OperatingPoint(
+        tiles=row.tiles,
         nms=row.nms,
         nms_iou=row.nms_iou,
         confidence=confidence,

@@ -28,7 +28,7 @@ def draw_precision_recall(curve: Curve, point: OperatingPoint | None, path: Path
         axes.plot(curve.recall[thin], curve.precision[thin], color=BLUE)
     chosen = curve.at(point.confidence) if point is not None else None
     if point is not None and chosen is not None:
-        label = f"confidence {point.confidence:.3f}, NMS IoU {point.nms_iou:.2f}\nexpected F1 {point.f1:.3f}"
+        label = f"confidence {point.confidence:.3f}, {point.merging}\nexpected F1 {point.f1:.3f}"
         axes.plot([chosen.recall], [chosen.precision], "o", color=RED, label=label)
         axes.legend(fontsize=7, loc="lower left")
     axes.set_xlim(0, 1.02)

@@ -144,7 +144,7 @@ def trial_note(record: TrialRecord, metric: str) -> str:
     point = record.operating_point
     if point is not None:
         lines.append(
-            f"Operating point: NMS IoU {point.nms_iou:.2f}, confidence {point.confidence:.3f}: "
+            f"Operating point: {point.merging}, confidence {point.confidence:.3f}: "
             f"precision {point.precision:.3f}, recall {point.recall:.3f}, F1 {point.f1:.3f}"
         )
     lines.append(f"{record.cost.seconds:.0f} s, peak memory {record.cost.peak_memory / 2**20:.0f} MiB")

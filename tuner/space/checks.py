@@ -11,12 +11,18 @@ from tuner.space.dimension import (
     Dimension,
     FixedDimension,
     FloatDimension,
-    IntDimension,
 )
 from tuner.space.fields import FIXED_PER_STUDY, search_fields
 
-SWEPT_FIELDS = ("nms_iou", "confidence")
-"""Thresholds that change nothing about the weights, so that one training judges all their values (decision 4)."""
+SWEPT_FIELDS: dict[str, type[FloatDimension] | type[CategoricalDimension]] = {
+    "tiles.size": CategoricalDimension,
+    "tiles.overlap": CategoricalDimension,
+    "nms": CategoricalDimension,
+    "nms_iou": FloatDimension,
+    "confidence": FloatDimension,
+}
+"""Post-processing, which changes nothing about the weights, so that one training judges all its values (decision 4);
+with the kind of dimension that is swept."""
 
 
 def check_dimension(name: str, dimension: Dimension) -> None:
@@ -50,17 +56,20 @@ def check_dimension(name: str, dimension: Dimension) -> None:
 
 def _check_mode(name: str, dimension: Dimension) -> None:
     at = ("dimensions", name)
-    if isinstance(dimension, IntDimension) or not isinstance(dimension, FloatDimension):
+    if isinstance(dimension, FixedDimension):
         return
     if name not in SWEPT_FIELDS:
         if dimension.mode == "sweep":
             raise KeyProblem(
                 (*at, "mode"),
-                f"only {' and '.join(SWEPT_FIELDS)} can be swept; {name} changes what is trained and is sampled",
+                f"only {', '.join(SWEPT_FIELDS)} can be swept; {name} changes what is trained and is sampled",
             )
     elif dimension.mode != "sample":
+        if not isinstance(dimension, SWEPT_FIELDS[name]):
+            swept = "type: float, a range" if SWEPT_FIELDS[name] is FloatDimension else "type: categorical, choices"
+            raise KeyProblem((*at, "type"), f"{name} is swept as `{swept}`; add `mode: sample` to sample it")
         for key in ("log", "step", "when"):
-            if getattr(dimension, key):
+            if getattr(dimension, key, None):
                 raise KeyProblem(
                     (*at, key),
                     f"means nothing where every value of {name} is judged by sweeping; add `mode: sample` to sample it",

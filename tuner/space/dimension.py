@@ -45,7 +45,13 @@ class FixedDimension(_Dimension):
         return repr(self.value)
 
 
-class CategoricalDimension(_Dimension):
+class _Searched(_Dimension):
+    mode: Literal["sample", "sweep"] | None = Field(
+        None, description="of post-processing: sweep (default) or sample; all others are sampled"
+    )
+
+
+class CategoricalDimension(_Searched):
     """One of several values, without an order."""
 
     type: Literal["categorical"] = "categorical"
@@ -76,7 +82,7 @@ class CategoricalDimension(_Dimension):
         return f"one of {', '.join(map(repr, self.choices))}"
 
 
-class _Range(_Dimension):
+class _Range(_Searched):
     low: float
     high: float
     log: StrictBool = False
@@ -123,15 +129,12 @@ class _Range(_Dimension):
 
 
 class FloatDimension(_Range):
-    """A range of numbers; `mode: sweep` is for thresholds that are judged exactly instead of sampled."""
+    """A range of numbers."""
 
     type: Literal["float"] = "float"
     low: StrictFloat | StrictInt
     high: StrictFloat | StrictInt
     step: StrictFloat | StrictInt | None = None
-    mode: Literal["sample", "sweep"] | None = Field(
-        None, description="nms_iou and confidence: sweep (default) or sample; all others are sampled"
-    )
 
     def distribution(self) -> BaseDistribution:
         """The dimension in Optuna's terms."""

@@ -11,7 +11,7 @@ from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, in_order
-from tuner.space.dimension import Dimension, FixedDimension, FloatDimension, SampledDimension
+from tuner.space.dimension import CategoricalDimension, Dimension, FixedDimension, FloatDimension, SampledDimension
 from tuner.space.fields import get_value
 
 if TYPE_CHECKING:
@@ -55,12 +55,14 @@ class SearchSpace(Frozen):
         return self
 
     @property
-    def swept(self) -> dict[str, FloatDimension]:
-        """The thresholds that are judged exactly at the end of a trial instead of sampled (decision 4)."""
+    def swept(self) -> dict[str, FloatDimension | CategoricalDimension]:
+        """The post-processing that is judged exactly at the end of a trial instead of sampled (decision 4)."""
         return {
             name: dimension
             for name, dimension in self.dimensions.items()
-            if name in SWEPT_FIELDS and isinstance(dimension, FloatDimension) and dimension.mode != "sample"
+            if name in SWEPT_FIELDS
+            and isinstance(dimension, FloatDimension | CategoricalDimension)
+            and dimension.mode != "sample"
         }
 
     @property

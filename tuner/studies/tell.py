@@ -93,6 +93,8 @@ def _attributes(row: TrialRow, epochs: Sequence[EpochRow]) -> dict[str, Any]:
         if point is not None:
             found |= {
                 f"best_{name}" if name in row.params else name: getattr(point, name)
-                for name in ("nms_iou", "confidence", "precision", "recall", "f1")
+                for name in ("nms", "nms_iou", "confidence", "precision", "recall", "f1")
             }
+            if point.tiles.size:
+                found |= {"tiles": f"{point.tiles.size} px, overlap {point.tiles.overlap:g}"}
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in found.items()}

@@ -16,6 +16,7 @@ from tuner.config.errors import FailureKind, TunerError
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
+from tuner.postprocess.swept import Swept
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class TrainingTask:
         threads: CPU threads for the whole trial.
         workdir: Folder of this trial alone, for checkpoints and evidence.
         cache_dir: Folder that trials share, for decoded images.
-        nms_iou_range: Lowest and highest NMS IoU that is swept at the end (decision 4); None: the config's is taken.
-        confidence_range: Likewise for the confidence threshold.
+        swept: Post-processing that is chosen after the last epoch instead of taken from the config (decision 4).
         criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
         measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
     """
@@ -43,8 +43,7 @@ class TrainingTask:
     threads: int
     workdir: Path
     cache_dir: Path
-    nms_iou_range: tuple[float, float] | None = (0.3, 0.8)
-    confidence_range: tuple[float, float] | None = (0.0, 1.0)
+    swept: Swept = field(default_factory=Swept)
     criteria: tuple[str, ...] = ()
     measure_cost: bool = False
 

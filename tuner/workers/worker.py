@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.postprocess.swept import Swept
 from tuner.studies.control import BY_HAND
 from tuner.studies.objective import criteria_of, needs_cost
 from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
@@ -544,18 +545,10 @@ class _Worker:
             threads=plan.threads,
             workdir=folder / "trials" / str(assignment.number),
             cache_dir=folder.parent / "cache",
-            nms_iou_range=self._swept("nms_iou", (0.3, 0.8)),
-            confidence_range=self._swept("confidence", (0.0, 1.0)),
+            swept=Swept.of(self._study.space, assignment.config),
             criteria=criteria_of(self._study.spec),
             measure_cost=needs_cost(self._study.spec),
         )
-
-    def _swept(self, name: str, unmentioned: tuple[float, float]) -> tuple[float, float] | None:
-        # A threshold that the space does not mention costs no training either.
-        space = self._study.space
-        if name in space.swept:
-            return space.swept[name].low, space.swept[name].high
-        return None if name in space.dimensions else unmentioned
 
     def _in(self, slot: Slot) -> _Running | None:
         return next((running for running in self._running if running.slot is slot), None)

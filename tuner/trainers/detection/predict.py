@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -37,23 +37,26 @@ def predict(
         Predictions before suppression, boxes clipped to the images; boxes that lie outside are left out.
     """
     detector.eval()
-    parts = []
+    on_device = (images.to(precision.device, non_blocking=True) for images in batches)
+    return to_original((candidates_of(detector, images, precision) for images in on_device), placements, sizes)
+
+
+def candidates_of(detector: Detector, images: Tensor, precision: Precision) -> Candidates:
+    """What a detector in eval mode says of a batch that is on its device."""
+    with precision.autocast():
+        return detector.candidates(images)
+
+
+def to_original(
+    batches: Iterable[Candidates], placements: NDArray[np.float64], sizes: NDArray[np.int32]
+) -> RawPredictions:
+    """What the candidates of batches say about the images; other arguments as of `predict`."""
+    parts: list[_Flat] = []
     start = 0
-    for images in batches:
-        with precision.autocast():
-            candidates = detector.candidates(images.to(precision.device, non_blocking=True))
-        stop = start + len(images)
+    for candidates in batches:
+        stop = start + len(candidates.scores)
         parts.append(_to_original(candidates, placements[start:stop], sizes[start:stop]))
         start = stop
-    return _joined(parts)
-
-
-def to_original(candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]) -> RawPredictions:
-    """What the candidates of one batch say about its images; arguments as of `predict`."""
-    return _joined([_to_original(candidates, placements, sizes)])
-
-
-def _joined(parts: Sequence[_Flat]) -> RawPredictions:
     boxes, scores, labels, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return RawPredictions(boxes=boxes, scores=scores, labels=labels, offsets=np.concatenate(([0], np.cumsum(counts))))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
+from tuner.config.trial import Tiles
 from tuner.data.batches import TrainingBatches, evaluation_batches
 from tuner.data.cache import CachedImages, open_cache
 from tuner.data.coco import Dataset, load_dataset
@@ -26,7 +27,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.models.build import build_detector
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.nms import suppress
-from tuner.postprocess.operating_point import OperatingPoint
+from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import (
     DETECTIONS,
     BadConfig,
@@ -44,6 +45,7 @@ from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, s
 from tuner.trainers.detection.precision import Precision, resolve_device
 from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.step import TrainStep
+from tuner.trainers.detection.tiling import predict_tiles
 
 EVIDENCE = "evidence.npz"
 """File in the trial's folder with the raw validation predictions of the last epoch."""
@@ -206,23 +208,12 @@ class _Run:
         return means
 
     def evaluate(self, *, last: bool) -> Metrics:
-        """Judge the averaged weights on the validation split; the NMS IoU is swept after the last epoch only."""
-        val, config = self.data.dataset.val, self.task.config
-        self.raw = predict(
-            self.ema.model,
-            evaluation_batches(self.data.val_images, max(config.batch_size, 16), pin_memory=self.device.type == "cuda"),
-            placements(val.sizes, self.data.canvas),
-            val.sizes,
-            self.precision,
-        )
-        metrics = judge(
-            self.data.evaluator,
-            self.raw,
-            config,
-            nms_iou_range=self.task.nms_iou_range if last else None,
-            confidence_range=self.task.confidence_range,
-            criteria=self.task.criteria,
-        ).metrics
+        """Judge the averaged weights on the validation split; tiles and NMS are swept after the last epoch only."""
+        config = self.task.config
+        swept = self.task.swept if last else self.task.swept.within_training()
+        seen = ((tiles, self._predict(tiles)) for tiles in swept.tiles or (config.tiles,))
+        judgement = judge(self.data.evaluator, seen, config, swept, criteria=self.task.criteria)
+        metrics, self.raw = judgement.metrics, judgement.raw
         self.point = metrics.operating_point
         if self.task.measure_cost:
             # After the first epoch, so that pruned trials have it; after the last once more, because the time of
@@ -232,11 +223,19 @@ class _Run:
             metrics = metrics.model_copy(update={"cost": self.cost})
         return metrics
 
+    def _predict(self, tiles: Tiles) -> RawPredictions:
+        val, canvas, batch_size = self.data.dataset.val, self.data.canvas, max(self.task.config.batch_size, 16)
+        if tiles.size:
+            return predict_tiles(self.ema.model, val, tiles, canvas, self.precision, batch_size)
+        batches = evaluation_batches(self.data.val_images, batch_size, pin_memory=self.device.type == "cuda")
+        return predict(self.ema.model, batches, placements(val.sizes, canvas), val.sizes, self.precision)
+
     def _measure_cost(self) -> ImageCost:
         self.peak_memory = _peak_memory(self.device)  # measuring begins a new count
-        val, config = self.data.dataset.val, self.task.config
-        nms_iou = self.point.nms_iou if self.point else config.nms_iou
-        return measure_cost(self.ema.model, self.data.val_images, val.sizes, config, self.precision, nms_iou)
+        config = self.task.config
+        merging = self.point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
+        val, images = self.data.dataset.val, self.data.val_images
+        return measure_cost(self.ema.model, images, val, self.data.canvas, config, self.precision, merging)
 
     def executed(self) -> dict[str, str]:
         """What ran where the config leaves it open, or where memory forced it."""
@@ -252,7 +251,8 @@ class _Run:
         self.raw.save(self.task.workdir / EVIDENCE)
         if self.point is not None:
             most = self.task.config.max_detections
-            suppress(self.raw, self.point.nms_iou, max_detections=most).save(self.task.workdir / DETECTIONS)
+            found = suppress(self.raw, self.point.nms_iou, kind=self.point.nms, max_detections=most)
+            found.save(self.task.workdir / DETECTIONS)
 
     def _save(self) -> None:
         checkpoint.save(

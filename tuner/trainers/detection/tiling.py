@@ -1,8 +1,4 @@
-"""Sliced prediction: every image is seen whole and in overlapping tiles, and one suppression merges what was found.
-
-After Akyon et al. 2022, "Slicing aided hyper inference and fine-tuning for small object detection" (SAHI); here the
-merging is the model's own post-processing.
-"""
+"""Sliced prediction (`tuner.config.trial.Tiles`): raw predictions of all windows on an image as those of the image."""
 
 from __future__ import annotations
 
@@ -12,40 +8,42 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuner.config.trial import Tiles
 from tuner.data.images import read_image
 from tuner.data.letterbox import Canvas, letterbox, placements
 from tuner.data.split import Split
-from tuner.data.tiles import Tiling, tiles_of
-from tuner.export.model import LoadedModel
+from tuner.data.tiles import windows_of
+from tuner.models.detector import Detector
 from tuner.models.predictions import RawPredictions
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict
 
 
 def predict_tiles(
-    model: LoadedModel, split: Split, device: torch.device, tiling: Tiling, batch_size: int = 8
+    detector: Detector, split: Split, tiles: Tiles, canvas: Canvas, precision: Precision, batch_size: int
 ) -> RawPredictions:
     """Raw predictions of all windows on each image, in pixels of the image.
 
     Args:
-        model: On `device`.
+        detector: On `precision.device`; put into eval mode.
         split: Images of any sizes.
-        device: Where to compute.
-        tiling: How images are cut; every window is letterboxed to the model's canvas.
+        tiles: How images are cut.
+        canvas: That every window is letterboxed into.
+        precision: Arithmetic.
         batch_size: Windows at a time.
 
     Raises:
         DataError: An image cannot be read; named.
     """
-    windows = [tiles_of(width, height, tiling) for width, height in split.sizes.tolist()]
+    windows = [windows_of(width, height, tiles) for width, height in split.sizes.tolist()]
     every = np.concatenate(windows)
     sizes = (every[:, 2:] - every[:, :2]).astype(np.int32)
     seen = predict(
-        model.detector,
-        _batches(split, windows, model.canvas, batch_size),
-        placements(sizes, model.canvas),
+        detector,
+        batches_of_windows(split, windows, canvas, batch_size),
+        placements(sizes, canvas),
         sizes,
-        Precision(model.config, device),
+        precision,
     )
     return merge_windows(seen, every, np.array([len(each) for each in windows]))
 
@@ -67,7 +65,7 @@ def merge_windows(seen: RawPredictions, windows: NDArray[np.int64], counts: NDAr
     return RawPredictions(boxes[order], seen.scores[order], seen.labels[order], seen.offsets[ends])
 
 
-def _batches(
+def batches_of_windows(
     split: Split, windows: Sequence[NDArray[np.int64]], canvas: Canvas, batch_size: int
 ) -> Iterator[torch.Tensor]:
     """(B, 3, H, W) uint8, all windows in order; one image is held in memory at a time."""
