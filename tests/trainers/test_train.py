@@ -117,7 +117,7 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     monkeypatch.setattr(latency, "SECONDS", 0.0)
     monkeypatch.setattr(train_module, "predict_tiles", counted)
     small, large = Tiles(size=64), Tiles(size=96)
-    swept = Swept(tiles=(small, large), nms=("soft-linear", "wbf"))
+    swept = Swept(tiles=(small, large), nms=("soft-linear", "diou"))
     asked = dataclasses.replace(variant(task, "tiled", epochs=2), swept=swept, measure_cost=True)
     results = list(train(asked, never))
     assert tried == [small, large]

@@ -30,6 +30,8 @@ from torchvision.ops import nms
 from tuner.config.trial import NmsKind
 
 _CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 22}  # padded boxes at a time: some 15 float64 arrays of this size
+_LOOK_EVERY = 8
+"""Rounds between looks at how far all images are; each look waits for the device."""
 _TINY = 1e-300
 
 
@@ -181,7 +183,7 @@ def _take_one_by_one(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Ten
         values = left.new_full((len(index), rounds), -torch.inf)
         for k in range(rounds):
             best, at = left.max(dim=1, keepdim=True)  # of equals the first
-            if k % 8 == 0 and bool((best == -torch.inf).all()):
+            if k % _LOOK_EVERY == 0 and bool((best == -torch.inf).all()):
                 break
             taken[:, k : k + 1], values[:, k : k + 1] = index.gather(1, at), best
             gone.scatter_(1, at, True)
@@ -220,15 +222,18 @@ def _fuse(
     weight, number = torch.zeros_like(weights), torch.zeros_like(weights)
     first, clusters = torch.zeros_like(rows), rows.new_zeros(len(rows))
     groups = torch.arange(len(rows), device=rows.device)
-    active = len(sizes)
+    active, width = len(sizes), 0
     for k in range(sizes[0]):
         while sizes[active - 1] <= k:
             active -= 1
+        if k % _LOOK_EVERY == 0:
+            width = int(clusters.max())  # no group has more clusters; each look waits for the device
         box, score, row = members[:, :active, k], weights[:active, k], groups[:active]
         slot = clusters[:active].clone()
-        if k:
-            best, at = _iou(box[..., None], fused[:, :active, :k]).max(dim=1)
+        if width:
+            best, at = _iou(box[..., None], fused[:, :active, :width]).max(dim=1)
             slot = torch.where(best > value, at, slot)
+        width += 1
         new = slot == clusters[:active]
         clusters[:active] += new
         first[row, slot] = torch.where(new, rows[:active, k], first[row, slot])
