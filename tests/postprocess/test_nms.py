@@ -10,6 +10,7 @@ from tests.evaluation.cases import make_predictions, random_case
 from tests.postprocess import plain
 from tuner.config.errors import DataError
 from tuner.models.predictions import RawPredictions
+from tuner.postprocess import nms_many
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.nms_kinds import KINDS, greedy
 from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
@@ -124,10 +125,17 @@ def test_broken_files_of_predictions_are_refused(tmp_path):
     cap=st.sampled_from([1, 7, 100]),
     nms_ious=st.lists(st.sampled_from([0.05, 0.3, 0.5, 0.65, 0.8, 1.0]), min_size=1),
     kind=st.sampled_from(sorted(KEEPING_SCORES)),
+    blocks=st.sampled_from([(256, 4096, 1 << 18), (5, 12, 9), (1, 1, 1)]),
 )
-def test_many_values_at_once_equal_one_after_the_other(seed, detections, grid, score_steps, cap, nms_ious, kind):
+def test_many_values_at_once_equal_one_after_the_other(
+    seed, detections, grid, score_steps, cap, nms_ious, kind, blocks
+):
     _, raw = raw_case(seed, detections=detections, grid=grid, score_steps=score_steps)
-    ordered, kept = suppress_many(raw, nms_ious, kind=kind, max_detections=cap)
+    with pytest.MonkeyPatch.context() as patch:
+        # Few boxes, images and pairs at a time.
+        for name, value in zip(("_BOXES_PER_STEP", "_BOXES_PER_BLOCK", "_PAIRS_PER_BLOCK"), blocks, strict=True):
+            patch.setattr(nms_many, name, value)
+        ordered, kept = suppress_many(raw, nms_ious, kind=kind, max_detections=cap)
     for nms_iou, row in zip(nms_ious, kept, strict=True):
         got, want = ordered.subset(row), suppress(raw, nms_iou, kind=kind, max_detections=cap)
         for name in ("boxes", "scores", "labels", "offsets"):
@@ -141,11 +149,33 @@ def test_many_values_over_several_blocks_of_images():
         np.testing.assert_array_equal(ordered.subset(row).boxes, suppress(raw, nms_iou).boxes)
 
 
-def test_a_chain_of_boxes_each_suppressing_the_next():
+def test_only_a_block_of_pairs_is_held_at_a_time(monkeypatch):
+    """However many boxes an image has, and whatever is kept: pairs come in blocks, and few boxes beyond the cap."""
+    sizes, looked_at = [], []
+    real_iou, real_pairs = nms_many._iou, nms_many._close_pairs
+    monkeypatch.setattr(nms_many, "_iou", lambda a, b: sizes.append(a.shape[1]) or real_iou(a, b))
+    monkeypatch.setattr(
+        nms_many, "_close_pairs", lambda boxes, *a: looked_at.append(len(boxes)) or real_pairs(boxes, *a)
+    )
+    _, raw = raw_case(8, images=2, classes=1, detections=12_000, grid=0.0, score_steps=0, boxes=40)
+    nms_ious = (0.3, 0.5, 0.7)
+    suppress_many(raw, nms_ious)
+    most = nms_many._BOXES_PER_STEP + 100 * len(nms_ious)
+    assert max(sizes) <= nms_many._PAIRS_PER_BLOCK + most
+    assert max(looked_at) <= 2 * most
+    few = sum(looked_at)
+    suppress_many(raw, nms_ious, max_detections=12_000)
+    assert max(sizes) <= nms_many._PAIRS_PER_BLOCK + 12_000
+    assert sum(looked_at) - few > 3 * few
+
+
+def test_a_chain_of_boxes_each_suppressing_the_next(monkeypatch):
     """The deepest dependence there is: every other box stays."""
     left = np.arange(200.0)[:, None] * 4
     boxes = np.concatenate([left, np.zeros_like(left), left + 10, np.full_like(left, 10)], axis=1)
     raw = make_predictions(RawPredictions, np.zeros(200), np.zeros(200), boxes, np.linspace(1, 0.1, 200), images=1)
-    _, kept = suppress_many(raw, (0.4, 0.5), max_detections=200)
-    assert kept[0].tolist() == [True, False] * 100
-    assert kept[1].all()
+    for step in (256, 7):  # decided together, or a few at a time
+        monkeypatch.setattr(nms_many, "_BOXES_PER_STEP", step)
+        _, kept = suppress_many(raw, (0.4, 0.5), max_detections=200)
+        assert kept[0].tolist() == [True, False] * 100
+        assert kept[1].all()

@@ -67,8 +67,8 @@ def suppressed_at(raw: RawPredictions) -> float | None:
     """
     values = [round(0.05 * i, 2) for i in range(1, 19)]
     assert values[-1] == _DUPLICATE
-    _, kept = suppress_many(raw, values, max_detections=len(raw.scores))
-    return next((value for value, row in zip(values, kept, strict=True) if row.all()), None)
+    _, kept = suppress_many(raw, values, max_detections=max(len(raw.scores), 1))
+    return next((value for value, row in zip(values, kept, strict=True) if row.sum() == len(raw.scores)), None)
 
 
 def limits(raw: RawPredictions, split: Split) -> list[str]:

@@ -152,7 +152,7 @@ class TruthIndex:
         rows = np.flatnonzero(known[group] == key)  # detections of a class that their image holds
         starts, counts = self._starts[group[rows]], self._counts[group[rows]]
         found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))]
-        for block in _blocks(counts):
+        for block in blocks(counts, _PAIRS_PER_BLOCK):
             detection = np.repeat(rows[block], counts[block])
             truth = np.repeat(starts[block], counts[block]) + _rank_in_run(detection)
             iou = pair_iou(boxes[:, detection], self._boxes[:, truth], self.crowd[truth])
@@ -266,13 +266,13 @@ def _rank_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return place - np.repeat(begins, np.diff(begins, append=len(values)))
 
 
-def _blocks(counts: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of detections whose pairs are about `_PAIRS_PER_BLOCK` in all (at least one detection each)."""
+def blocks(counts: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Slices of items whose counts are `most` in all, at the most (but at least one item each)."""
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):
         reached = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, reached + _PAIRS_PER_BLOCK, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, reached + most, side="right")))
         yield slice(start, stop)
         start = stop
 

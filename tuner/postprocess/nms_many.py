@@ -8,24 +8,30 @@ and inference for object detection and instance segmentation", call it cluster N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.matching import blocks
 
 KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-agnostic", "diou", "none"})
 """Kinds in which boxes stay or go as they are, so that one bit says all."""
 
-_BOXES_PER_BLOCK = 4096  # bounds the memory for pairs: some 50 MB, more where a single image holds more boxes
+_BOXES_PER_STEP = 256
+"""Boxes of one image that are decided together; with those kept before them they are all that is looked at."""
+_BOXES_PER_BLOCK = 16 * _BOXES_PER_STEP
+_PAIRS_PER_BLOCK = 1 << 18  # bounds the memory for overlaps to some 50 MB
 
 
 def suppress_many(
     raw: RawPredictions, nms_ious: Sequence[float], *, kind: NmsKind = "greedy", max_detections: int = 100
 ) -> tuple[Detections, NDArray[np.bool_]]:
     """Do what `tuner.postprocess.nms.suppress` does, for many NMS IoU values.
+
+    Boxes are decided by descending score until each value has its `max_detections`; the rest is not looked at.
 
     Args:
         raw: Finite predictions of a split.
@@ -34,88 +40,140 @@ def suppress_many(
         max_detections: Detections kept for each image, over all classes, those of highest score.
 
     Returns:
-        All raw predictions by descending score within each image, and (L, P) bool: which of them each value keeps.
+        Predictions that some value keeps, by descending score within each image, and (L, P) bool: which of them each
+        value keeps.
     """
     if len(nms_ious) > 64:
         raise ValueError(f"{len(nms_ious)} NMS IoU values, but only 64 fit into an integer")
     order = np.lexsort((-raw.scores, raw.image_index))
     ordered = Detections(raw.boxes[order], raw.scores[order], raw.labels[order], raw.offsets)
-    groups = ordered.image_index
-    if kind != "greedy-agnostic":
-        groups = groups * (int(raw.labels.max(initial=0)) + 1) + ordered.labels
-    boxes = ordered.boxes.astype(np.float64)
+    image = ordered.image_index
+    rank = np.arange(len(order)) - raw.offsets[image]
     ascending = np.sort(np.asarray(nms_ious, dtype=np.float64))
-    bits = np.full(len(order), np.uint64((1 << len(nms_ious)) - 1))
-    for block in _blocks(raw.offsets) if kind != "none" else ():
-        bits[block] = _survivors(boxes[block], groups[block], ascending, by_distance=kind == "diou")
-    kept = np.empty((len(nms_ious), len(order)), dtype=np.bool_)
-    for row, place in enumerate(np.searchsorted(ascending, nms_ious)):
-        kept[row] = bits & np.uint64(1 << int(place))
-        number = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept[row])])
-        kept[row] &= number[1:] - number[raw.offsets[ordered.image_index]] <= max_detections
-    return ordered, kept
-
-
-def _blocks(offsets: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of whole images of about `_BOXES_PER_BLOCK` boxes, at least one image."""
-    image = 0
-    while image < len(offsets) - 1:
-        fitting = int(np.searchsorted(offsets, offsets[image] + _BOXES_PER_BLOCK, side="right")) - 1
-        following = max(image + 1, fitting)
-        yield slice(int(offsets[image]), int(offsets[following]))
-        image = following
+    bits = np.where(rank < max_detections, np.uint64((1 << len(nms_ious)) - 1), np.uint64(0))
+    classes = 1 if kind == "greedy-agnostic" else int(raw.labels.max(initial=0)) + 1
+    for images in blocks(np.minimum(np.diff(raw.offsets), _BOXES_PER_STEP), _BOXES_PER_BLOCK) if kind != "none" else ():
+        part = slice(raw.offsets[images.start], raw.offsets[images.stop])
+        bits[part] = _survivors(
+            ordered.boxes[part].astype(np.float64),
+            image[part] - images.start,
+            ordered.labels[part] % classes,
+            rank[part],
+            ascending,
+            max_detections,
+            by_distance=kind == "diou",
+        )
+    some = bits != 0
+    bits = bits[some]
+    kept = [(bits & np.uint64(1 << int(place))) != 0 for place in np.searchsorted(ascending, nms_ious)]
+    return ordered.subset(some), np.array(kept)
 
 
 def _survivors(
-    boxes: NDArray[np.float64], groups: NDArray[np.int64], nms_ious: NDArray[np.float64], *, by_distance: bool
+    boxes: NDArray[np.float64],
+    image: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    nms_ious: NDArray[np.float64],
+    most: int,
+    *,
+    by_distance: bool,
 ) -> NDArray[np.uint64]:
-    """Bit l of each box: whether value l of the ascending `nms_ious` keeps it. Boxes stand in order of priority.
+    """Bit l of each box: whether value l of the ascending `nms_ious` keeps it.
 
-    By distance, the measure is IoU less the distance of the centres (`tuner.postprocess.nms_kinds.diou`), which is
-    never above IoU, and its threshold itself suppresses; by IoU, only what is above the threshold does.
+    Args:
+        boxes: (P, 4) xyxy of some images, by descending score within each.
+        image: (P,) ascending, from 0.
+        labels: (P,), only boxes of one label suppress one another.
+        rank: (P,) place within the image.
+        nms_ious: (L,) ascending.
+        most: Boxes that each value keeps of an image.
+        by_distance: See `_close_pairs`.
     """
-    every = np.uint64((1 << len(nms_ious)) - 1)
-    alive = np.full(len(boxes), every)
-    before, after = _neighbours(boxes, groups, float(nms_ious[0]))
-    iou = _iou(boxes[before].T, boxes[after].T)
-    if by_distance:
-        iou -= _distance(boxes[before].T, boxes[after].T)
-    close = iou >= nms_ious[0] if by_distance else iou > nms_ious[0]
-    before, after, iou = before[close], after[close], iou[close]
-    if not len(after):
-        return alive
+    alive = np.zeros(len(boxes), dtype=np.uint64)
+    groups = image * (int(labels.max(initial=0)) + 1) + labels
+    taken = np.zeros((len(nms_ious), int(image[-1]) + 1 if len(image) else 0), dtype=np.int64)
+    kept = np.empty(0, dtype=np.int64)
+    for start in range(0, int(rank.max(initial=-1)) + 1, _BOXES_PER_STEP):
+        wanting = (np.uint64(1) << np.arange(len(nms_ious), dtype=np.uint64)) @ (taken < most).astype(np.uint64)
+        rows = np.flatnonzero((rank >= start) & (rank < start + _BOXES_PER_STEP) & (wanting[image] != 0))
+        kept = kept[wanting[image[kept]] != 0]
+        alive[rows] = wanting[image[rows]]
+        looked_at = np.sort(np.concatenate([kept, rows]))
+        fresh = rank[looked_at] >= start
+        before, after, overlaps = _close_pairs(boxes[looked_at], groups[looked_at], fresh, nms_ious, by_distance)
+        _settle(alive, looked_at[before], looked_at[after], overlaps, wanting[image])
+        first = np.searchsorted(rows, np.searchsorted(image, np.arange(taken.shape[1])))  # of each image
+        for value in range(len(nms_ious)):
+            bit = np.uint64(1 << value)
+            number = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum((alive[rows] & bit) != 0)])
+            beyond = number[1:] - number[first[image[rows]]] + taken[value, image[rows]] > most
+            alive[rows[beyond]] &= ~bit
+            taken[value] += np.bincount(image[rows[(alive[rows] & bit) != 0]], minlength=taken.shape[1])
+        kept = np.concatenate([kept, rows[alive[rows] != 0]])
+    return alive
+
+
+def _settle(
+    alive: NDArray[np.uint64],
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    overlaps: NDArray[np.uint64],
+    wanting: NDArray[np.uint64],
+) -> None:
+    """Take from each box the values at which a kept box before it overlaps it, until nothing changes; in place."""
     by_after = np.argsort(after, kind="stable")
-    before, after, iou = before[by_after], after[by_after], iou[by_after]
-    masks = np.array([(1 << n) - 1 for n in range(len(nms_ious) + 1)], dtype=np.uint64)
-    overlaps = masks[np.searchsorted(nms_ious, iou, side="right" if by_distance else "left")]
+    before, after, overlaps = before[by_after], after[by_after], overlaps[by_after]
     loser, starts = np.unique(after, return_index=True)
-    while True:
-        left = every & ~np.bitwise_or.reduceat(alive[before] & overlaps, starts)
+    while len(loser):
+        left = wanting[loser] & ~np.bitwise_or.reduceat(alive[before] & overlaps, starts)
         if (left == alive[loser]).all():
-            return alive
+            return
         alive[loser] = left
 
 
-def _neighbours(
-    boxes: NDArray[np.float64], groups: NDArray[np.int64], least: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs (first, second) of one group that may overlap by more than `least`, by their horizontal extent.
+def _close_pairs(
+    boxes: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    fresh: NDArray[np.bool_],
+    nms_ious: NDArray[np.float64],
+    by_distance: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Pairs (first, second) of one group of which one is fresh, with a bit for each value at which they are too close.
 
-    With boxes sorted by their left side, a box can only have that IoU with those that begin before all but a
-    `least`-th of its width is over.
+    By distance, the measure is IoU less the distance of the centres (`tuner.postprocess.nms_kinds.diou`), which is
+    never above IoU, and its threshold itself suppresses; by IoU, only what is above the threshold does.
+
+    With boxes sorted by their left side, a box can only have IoU x with those that begin before all but an x-th of its
+    width is over.
     """
-    if not len(boxes):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    left, right = boxes[:, 0] - boxes[:, 0].min(), boxes[:, 2] - boxes[:, 0].min()
-    step = max(left.max(), right.max()) + 2.0
-    base = (groups - groups.min()) * step
-    order = np.argsort(base + left, kind="stable")
-    reach = base + np.maximum(right - least * (right - left), left) + 1e-3  # slack for rounding
-    counts = np.searchsorted((base + left)[order], reach[order], side="right") - np.arange(1, len(boxes) + 1)
-    one = np.repeat(np.arange(len(boxes)), counts)
-    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts)
-    one, other = order[one], order[other]
-    return np.minimum(one, other), np.maximum(one, other)
+    masks = np.array([(1 << n) - 1 for n in range(len(nms_ious) + 1)], dtype=np.uint64)
+    found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), masks[:0])]
+    if len(boxes):
+        left, right = boxes[:, 0] - boxes[:, 0].min(), boxes[:, 2] - boxes[:, 0].min()
+        base = groups * (max(left.max(), right.max()) + 2.0)
+        order = np.argsort(base + left, kind="stable")
+        reach = base + np.maximum(right - nms_ious[0] * (right - left), left) + 1e-3  # slack for rounding
+        ends = np.searchsorted((base + left)[order], reach[order], side="right")
+        # Behind all boxes in their order, the fresh ones alone, which are what kept ones are paired with.
+        others = np.concatenate([order, order[fresh[order]]])
+        number = np.cumsum(fresh[order])
+        starts = np.where(fresh[order], np.arange(len(order)) + 1, len(order) + number)
+        counts = np.where(fresh[order], ends, len(order) + number[ends - 1]) - starts
+        for block in blocks(counts, _PAIRS_PER_BLOCK):
+            size = counts[block]
+            one = np.repeat(order[block], size)
+            place = np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
+            other = others[np.repeat(starts[block], size) + place]
+            iou = _iou(boxes[one].T, boxes[other].T)
+            if by_distance:
+                iou -= _distance(boxes[one].T, boxes[other].T)
+            passed = np.searchsorted(nms_ious, iou, side="right" if by_distance else "left")
+            close = passed > 0
+            one, other = one[close], other[close]
+            found.append((np.minimum(one, other), np.maximum(one, other), masks[passed[close]]))
+    before, after, overlaps = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return before, after, overlaps
 
 
 def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
