@@ -1,6 +1,7 @@
 """Samplers x pruners on replayed learning curves: regret at 10 % and 100 % of a budget of 30 full trainings.
 
     python -m tests.benchmarks.bench_replay [--tasks 17] [--seeds 20] [--samplers tpe,random] [--pruners ...] [--jobs 1]
+        [--keep FOLDER]
 
 `../shared/data/lcbench/model.onnx` knows the curves of 34 tasks over 52 epochs; the first 17 are replayed here, the
 others are for judging. As in every study of tuner, the first trial is the default config (the middle of the space),
@@ -19,6 +20,7 @@ import itertools
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,11 +134,18 @@ def replay(sampler: SamplerSpec, pruner: PrunerSpec, code: int, seeds: int) -> n
     return np.array(rows)
 
 
-def job(arguments: tuple[str, str, int, int, int | None]) -> np.ndarray:
-    """One combination on one task."""
+def job(arguments: tuple[str, str, int, int, int | None], keep: Path | None = None) -> np.ndarray:
+    """One combination on one task; taken from the folder of earlier results where it is there."""
     sampler, pruner, code, seeds, first_rung = arguments
+    file = keep / ("-".join(map(str, arguments)) + ".npy") if keep else None
+    if file and file.exists():
+        return np.load(file)
     spec = PrunerSpec(name=pruner, first_rung=None if pruner == "none" else first_rung)
-    return replay(SAMPLERS[sampler], spec, code, seeds)
+    seen = replay(SAMPLERS[sampler], spec, code, seeds)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, seen)
+    return seen
 
 
 SAMPLERS = {
@@ -158,6 +167,7 @@ def main() -> None:
     parser.add_argument("--pruners", default="none,successive_halving,promote", help=f"of {', '.join(PRUNERS)}, or all")
     parser.add_argument("--first-rung", type=int, help="of all pruners; default: their own")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--keep", type=Path, help="folder of results: what is there is not computed again")
     options = parser.parse_args()
     samplers = list(SAMPLERS) if options.samplers == "all" else options.samplers.split(",")
     pruners = list(PRUNERS) if options.pruners == "all" else options.pruners.split(",")
@@ -169,7 +179,7 @@ def main() -> None:
     started = time.monotonic()
     jobs = [(*combination, code, options.seeds, options.first_rung) for combination in combinations for code in codes]
     with ProcessPoolExecutor(options.jobs) as pool:
-        seen = dict(zip(jobs, pool.map(job, jobs), strict=True))
+        seen = dict(zip(jobs, pool.map(partial(job, keep=options.keep), jobs), strict=True))
     regrets: dict[tuple[str, str], np.ndarray] = {}
     at = [round(share * EPOCHS * FULL_TRAININGS) - 1 for share in SHARES]
     for combination in combinations:

@@ -108,8 +108,9 @@ RISING = [[top * epoch / 30 for epoch in range(1, 31)] for top in (0.5, 0.6, 0.2
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        (PrunerSpec(), [None, None, 3]),
-        (PrunerSpec(first_rung=5), [None, None, 5]),
+        (PrunerSpec(), [None, None, None]),  # the study itself pauses and resumes trials
+        (PrunerSpec(name="successive_halving"), [None, None, 3]),
+        (PrunerSpec(name="successive_halving", first_rung=5), [None, None, 5]),
         (PrunerSpec(name="median", startup_trials=2), [None, None, 3]),
         (PrunerSpec(name="median", startup_trials=2, first_rung=7), [None, None, 7]),
         (PrunerSpec(name="median"), [None, None, None]),

@@ -59,6 +59,7 @@ def test_in_the_end_just_the_best_of_each_rung_went_on(curves: list[list[int]], 
     trials = run(curves, factor, lambda *_: None)
     complete = [trial.number for trial in trials if trial.state == "complete"]
     assert 0 in complete  # the default config
+    assert len(complete) > 1 or len(trials) == 1  # and one to compare with it
     for trial in trials:
         reached = max(trial.values)
         order = sorted((-t.values[reached], t.number) for t in trials if reached in t.values)
@@ -111,10 +112,26 @@ def test_a_study_closes_with_a_complete_trial() -> None:
     assert next_promotion(trials, RUNGS, 3, closing=True) == 0
 
 
+def test_a_default_config_that_is_the_best_is_not_the_only_complete_trial() -> None:
+    trials = [Entrant(0, {1: 9.0, 3: 9.0}, "complete", is_default=True), Entrant(1, {1: 1.0}, "paused")]
+    assert beyond_hope(trials, RUNGS, 3, 0) == set()
+    assert next_promotion(trials, RUNGS, 3) is None
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 1
+
+
 def test_rungs() -> None:
-    assert rungs_of(1, 3, 30) == (1, 3, 9, 27)
+    assert rungs_of(1, 3, 18) == (1, 3, 9)
+    assert rungs_of(1, 3, 17) == (1, 3)  # from 9 on, little would be saved
     assert rungs_of(3, 3, 27) == (3, 9)
+    assert rungs_of(8, 3, 10) == (8,)  # the first is as the user says
     assert rungs_of(3, 2, 3) == ()
+
+
+def test_a_trial_whose_objective_is_not_known_yet_is_not_judged(begin: Begin, tmp_path: Path) -> None:
+    assert goes_on([Entrant(0, {1: 9.0}, "paused"), Entrant(1, {}, "active")], 1, 1, 3)
+    study = begin(f"sqlite:///{tmp_path}/t.db", pruner={"name": "promote"}, objective={"metric": "f1"})
+    for number in range(2):
+        assert reach(study, take(study, number), 0.5) is TrialState.COMPLETE
 
 
 def reach(study: Study, assignment: Assignment, value: float, until: int = EPOCHS) -> TrialState:
@@ -174,11 +191,12 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     last = take(study, 0)
     assert last.first_epoch == 6
     assert reach(study, last, 0.6) is TrialState.COMPLETE
+    assert reach(study, take(study, 1), 0.5) is TrialState.COMPLETE  # one to compare with the default config
     assert study.next_trial(WORKER) is None
     record = study.trials(numbers=[0])[0]
     assert [epoch.epoch for epoch in record.epochs] == list(range(1, EPOCHS + 1))
     assert [attempt.outcome for attempt in record.attempts] == ["paused", "paused", "lost", "complete"]
-    assert [trial.state for trial in study.optuna.trials] == [State.COMPLETE, *[State.PRUNED] * 5]
+    assert [trial.state for trial in study.optuna.trials] == [State.COMPLETE] * 2 + [State.PRUNED] * 4
     assert study.summary().counts[TrialState.PAUSED] == 0
     other.close()
 

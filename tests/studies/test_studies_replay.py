@@ -77,10 +77,10 @@ def test_a_replay_does_what_the_study_itself_would_have_done(name: Any, whole: S
 
 def test_samplers_draw_every_stored_trial_once(whole: Study) -> None:
     samplers = [SamplerSpec(name=name) for name in ("tpe", "random", "cmaes")]
-    replay = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec()], samplers, seeds=3)
+    replay = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec(name="promote")], samplers, seeds=3)
     assert [(row.sampler, row.pruner.name, row.replays) for row in replay.outcomes[2:4]] == [
         ("tpe", "none", 3),
-        ("tpe", "successive_halving", 3),
+        ("tpe", "promote", 3),
     ]
     for row in replay.outcomes:
         assert row.best is not None
@@ -89,7 +89,7 @@ def test_samplers_draw_every_stored_trial_once(whole: Study) -> None:
             assert row.to_best is not None
         else:
             assert row.epochs < EPOCHS * len(TOPS)
-    again = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec()], samplers, seeds=3)
+    again = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec(name="promote")], samplers, seeds=3)
     assert again == replay
 
 
@@ -97,7 +97,7 @@ def test_a_study_that_pruned_is_replayed_as_far_as_it_is_known(begin: Begin, url
     study = begin(url, budget={"trials": len(TOPS)})
     run(study, TOPS)
     trained = sum(trial.last_epoch for trial in study.trials())
-    replay = replay_study(study, [PrunerSpec(name="none"), PrunerSpec()])
+    replay = replay_study(study, [PrunerSpec(name="none"), PrunerSpec(name="promote")])
     assert replay.curves == len(TOPS)
     assert replay.complete == sum(trial.state is TrialState.COMPLETE for trial in study.trials()) < len(TOPS)
     assert [row.epochs for row in replay.outcomes] == [trained, trained]

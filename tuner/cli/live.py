@@ -83,7 +83,7 @@ class LiveTable(Progress):
         return Group(table, Text(self._counts()), Text(self._best(metric)))
 
     def _counts(self) -> str:
-        counts = " · ".join(f"{count} {state}" for state, count in self.counts.items())
+        counts = self.counts_text(" · ")
         of = self.study.spec.budget.trials
         done = sum(self.counts.values())
         left = self.seconds_left()

@@ -45,7 +45,7 @@ class PlainLog(Progress):
         """Say how, and how the study stands."""
         trial = self.running[assignment.number]
         super().trial_ended(assignment, ended)
-        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        counts = self.counts_text(", ")
         why = f" ({ended.kind}: {ended.message})" if ended.kind else ""
         best = ""
         if self.best:

@@ -54,14 +54,16 @@ class Progress(Observer):
     def __init__(self, study: Study) -> None:
         self.study = study
         self.running: dict[int, RunningTrial] = {}
-        self.counts = {"complete": 0, "pruned": 0, "failed": 0}
+        self.counts = {"complete": 0, "pruned": 0, "paused": 0, "failed": 0}
         self.best: tuple[int, float] | None = None
         self.default: float | None = None
-        self.finished_here = 0
         self._begun = time.monotonic()
+        self._begun_here: set[int] = set()
+        self._paused = {trial.number for trial in study.trials(states=[TrialState.PAUSED], epochs=False)}
         found = study.summary()
         for state in self.counts:
             self.counts[state] = found.counts.get(TrialState(state), 0)
+        self._begun_before = sum(found.counts.values())
         self.best, self.default = found.best, found.default_value
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
@@ -70,6 +72,9 @@ class Progress(Observer):
 
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """Add a row."""
+        if assignment.attempt_id == 1:
+            self._begun_here.add(assignment.number)
+        self._set_paused(self._paused - {assignment.number})
         self.running[assignment.number] = RunningTrial(
             assignment.number,
             f"{slot.label} · slot {slot.index}",
@@ -90,19 +95,32 @@ class Progress(Observer):
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
         trial = self.running.pop(assignment.number)
-        if ended.outcome in self.counts:
+        if ended.outcome == "paused":
+            self._set_paused(self._paused | {assignment.number})
+        elif ended.outcome in self.counts:
             self.counts[ended.outcome] += 1
-            self.finished_here += 1
         if ended.outcome == "complete" and trial.value is not None:
             self._consider(assignment, trial.value, trial.feasible)
 
     def seconds_left(self) -> float | None:
-        """Estimated time until the study's budget of trials is spent; None while nothing is finished."""
+        """Estimated time until the study's budget of trials is spent; None while no trial begun here has ended.
+
+        Trials to come cost what those begun here have cost on average, however often they were paused.
+        """
         budget = self.study.spec.budget.trials
-        if budget is None or not self.finished_here:
+        ended = len(self._begun_here - self.running.keys())
+        if budget is None or not ended:
             return None
-        left = budget - sum(self.counts.values())
-        return max(0.0, left * (time.monotonic() - self._begun) / self.finished_here)
+        left = budget - self._begun_before - ended
+        return max(0.0, left * (time.monotonic() - self._begun) / ended)
+
+    def counts_text(self, separator: str) -> str:
+        """How many trials ended how; paused ones only where there are any."""
+        shown = {state: count for state, count in self.counts.items() if count or state != "paused"}
+        return separator.join(f"{count} {state}" for state, count in shown.items())
+
+    def _set_paused(self, paused: set[int]) -> None:
+        self._paused, self.counts["paused"] = paused, len(paused)
 
     def _consider(self, assignment: Assignment, value: float, feasible: bool) -> None:
         if assignment.is_default:

@@ -44,7 +44,7 @@ def check_search(spec: StudySpec) -> None:
     if spec.pruner.name == "hyperband":
         raise ConfigError(
             "pruner.name: hyperband knows one objective, but the study has several",
-            hint="Choose successive_halving, median or none.",
+            hint="Choose promote, median or none.",
         )
 
 

@@ -3,9 +3,10 @@
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
 unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
-is trained to its end for want of company. Two things are added. When nothing else is left to do, the best trial of
-the highest rung goes on until there is a complete one. And the default config, which every gain is stated over, goes
-on as soon as another trial is complete, however it compares.
+is trained to its end for want of company. Three things are added. When nothing else is left to do, the best trial of
+the highest rung goes on until one beside the default config's is complete. The default config, which every gain is
+stated over, goes on as soon as another trial is complete, however it compares. And a trial without a value at a rung,
+because its objective is known after the last epoch only, is not judged there.
 
 All values are better when larger. Trials with equal values rank in the order of their numbers.
 """
@@ -36,18 +37,21 @@ class Entrant:
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
-    """The epochs after which trials pause: the first rung and its multiples by the factor, below the last epoch."""
-    found = []
-    while first < epochs:
-        found.append(first)
-        first *= reduction_factor
+    """The epochs after which trials pause: the first rung, and its multiples by the factor up to half of all epochs.
+
+    A later one would save little, and of the few trials that came so far most would never be complete, so no
+    candidates for a confirmation.
+    """
+    found = [first] if first < epochs else []
+    while found and 2 * found[-1] * reduction_factor <= epochs:
+        found.append(found[-1] * reduction_factor)
     return tuple(found)
 
 
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
     """Whether a trial goes on at once from a rung: it is among the best there, or the default config's time came."""
     order = _ranking(entrants, rung)
-    if order.index(number) < len(order) // reduction_factor:
+    if number not in order[len(order) // reduction_factor :]:
         return True
     return _any_complete(entrants) and any(e.is_default and e.number == number for e in entrants)
 
@@ -71,7 +75,7 @@ def next_promotion(
                 return number
     if _any_complete(entrants):
         return next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    if closing and all(entrant.state != "complete" for entrant in entrants):
+    if closing:
         for rung in sorted(rungs, reverse=True):
             for number in _ranking(entrants, rung):
                 if paused.get(number) == rung:
@@ -94,6 +98,7 @@ def beyond_hope(
     """
     if to_come is None:
         return set()
+    defaults = {entrant.number for entrant in entrants if entrant.is_default}
     lost: set[int] = set()
     for rung in sorted(rungs):
         order = _ranking(entrants, rung)
@@ -101,7 +106,9 @@ def beyond_hope(
             entrant.state in ("active", "paused") and entrant.number not in lost and rung not in entrant.values
             for entrant in entrants
         )
-        chances = max(1, (len(order) + below + to_come) // reduction_factor)
+        # Of those that a closing study may need, the first beside the default config always has hope.
+        needed = next((place for place, number in enumerate(order, 1) if number not in defaults), 0)
+        chances = max(needed, (len(order) + below + to_come) // reduction_factor)
         lost |= {
             entrant.number
             for entrant in entrants
