@@ -8,7 +8,7 @@ import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
-from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath
+from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath, exit_code
 
 if TYPE_CHECKING:
     from tuner.studies.confirm import Confirmation
@@ -48,7 +48,7 @@ def confirm(
             if report.message:
                 typer.secho(f"error: {report.message}", fg="red", err=True)
             typer.echo("Not finished; the same command goes on.", err=as_json)
-            raise typer.Exit({"failed": 1, "interrupted": 130}.get(report.reason, 0))
+            raise typer.Exit(exit_code(report))
     found = confirmation(opened)
     if as_json:
         print_json(confirmation_json(found))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.run import TrainerPath, work
+from tuner.cli.run import TrainerPath, exit_code, work
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
@@ -38,7 +38,8 @@ def demo(
     spec = load_study_spec(file)
     study = create_or_open(spec)
     typer.echo(f"The same from here on: tuner run {file}")
-    raise typer.Exit(work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer))
+    report = work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer)
+    raise typer.Exit(exit_code(report))
 
 
 def demo_spec(folder: Path) -> StudySpec:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tuner.config.study import StudySpec
     from tuner.studies.study import Study
     from tuner.workers.devices import SlotPlan
+    from tuner.workers.observer import WorkerReport
 
 TIMEOUT_HELP = "Stop after this wall time, such as 90s, 30m or 2h; running trials save their state."
 Device = Annotated[
@@ -23,7 +24,8 @@ Slots = Annotated[
     typer.Option(min=1, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"),
 ]
 Gpus = Annotated[
-    str | None, typer.Option(metavar="N,N,…", help="GPUs to use, by number, as in 0,1,3.", show_default="all")
+    str | None,
+    typer.Option(metavar="N", help="How many GPUs to use, or which, as in 0,1,3 (one: `2,`).", show_default="all"),
 ]
 PerGpu = Annotated[
     int | None, typer.Option("--per-gpu", min=1, help="Trials at the same time on each GPU.", show_default="1")
@@ -51,15 +53,30 @@ def run(
     baseline_repeats: Annotated[
         int, typer.Option(min=1, help="Runs of the default config, each with a seed of its own, to measure the noise.")
     ] = 1,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Plan epochs, trials and a confirmation for so many hours, from one timed epoch; keep to it."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the study and its plan as JSON.")] = False,
     trainer: TrainerPath = None,
 ) -> None:
     """Run a study, or go on with it where it stopped.
 
     Ctrl-C once saves the running trials; the same command then goes on with them.
     """
+    from tuner.cli.common import print_json
+    from tuner.cli.plan import confirm_planned, planned, print_plan, search_limit
+    from tuner.config.errors import ConfigError
     from tuner.config.load import load_study_spec
+    from tuner.studies.specs import stored
 
+    if as_json and not dry_run:
+        raise ConfigError("--json shows what --dry-run finds", hint="Give both, or `tuner show STUDY --json` later.")
+    if hours is not None and not hours > 0:
+        raise ConfigError(f"--hours {hours:g}: expected more than 0")
     spec = load_study_spec(
         file,
         {
@@ -75,6 +92,10 @@ def run(
 
     points = _read_points(enqueue, spec) if enqueue else []
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu)
+    spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
+    if dry_run and as_json:
+        print_json(stored(spec) | {"slots": len(plans)})
+        return
     if dry_run:
         show_plan(spec, plans)
         return
@@ -83,10 +104,20 @@ def run(
     study = create_or_open(spec)
     if points or warm_start:
         _queue(study, points, warm_start, spec.storage)
-    left = spec.budget.timeout
+    plan, left = spec.plan, spec.budget.timeout
+    if plan is not None:
+        print_plan(plan)
+        left = min(left or search_limit(study, plan), search_limit(study, plan))
     if baseline_repeats > 1:
         left = _measure_noise(study, baseline_repeats, plans, left, trainer)
-    raise typer.Exit(work(study, plans, left, trainer))
+    report = work(study, plans, left, trainer)
+    if (
+        plan is None
+        or report.reason not in ("finished", "timeout")
+        or (spec.budget.timeout and report.reason == "timeout")
+    ):
+        raise typer.Exit(exit_code(report))
+    raise typer.Exit(confirm_planned(study, plan, plans, trainer))
 
 
 def _read_points(file: Path, spec: StudySpec) -> list[dict[str, Any]]:
@@ -132,12 +163,12 @@ def _measure_noise(
         if report.message:
             typer.secho(f"error: {report.message}", fg="red", err=True)
         typer.echo("The default config's repeats are not finished; the same command goes on with them.")
-        raise typer.Exit({"failed": 1, "interrupted": 130}.get(report.reason, 0))
+        raise typer.Exit(exit_code(report))
     return None if timeout is None else max(1.0, timeout - report.wall_seconds)
 
 
 def device_of(device: str | None, gpus: str | None) -> str | None:
-    """The device that `--device` and `--gpus` mean; None where neither was given.
+    """The device that `--device` and `--gpus` (so many, or a list of numbers) mean; None where neither was given.
 
     Raises:
         ConfigError: Both were given.
@@ -148,15 +179,18 @@ def device_of(device: str | None, gpus: str | None) -> str | None:
         return device
     if device is not None:
         raise ConfigError(f"--device {device} and --gpus {gpus}: give one of them")
-    return f"cuda:{gpus}"
+    if gpus.isdecimal() and int(gpus) > 0:
+        return f"cuda:{','.join(map(str, range(int(gpus))))}"
+    return f"cuda:{gpus.removesuffix(',')}"
 
 
-def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> int:
-    """Run a worker with a display and the dashboard's pictures, and print what came of it.
+def exit_code(report: WorkerReport) -> int:
+    """0, 1 where failures ended the study, 130 after Ctrl-C."""
+    return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
 
-    Returns:
-        The exit code: 0, 1 where failures ended the study, 130 after Ctrl-C.
-    """
+
+def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> WorkerReport:
+    """Run a worker with a display and the dashboard's pictures, and print what came of it."""
     from rich.console import Console
 
     from tuner.cli.live import LiveTable
@@ -178,7 +212,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
     )
     print_report(study, report)
     print_trust(study)
-    return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
+    return report
 
 
 def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
@@ -210,5 +244,9 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
     trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
     timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
     typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")
+    if spec.plan is not None:
+        from tuner.cli.plan import print_plan
+
+        print_plan(spec.plan)
     for plan in plans:
         typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, work
+from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, exit_code, work
 
 
 def worker(
@@ -49,7 +49,7 @@ def worker(
             per_gpu=per_gpu,
         )
         try:
-            code = work(opened, plans, left, trainer)
+            code = exit_code(work(opened, plans, left, trainer))
         except DataError as error:
             if study is not None:
                 raise

@@ -64,9 +64,7 @@ class SamplerSpec(Frozen):
 class PrunerSpec(Frozen):
     """A pruner, by name, with epochs as the resource: one of Optuna's, or `promote`, which pauses and resumes."""
 
-    name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = (
-        "successive_halving"
-    )
+    name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = "promote"
     first_rung: PositiveInt | None = Field(
         None, description="epochs before the first decision; default: a tenth of all"
     )
@@ -96,6 +94,23 @@ class BudgetSpec(Frozen):
     timeout: PositiveFloat | None = Field(None, description="seconds of wall time for one `tuner run`; '2h' in YAML")
 
 
+class PlanSpec(Frozen):
+    """What fits into some hours (`tuner run --hours`), laid out by `tuner.studies.plan` from one timed epoch."""
+
+    hours: PositiveFloat = Field(description="wall time for everything, the confirmation included")
+    slots: PositiveInt = Field(description="trials at the same time")
+    epoch_seconds: PositiveFloat = Field(description="measured: of the default config, while all slots work")
+    epochs: PositiveInt = Field(description="full length of a trial")
+    first_rung: PositiveInt = Field(description="epochs before the first decision")
+    reduction_factor: PositiveInt | None = Field(description="one trial of so many goes on; None: not by halving")
+    trials: PositiveInt
+    top: PositiveInt = Field(description="configs that are confirmed, beside the default")
+    seeds: PositiveInt = Field(description="fresh seeds for each of them")
+    search_epochs: PositiveInt = Field(description="epochs that the search is expected to train")
+    search_seconds: PositiveFloat = Field(description="wall time that it is expected to take")
+    confirm_seconds: PositiveFloat = Field(description="wall time that is kept for the confirmation")
+
+
 class StudySpec(Frozen):
     """A whole study: data, defaults, search space, search, budget and machine."""
 
@@ -118,6 +133,7 @@ class StudySpec(Frozen):
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()
     budget: BudgetSpec = BudgetSpec()
+    plan: PlanSpec | None = Field(None, description="written by `tuner run --hours`, not by hand")
     storage: str | None = Field(None, description="database URL; default: SQLite in ./tuner-studies")
     priority: int = Field(0, description="workers without a study of their own take the one with the highest first")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")

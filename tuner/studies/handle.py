@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import ConfigError, DataError, FailureKind, StudyError, TunerError
@@ -29,6 +29,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, studies_folder
 from tuner.studies import history, journal, leases, pausing
 from tuner.studies.asking import Asker, assignment_of
+from tuner.studies.budgets import wall_seconds
 from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
 from tuner.studies.judging import Judge, Verdict
 from tuner.studies.objective import objective_value, undefined
@@ -303,6 +304,16 @@ class Study:
         """The best complete trial; None before there is one."""
         found = self.database.run(lambda session: history.best_number(session, self._id))
         return None if found is None else self.trials(numbers=[found[0]])[0]
+
+    def wall_seconds(self) -> float:
+        """Seconds in which at least one trial ran, or one was repeated with another seed."""
+
+        def read(session: Session) -> float:
+            optuna_id = session.get_one(StudyRow, self._id).optuna_study_id
+            ours = select(StudyRow.id).where(StudyRow.optuna_study_id.in_([optuna_id, -optuna_id]))
+            return sum(wall_seconds(session, one) for one in session.scalars(ours).all())
+
+        return self.database.run(read)
 
     def front(self) -> list[TrialRecord]:
         """The complete trials that keep the constraints and that no other beats in all objectives."""

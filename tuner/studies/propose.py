@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tuner.config.study import PrunerSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import Dataset
 from tuner.data.letterbox import Canvas, canvas_for
@@ -15,8 +16,8 @@ from tuner.data.survey import Survey
 from tuner.models.anchors import letterboxed_sizes
 from tuner.models.catalog import family
 from tuner.models.kmeans import RATIO_LIMIT, ratio
+from tuner.studies.plan import TRIALS, expected_epochs
 
-TRIALS = 30
 SEEN = 16
 """Pixels that a small object should have on the canvas: two cells of the finest level (stride 8)."""
 CPU_IMAGE_SIZE = 320
@@ -28,8 +29,6 @@ GPU_STEPS = 3000
 
 _SECONDS_PER_MEGAPIXEL = 0.26
 """dense-tiny on one core, forward, backward and all else: 156 s for 36 epochs of 205 images of 320 x 256 pixels."""
-_SHARE_TRAINED = 0.5
-"""Share of the epochs that pruning lets run."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ def _epochs(survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: 
     if cuda:
         return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
     pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
-    hours_per_epoch = TRIALS * _SHARE_TRAINED * pixels * _SECONDS_PER_MEGAPIXEL / slots / 3600
+    share = expected_epochs(PrunerSpec(), epochs, TRIALS) / epochs
+    hours_per_epoch = share * pixels * _SECONDS_PER_MEGAPIXEL / slots / 3600
     affordable = math.floor(CPU_HOURS / hours_per_epoch)
     if affordable < epochs:
         epochs = max(affordable, MIN_EPOCHS)

@@ -12,6 +12,9 @@ from tuner.config.study import PrunerSpec
 from tuner.studies.promotion import rungs_of
 from tuner.studies.quiet import quiet
 
+REDUCTION_FACTOR = 3
+"""One trial of so many goes on, where a study says nothing."""
+
 
 def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
     """The pruner of a study.
@@ -52,19 +55,21 @@ def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int
     """The rungs at which trials pause, and that one of how many goes on; None for Optuna's own pruners."""
     if spec.name != "promote":
         return None
-    factor = spec.reduction_factor or 3
+    factor = spec.reduction_factor or REDUCTION_FACTOR
     return rungs_of(first_rung(spec, epochs), factor, epochs), factor
 
 
 def _successive_halving(spec: PrunerSpec, epochs: int) -> BasePruner:
     return pruners.SuccessiveHalvingPruner(
-        min_resource=first_rung(spec, epochs), reduction_factor=spec.reduction_factor or 3
+        min_resource=first_rung(spec, epochs), reduction_factor=spec.reduction_factor or REDUCTION_FACTOR
     )
 
 
 def _hyperband(spec: PrunerSpec, epochs: int) -> BasePruner:
     return pruners.HyperbandPruner(
-        min_resource=first_rung(spec, epochs), max_resource=epochs, reduction_factor=spec.reduction_factor or 3
+        min_resource=first_rung(spec, epochs),
+        max_resource=epochs,
+        reduction_factor=spec.reduction_factor or REDUCTION_FACTOR,
     )
 
 

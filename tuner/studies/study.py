@@ -59,6 +59,7 @@ __all__ = [
     "delete_study",
     "list_studies",
     "open_study",
+    "stored_spec",
 ]
 
 
@@ -122,6 +123,23 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
     kind = Repeats if name.endswith(SUFFIX) else Study
     return kind(database, row, spec, SearchSpace.model_validate(row.space))
+
+
+def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
+    """The spec that a study has; None where there is no such study, or no database yet.
+
+    Raises:
+        StorageError: The database cannot be used.
+    """
+    file = sqlite_file(resolve(storage_url))
+    if file is not None and not file.exists():
+        return None
+    database = connect(storage_url, create=False)
+    try:
+        row = _find(database, name)
+        return None if row is None else StudySpec.model_validate(row.spec)
+    finally:
+        database.close()
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:

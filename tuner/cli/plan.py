@@ -1,0 +1,157 @@
+"""`tuner run --hours`: lay a study out for a time, and keep to it (`tuner.studies.plan` says how)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.config.study import PlanSpec, StudySpec
+    from tuner.studies.study import Study
+    from tuner.workers.devices import SlotPlan
+
+_LONG = 0.01
+"""Share of the hours from which a first epoch is long enough to be timed as it is."""
+
+
+def planned(
+    spec: StudySpec,
+    hours: float | None,
+    slots: list[SlotPlan],
+    trainer: str | None,
+    *,
+    epochs: int | None,
+    trials: int | None,
+) -> StudySpec:
+    """The spec laid out for some hours, or as it was laid out when the study was begun.
+
+    Args:
+        spec: As the study file has it.
+        hours: None: not asked for; a study that was planned keeps its plan.
+        slots: Of this run.
+        trainer: What to time an epoch of.
+        epochs: Of a trial, where the user has said so.
+        trials: Likewise.
+
+    Raises:
+        ConfigError: Not even the smallest study fits into the hours.
+        TunerError: An epoch of the default config cannot be timed.
+    """
+    from tuner.config.load import base_config
+    from tuner.studies.plan import last_trials, make_plan
+    from tuner.studies.study import stored_spec
+
+    known = stored_spec(spec.name, spec.storage)
+    plan = known.plan if known else None
+    if hours is None and plan is None:
+        return spec
+    if known is not None:  # its trials were laid out for these epochs (decision 11 of the design)
+        epochs = epochs or int(known.defaults["epochs"])
+    if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
+        seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
+        wanted = base_config(spec).epochs
+        plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
+    assert plan is not None
+    tail = last_trials(spec.pruner, plan.epochs) * plan.epoch_seconds
+    begin_until = max(1.0, plan.hours * 3600 - plan.confirm_seconds - tail)
+    limits = {"trials": trials or plan.trials, "wall_time": min(spec.budget.wall_time or begin_until, begin_until)}
+    return spec.model_copy(
+        update={
+            "defaults": {**spec.defaults, "epochs": epochs or plan.epochs},
+            "budget": spec.budget.model_copy(update=limits),
+            "plan": plan,
+        }
+    )
+
+
+def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, hours: float) -> float:
+    import tempfile
+    from pathlib import Path
+
+    from tuner.config.load import base_config
+    from tuner.data.coco import load_dataset
+    from tuner.models.anchors import resolve_anchors
+    from tuner.space.load import load_space
+    from tuner.workers.timing import time_epoch
+    from tuner.workers.worker import BUILT_IN_TRAINER
+
+    config = resolve_anchors(load_space(spec.space).default_config(base_config(spec)), load_dataset(spec.data).train)
+    typer.echo("Timing an epoch of the default config …", err=True)
+    with tempfile.TemporaryDirectory(prefix="tuner-timing-") as folder:
+        return time_epoch(
+            config, spec.data, slots, trainer or BUILT_IN_TRAINER, Path(folder), long=_LONG * hours * 3600
+        )
+
+
+def print_plan(plan: PlanSpec) -> None:
+    """The plan, and what it is made of."""
+    from tuner.cli.common import duration
+
+    kept = f", one of {plan.reduction_factor} goes on" if plan.reduction_factor else ""
+    total = plan.search_seconds + plan.confirm_seconds
+    typer.echo(f"plan       {plan.hours:g} hours, {plan.slots} trials at the same time")
+    typer.echo(f"  epoch    {plan.epoch_seconds:.3g} s with the default config, while all slots work")
+    typer.echo(
+        f"  search   {plan.trials} trials of up to {plan.epochs} epochs, first judged after {plan.first_rung}{kept}"
+    )
+    typer.echo(f"           about {plan.search_epochs} epochs in {duration(plan.search_seconds)}")
+    typer.echo(
+        f"  confirm  the best {plan.top} and the default with {plan.seeds} fresh seeds each, "
+        f"{duration(plan.confirm_seconds)}"
+    )
+    if total < plan.hours * 1800:
+        typer.echo(f"           {duration(total)} in all: more trials or epochs than that promise little")
+
+
+def search_limit(study: Study, plan: PlanSpec) -> float:
+    """Seconds from now that the search may take, so that a smallest confirmation still fits."""
+    from tuner.studies.plan import confirmation_epochs
+
+    least = confirmation_epochs(1, 2, plan.epochs, plan.slots) * plan.epoch_seconds
+    return max(1.0, plan.hours * 3600 - study.wall_seconds() - least)
+
+
+def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer: str | None) -> int:
+    """Confirm as much as the plan's time still allows; the exit code."""
+    from tuner.cli.common import duration
+    from tuner.cli.confirm import print_confirmation, work_on_repeats
+    from tuner.cli.run import exit_code
+    from tuner.config.errors import StudyError
+    from tuner.studies.confirm import confirmation, plan_confirmation
+    from tuner.studies.plan import confirmation_for
+    from tuner.studies.repeats import find_repeats
+
+    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}"
+    found = study.summary()
+    left = plan.hours * 3600 - study.wall_seconds()
+    seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
+    repeats = find_repeats(study)
+    if repeats is None or not repeats.unfinished():
+        size = confirmation_for(left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
+        if size is not None:
+            try:
+                repeats = plan_confirmation(study, *size)
+            except StudyError as error:
+                typer.secho(f"not confirmed: {error.message}", fg="yellow")
+                return 0
+            smaller = "" if size == (plan.top, plan.seeds) else ", as far as the time allows"
+            typer.echo(
+                f"\nConfirming the best {size[0]} and the default config with {size[1]} fresh seeds{smaller}: "
+                f"{duration(left)} of {plan.hours:g} hours are left."
+            )
+        elif confirmation(study) is None:
+            typer.secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
+            return 0
+    if repeats is not None and repeats.unfinished():
+        report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
+        if report.reason != "finished":
+            if report.message:
+                typer.secho(f"error: {report.message}", fg="red", err=True)
+            typer.echo(f"The confirmation is not finished; it goes on with: {again}")
+            return exit_code(report)
+    confirmed = confirmation(study)
+    if confirmed is not None:
+        print_confirmation(confirmed, study.spec.objective.metric)
+        typer.echo(f"Next: tuner export {study.name} -o best.yaml")
+    return 0
