@@ -88,6 +88,17 @@ def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
     assert json.loads((study.parent / "cells.val.json").read_text())["info"] == {"kept": True}
 
 
+def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study]
+    with pytest.raises(ConfigError, match="no detector 'ssdlite'"):
+        run_init(*arguments, "--model", "ssdlite")
+    assert "its default learning rate is 0.0002" in run_init(*arguments, "--model", "ssdlite320-mobilenet")
+    config = base_config(spec_of(study))
+    assert (config.model, config.learning_rate) == ("ssdlite320-mobilenet", 2e-4)
+    assert "learning_rate:" not in "".join(line for line in study.read_text().splitlines() if not line.startswith("#"))
+
+
 def test_files_are_overwritten_by_force_alone(one_file: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
     arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study]

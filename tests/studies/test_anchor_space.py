@@ -25,6 +25,14 @@ def test_what_the_boxes_rule_out_is_no_choice(begin: Callable[..., Study], sqlit
         enqueue(study, [given])
 
 
+def test_a_detector_without_anchors_tries_no_recipes(begin: Callable[..., Study], sqlite_url: str) -> None:
+    study = begin(sqlite_url)
+    base = base_config(study.spec).model_copy(update={"model": "fcos-resnet50"})
+    space, dropped = without_ruled_out(load_space(SPACE), base, study.dataset.train)
+    assert space.dimensions["anchors"].choices == ("default",)
+    assert dropped == dict.fromkeys(["kmeans-iou", "kmeans-iou-3"], "fcos-resnet50 has no anchors")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

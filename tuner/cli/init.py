@@ -29,6 +29,9 @@ def init(
     ],
     val: Annotated[Path | None, typer.Option("--val", help="Validation split, where its name does not say so.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="Test split, where its name does not say so.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Detector.", show_default="a dense one that suits the device")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -41,6 +44,7 @@ def init(
     from tuner.data.coco import load_dataset
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
+    from tuner.models.catalog import family
     from tuner.space.load import load_space
     from tuner.studies.propose import propose
     from tuner.studies.study_file import study_file
@@ -48,6 +52,8 @@ def init(
 
     study_name = name or _name(output, images)
     _check_name(study_name)
+    if model is not None:
+        family(model)
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], force)
@@ -61,7 +67,7 @@ def init(
             path.unlink()
         raise
     numbers = survey(dataset)
-    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots))
+    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots), model=model)
     folder = output.absolute().parent
     output.write_text(
         study_file(study_name, found.data, dataset.reports, proposal, folder=folder, device=device), encoding="utf-8"

@@ -6,7 +6,7 @@ searches are narrower ranges of the same fields (`search_spaces/`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -62,6 +62,14 @@ class Augment(Frozen):
     )
 
 
+def _learning_rate(given: dict[str, Any]) -> float:
+    """The default for a detector with AdamW: torchvision's are deeper, and diverge or stall at the rate of small ones.
+
+    torchvision trains its newer recipes with 1e-4 at 16 images, from pretrained weights; from scratch more is better.
+    """
+    return 2e-3 if str(given.get("model")).startswith("dense") else 2e-4
+
+
 class TrialConfig(Frozen):
     """One fully described training run, except for its seed.
 
@@ -84,7 +92,12 @@ class TrialConfig(Frozen):
     epochs: PositiveInt = Field(30, description="full training length; schedules are laid out for it")
     batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
-    learning_rate: float = Field(2e-3, gt=0.0, le=10.0, description="peak learning rate")
+    learning_rate: float = Field(
+        default_factory=_learning_rate,
+        gt=0.0,
+        le=10.0,
+        description="peak learning rate; default: 2e-3 for dense detectors, 2e-4 for torchvision's",
+    )
     weight_decay: float = Field(5e-4, ge=0.0, le=1.0, description="weight decay; never on norms and biases")
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD, first beta of AdamW")
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="learning-rate schedule")

@@ -30,18 +30,21 @@ def without_ruled_out(space: SearchSpace, base: TrialConfig, train: Split) -> tu
     if (
         not isinstance(dimension, CategoricalDimension)
         or several
-        or not family(default.model).has_anchors
         or train.crowd.all()
         or any(_FIELD in other.when for other in space.dimensions.values())
     ):
         return space, {}
     names = [str(choice) for choice in dimension.choices if choice != CUSTOM]
-    found = choose_recipes(names, family(default.model), _image_sizes(space, default), train, keep=[default.anchors])
-    if not found.dropped:
+    kind = family(default.model)
+    if kind.has_anchors:
+        dropped = choose_recipes(names, kind, _image_sizes(space, default), train, keep=[default.anchors]).dropped
+    else:
+        dropped = {name: f"{kind.name} has no anchors" for name in names if name != default.anchors}
+    if not dropped:
         return space, {}
-    kept = tuple(choice for choice in dimension.choices if choice not in found.dropped)
+    kept = tuple(choice for choice in dimension.choices if choice not in dropped)
     narrowed = dimension.model_copy(update={"choices": kept})
-    return space.model_copy(update={"dimensions": space.dimensions | {_FIELD: narrowed}}), found.dropped
+    return space.model_copy(update={"dimensions": space.dimensions | {_FIELD: narrowed}}), dropped
 
 
 def _image_sizes(space: SearchSpace, default: TrialConfig) -> list[int]:

@@ -54,7 +54,7 @@ class Proposal:
     hours: float | None
 
 
-def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int) -> Proposal:
+def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: str | None = None) -> Proposal:
     """Lay out a first study.
 
     Args:
@@ -62,23 +62,35 @@ def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int) -> Prop
         survey: Its numbers.
         cuda: Whether trials run on GPUs.
         slots: Trials that run at the same time.
+        model: The detector; None: one that suits the device.
     """
-    model = Choice(
-        "dense-small" if cuda else "dense-tiny",
-        "a middle between accuracy and speed on a GPU" if cuda else "the detector that trains on a CPU in minutes",
-    )
+    chosen = _model(model, cuda)
     image_size = _image_size(survey, cuda)
     canvas = canvas_for(dataset.train.sizes, image_size.value)
     batch_size = _batch_size(survey, cuda, image_size.value)
-    epochs, hours = _epochs(survey, batch_size.value, canvas, cuda, slots)
+    epochs, hours = _epochs(survey, batch_size.value, canvas, cuda, slots, chosen.value)
     defaults = {
-        "model": model,
+        "model": chosen,
         "image_size": image_size,
         "batch_size": batch_size,
         "epochs": epochs,
-        "anchors": _anchors(dataset, survey, model.value, canvas),
+        "anchors": _anchors(dataset, survey, chosen.value, canvas),
     }
     return Proposal(defaults, TRIALS, hours)
+
+
+def _model(asked: str | None, cuda: bool) -> Choice:
+    if asked is None and cuda:
+        name, reason = "dense-small", "a middle between accuracy and speed on a GPU"
+    elif asked is None:
+        name, reason = "dense-tiny", "the detector that trains on a CPU in minutes"
+    else:
+        name, reason = asked, "as asked for"
+    if not name.startswith("dense"):
+        reason += (
+            ", from scratch; `weights: default` starts from ImageNet and downloads what it needs, or `weights: FILE`"
+        )
+    return Choice(name, f"{reason}; its default learning rate is {TrialConfig(model=name).learning_rate:g}")
 
 
 def _image_size(survey: Survey, cuda: bool) -> Choice:
@@ -114,13 +126,15 @@ def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
     return Choice(size, "usual for this image size; halved by itself where memory does not suffice")
 
 
-def _epochs(survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: int) -> tuple[Choice, float | None]:
-    """Epochs for a fixed number of steps; on a CPU no more than let the study end within hours."""
+def _epochs(
+    survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: int, model: str
+) -> tuple[Choice, float | None]:
+    """Epochs for a fixed number of steps; on a CPU no more than let a study of dense-tiny end within hours."""
     steps = survey.train.images / batch_size
     target = GPU_STEPS if cuda else CPU_STEPS
     epochs = min(max(math.ceil(target / steps), 12), 100 if cuda else 60)
     reason = f"about {epochs * steps:.0f} optimiser steps, which small detectors need from scratch"
-    if cuda:
+    if cuda or model != "dense-tiny":
         return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
     pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
     share = expected_epochs(PrunerSpec(), epochs, TRIALS) / epochs
