@@ -41,6 +41,7 @@ from tuner.trainers.contract import (
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.ema import Ema
+from tuner.trainers.detection.memory import keep_freed_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision, resolve_device
 from tuner.trainers.detection.predict import predict
@@ -63,6 +64,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     training first judges it and yields it again.
     """
     torch.set_num_threads(task.threads)
+    keep_freed_memory()
     try:
         run = _Run(task)
     except (ConfigError, WeightsError) as error:
