@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import get_model
 
 from tuner.config.errors import ConfigError, WeightsError
 from tuner.config.trial import AnchorSizes, TrialConfig
@@ -12,6 +15,7 @@ from tuner.data.batch import IGNORE, PADDING
 from tuner.models.boxes import iou
 from tuner.models.build import build_detector
 from tuner.models.dense import MAX_CANDIDATES, DenseDetector, anchor_grid
+from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, shufflenet
 from tuner.models.detector import Detector
 from tuner.models.losses import quality_focal_loss
 
@@ -148,3 +152,33 @@ def test_anchors_that_do_not_fit_are_refused() -> None:
 def test_tiny_has_no_pretrained_weights() -> None:
     with pytest.raises((ConfigError, WeightsError), match="no pretrained weights"):
         tiny(weights="default")
+
+
+def photographs(count: int = 8) -> Tensor:
+    """Smooth random images around the mean colour of photographs, RGB in 0 … 1."""
+    generator = torch.Generator().manual_seed(4)
+    coarse = torch.randn(count, 3, 6, 6, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+    return (torch.tensor(IMAGENET_MEAN).view(3, 1, 1) + 0.2 * smooth).clamp(0, 1)
+
+
+@pytest.mark.parametrize("convention", ["rgb", "bgr", "normalised"])
+def test_weights_are_given_the_images_that_they_were_trained_on(convention: str, tmp_path: Path) -> None:
+    rgb = photographs()
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    wanted = {"rgb": rgb, "bgr": rgb.flip(1), "normalised": (rgb - mean) / deviation}[convention]
+    torch.manual_seed(8)
+    network = get_model("shufflenet_v2_x0_5", weights=None)
+    for _ in range(40):  # its norms remember these images
+        network(wanted)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+
+    trunk = shufflenet("shufflenet_v2_x0_5", str(tmp_path / "weights.pth")).eval()
+    network.eval()
+    with torch.no_grad():
+        expected = network.stage2(network.maxpool(network.conv1(wanted)))
+        torch.testing.assert_close(trunk(rgb)[0], expected)
+        # A trained detector is built without its pretrained weights: what its images need is in its own.
+        rebuilt = shufflenet("shufflenet_v2_x0_5", "none").eval()
+        rebuilt.load_state_dict(trunk.state_dict())
+        torch.testing.assert_close(rebuilt(rgb)[0], expected)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
-from torchvision.transforms.functional import normalize
 
 from tuner.config.errors import WeightsError
 from tuner.models.dense_network import Trunk
 from tuner.models.weights import load_pretrained
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean colour of ImageNet's photographs, RGB in 0 … 1; a good guess for any photographs."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _CLASSIFIERS = ("fc.", "classifier.", "conv5.")
 
@@ -22,23 +23,26 @@ class StagedTrunk(Trunk):
         stem: From images to features at stride 4.
         stages: Each halves the resolution.
         channels: Width of each stage's features.
-        normalise: Whether images get ImageNet's mean and deviation, as torchvision's weights expect.
+        normalised: Whether the stem takes images that are normalised by ImageNet's mean and deviation, as
+            torchvision's weights do. It is kept among the weights, with which it belongs.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
-        self, stem: nn.Sequential, stages: nn.Sequential, channels: tuple[int, int, int], *, normalise: bool
+        self, stem: nn.Sequential, stages: nn.Sequential, channels: tuple[int, int, int], *, normalised: bool
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = stages
         self.channels = channels
-        self.normalise = normalise
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN if normalised else (0.0,) * 3).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(IMAGENET_STD if normalised else (1.0,) * 3).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features at strides 8, 16 and 32 of (B, 3, H, W) RGB images in 0 … 1."""
-        if self.normalise:
-            x = normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD))
-        x = self.stem(x)
+        x = self.stem((x - self.mean) / self.deviation)
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -51,14 +55,47 @@ def resnet(name: str, weights: str) -> StagedTrunk:
     net = _classifier(name, weights)
     stem = _parts(net, "conv1", "bn1", "relu", "maxpool", "layer1")
     channels = (512, 1024, 2048) if name == "resnet50" else (128, 256, 512)
-    return StagedTrunk(stem, _parts(net, "layer2", "layer3", "layer4"), channels, normalise=True)
+    normalised = adapt_input(net.get_submodule("conv1"), net.get_submodule("bn1"))
+    return StagedTrunk(stem, _parts(net, "layer2", "layer3", "layer4"), channels, normalised=normalised)
 
 
 def shufflenet(name: str, weights: str) -> StagedTrunk:
     """A ShuffleNetV2 (Ma et al., 2018): "shufflenet_v2_x0_5"."""
     net = _classifier(name, weights)
     stem = _parts(net, "conv1", "maxpool")
-    return StagedTrunk(stem, _parts(net, "stage2", "stage3", "stage4"), (48, 96, 192), normalise=False)
+    normalised = adapt_input(net.get_submodule("conv1.0"), net.get_submodule("conv1.1"))
+    return StagedTrunk(stem, _parts(net, "stage2", "stage3", "stage4"), (48, 96, 192), normalised=normalised)
+
+
+@torch.no_grad()
+def adapt_input(conv: nn.Module, norm: nn.Module) -> bool:
+    """Let a network that was trained on BGR images take RGB ones, and find out whether it wants them normalised.
+
+    Files of weights do not say what images they want, but their first batch norm remembers the mean response of the
+    first convolution, and the mean colour of photographs is known: what that colour gives as BGR, as RGB, or
+    normalised (then nothing) is compared with what is remembered.
+
+    Args:
+        conv: First convolution, without bias; the order of its input channels is changed where it takes BGR.
+        norm: Its batch norm.
+
+    Returns:
+        Whether the images in 0 … 1 are to be normalised by ImageNet's mean and deviation; so for an untrained
+        network, which remembers nothing.
+    """
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    remembered, colour, flipped = norm.running_mean, torch.tensor(IMAGENET_MEAN), conv.weight.flip(1)
+    assert remembered is not None
+    responses = {
+        "normalised": 0 * remembered,
+        "rgb": conv.weight.sum((2, 3)) @ colour,
+        "bgr": flipped.sum((2, 3)) @ colour,
+    }
+    found = min(responses, key=lambda name: float((responses[name] - remembered).norm()))
+    if found == "bgr":
+        conv.weight.copy_(flipped)
+    return found == "normalised"
 
 
 def _parts(net: nn.Module, *names: str) -> nn.Sequential:
