@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from tuner.cli.main import app
+from tuner.storage.database import connect
 
-HEAVY = ("torch", "optuna", "sqlalchemy", "cv2", "matplotlib", "numpy", "plotly")
+HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "cv2", "matplotlib", "numpy", "plotly")
 
 
 def tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +42,14 @@ def test_every_command_has_help_and_imports_nothing_heavy_for_it(command: str) -
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.strip() == "[]"
     assert f"tuner {command}" in answer.stdout
+
+
+def test_commands_that_read_studies_import_what_they_need_alone(sqlite_url: str) -> None:
+    connect(sqlite_url).close()
+    for command in ("status", "list"):
+        answer = tuner(command, "--storage", sqlite_url)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stderr.strip() == "['sqlalchemy']"
 
 
 def test_a_wrong_call_is_told_apart_from_a_failure() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect, select, text
 
 from tuner.config.errors import StorageError
@@ -46,6 +47,13 @@ def test_a_new_database_is_made_by_the_migrations_and_equals_the_models(database
     tables = set(inspect(database.engine).get_table_names())
     assert {"tuner_studies", "tuner_trials", "tuner_attempts", "tuner_epochs", "studies", "trials"} <= tables
     database.close()
+
+
+def test_the_names_of_the_migrations_say_their_order() -> None:
+    scripts = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert scripts.get_current_head() == migrate.head()
+    for script in scripts.walk_revisions():
+        assert Path(script.path).name.startswith(f"r{script.revision}_")
 
 
 def test_the_clock_of_the_database_counts_seconds_since_1970(database_url: str) -> None:

@@ -15,7 +15,7 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.study import list_studies
+    from tuner.studies.reading import list_studies
 
     studies = list_studies(storage)
     if as_json:

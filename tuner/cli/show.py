@@ -12,8 +12,8 @@ from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, 
 from tuner.cli.fitting import print_table
 
 if TYPE_CHECKING:
+    from tuner.studies.reading import StudyReader
     from tuner.studies.records import TrialRecord
-    from tuner.studies.study import Study
 
 
 def show(
@@ -27,21 +27,23 @@ def show(
     from rich.table import Table
 
     from tuner.config.errors import StudyError
-    from tuner.studies.study import open_study
+    from tuner.studies.reading import read_study
 
-    opened = open_study(study, storage)
-    trials = opened.trials()
+    opened = read_study(study, storage)
     metric = metric_name(opened.spec.objective.metric)
     if trial is not None:
-        one = next((record for record in trials if record.number == trial), None)
-        if one is None:
-            has = f"it has 0 … {trials[-1].number}" if trials else "it has none yet"
+        found = opened.trials(numbers=[trial])
+        if not found:
+            count = sum(opened.summary().counts.values())
+            has = f"it has 0 … {count - 1}" if count else "it has none yet"
             raise StudyError(f"study {study!r} has no trial {trial}; {has}")
+        one = found[0]
         if as_json:
             print_json(trial_json(one))
         else:
             _print_trial(one, metric)
         return
+    trials = opened.trials(epochs=as_json or curves is not None)
     if curves is not None:
         _draw(opened, trials, curves)
     if as_json:
@@ -62,7 +64,7 @@ def show(
     print_table(table)
 
 
-def _draw(study: Study, trials: list[TrialRecord], path: Path) -> None:
+def _draw(study: StudyReader, trials: list[TrialRecord], path: Path) -> None:
     from tuner.config.errors import ConfigError
     from tuner.report.learning_curves import Curve, draw_study_curves
     from tuner.studies.records import TrialState

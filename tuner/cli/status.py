@@ -18,13 +18,13 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import print_cost, print_findings
-    from tuner.cli.trust import print_trust
-    from tuner.studies.study import TrialState, list_studies, open_study
+    from tuner.studies.reading import list_studies, read_study
+    from tuner.studies.records import TrialState
 
     names = [study] if study else [found.name for found in list_studies(storage)]
     result = []
     for name in names:
-        opened = open_study(name, storage)
+        opened = read_study(name, storage)
         found = opened.summary()
         running = opened.trials(states=[TrialState.RUNNING], epochs=False)
         if as_json:
@@ -35,7 +35,8 @@ def status(
             continue
         typer.secho(name, bold=True)
         print_findings(found)
-        print_trust(opened)
+        if opened.has_repeats():
+            _print_trust(name, storage)
         for t in running:
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
         print_cost(found)
@@ -50,3 +51,13 @@ def status(
         print_json(result[0] if study else result)
     elif not names:
         typer.echo("No studies yet. Start with `tuner demo`, or with `tuner init` and `tuner run`.")
+
+
+def _print_trust(name: str, storage: str | None) -> None:
+    """How far the gain can be believed, for which more must be imported than for the rest."""
+    from tuner.cli.trust import print_trust
+    from tuner.studies.study import open_study
+
+    study = open_study(name, storage)
+    print_trust(study)
+    study.close()

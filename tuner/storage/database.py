@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import optuna
-from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import DiskError, StorageAway, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage, RDBStorage
 
 T = TypeVar("T")
 
@@ -65,20 +66,26 @@ class Database:
         """Turn errors of the drivers, SQLAlchemy and Optuna's storage into `StorageError`, without passwords."""
         try:
             yield
-        except optuna.exceptions.StorageInternalError as error:
-            raise _translated(self.url, error.__cause__ or error) from error.__cause__
         except DBAPIError as error:
             raise _translated(self.url, error) from error
+        except TunerError:
+            raise
+        except Exception as error:  # Optuna hides the cause in an exception of its own
+            if not isinstance(error.__cause__, SQLAlchemyError):
+                raise
+            raise _translated(self.url, error.__cause__) from error.__cause__
 
     @cached_property
     def optuna(self) -> BaseStorage:
         """Optuna's storage on the same connections, with the cache that Optuna puts before a relational one."""
+        from optuna.storages import get_storage
+
         with self.errors():
             storage = _optuna_storage(self.url, create=False)
             _release(storage)
             storage.engine = self.engine
             storage.scoped_session.configure(bind=self.engine)
-            return optuna.storages.get_storage(storage)
+            return get_storage(storage)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -112,7 +119,7 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
     database = Database(resolved, engine)
     try:
         with database.errors():
-            if migrate.current(engine) is None and create:
+            if create and migrate.current(engine) is None:
                 with migrate.schema_lock(engine):
                     _release(_optuna_storage(resolved, create=True))
                 # Ours come last: where they are, Optuna's are.
@@ -130,6 +137,8 @@ def upgrade(url: str | None = None) -> Path | None:
     Returns:
         The copy that was made of an SQLite file with older tables, else None.
     """
+    from optuna.storages import RDBStorage
+
     resolved = resolve(url)
     file = sqlite_file(resolved)
     if file is not None and not file.exists():
@@ -185,8 +194,10 @@ def _optuna_url(url: URL) -> str:
 
 
 def _optuna_storage(url: URL, *, create: bool) -> RDBStorage:
+    import optuna
+
     try:
-        return RDBStorage(_optuna_url(url), _engine_options(url), skip_table_creation=not create)
+        return optuna.storages.RDBStorage(_optuna_url(url), _engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
         if isinstance(error, (TunerError, optuna.exceptions.OptunaError)):
             raise

@@ -1,4 +1,7 @@
-"""Versions of our tables: created and upgraded by the alembic migrations inside the package."""
+"""Versions of our tables: created and upgraded by the alembic migrations inside the package.
+
+Alembic is imported only where tables are made or changed: it takes longer than most commands that only read.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from filelock import FileLock
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, column, inspect, select, table, text
 
 from tuner.config.errors import StorageError
 from tuner.storage.urls import masked, sqlite_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 VERSION_TABLE = "tuner_alembic_version"
 """Where our version is kept; Optuna keeps its own in `alembic_version`."""
@@ -27,15 +29,15 @@ _LOCK_SECONDS = 120
 
 def current(engine: Engine) -> str | None:
     """The version of the tables in a database; None where there are none."""
+    if not inspect(engine).has_table(VERSION_TABLE):
+        return None
     with engine.connect() as connection:
-        return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+        return connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
 
 
 def head() -> str:
     """The version of the tables that this package works with."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+    return max(_revisions())
 
 
 def check(engine: Engine) -> None:
@@ -47,9 +49,8 @@ def check(engine: Engine) -> None:
     found, wanted = current(engine), head()
     if found == wanted:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     place = masked(engine.url)
-    if found is not None and found not in known:
+    if found is not None and found not in _revisions():
         raise StorageError(
             f"{place} was made by a newer tuner: its tables have version {found}, this tuner knows {wanted}",
             hint="Install the newer tuner on this machine.",
@@ -62,12 +63,19 @@ def check(engine: Engine) -> None:
     )
 
 
+def _revisions() -> set[str]:
+    """Versions by the names of the migrations, rNNNN_what.py, each of which follows the one before."""
+    return {path.stem[1:5] for path in MIGRATIONS.glob("versions/r[0-9][0-9][0-9][0-9]_*.py")}
+
+
 def upgrade(engine: Engine) -> Path | None:
     """Bring our tables to `head`, creating them where there are none. An SQLite file is copied before.
 
     Returns:
         The copy that was made of an SQLite database with older tables, else None.
     """
+    from alembic import command
+
     backup = None
     with schema_lock(engine):
         found = current(engine)
@@ -88,6 +96,8 @@ def schema_lock(engine: Engine) -> Iterator[None]:
     """Let one process at a time create or change tables; two that create them at once break each other."""
     file = sqlite_file(engine.url)
     if file is not None:
+        from filelock import FileLock
+
         with FileLock(file.with_name(file.name + ".lock"), timeout=_LOCK_SECONDS):
             yield
         return
@@ -104,6 +114,8 @@ def schema_lock(engine: Engine) -> Iterator[None]:
 
 
 def _config() -> Config:
+    from alembic.config import Config
+
     # Alembic announces each migration at INFO, which is no business of a user of this package.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    column,
+    table,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -17,6 +29,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 PREFIX = "tuner_"
 """What the names of our tables start with."""
+
+
+OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
+"""Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_rows`."""
 
 
 class now(FunctionElement[float]):

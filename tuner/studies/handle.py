@@ -10,7 +10,6 @@ The default config is never pruned: every gain is stated over it, which needs it
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
-from tuner.storage.urls import masked, studies_folder
+from tuner.storage.urls import studies_folder
 from tuner.studies import history, journal, leases, pausing
 from tuner.studies.asking import Asker, assignment_of
 from tuner.studies.budgets import wall_seconds
@@ -35,7 +34,8 @@ from tuner.studies.judging import Judge, Verdict
 from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pausing import Rungs
 from tuner.studies.pruners import build_pruner, promotion_rungs
-from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.reading import StudyReader
+from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.tell import tell, untold
 from tuner.studies.views import StudyTrials
 from tuner.trainers.contract import BadConfig, EpochResult
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
 
-class Study:
+class Study(StudyReader):
     """A study in a database; made by `create_or_open` and `open_study`.
 
     Attributes:
@@ -59,21 +59,11 @@ class Study:
     def __init__(
         self, database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace, dataset: Dataset | None = None
     ) -> None:
-        self.name = row.name
-        self.spec = spec
+        super().__init__(database, row, spec)
         self.space = space
         self.base = base_config(spec)
         self.folder: Path = studies_folder(database.url) / row.name
-        self.database = database
-        self._id = row.id
         self._loaded = dataset
-
-    def __repr__(self) -> str:
-        return f"Study({self.name!r}, {masked(self.database.url)!r})"
-
-    def close(self) -> None:
-        """Give the database connections back."""
-        self.database.close()
 
     @cached_property
     def _judge(self) -> Judge:
@@ -284,27 +274,6 @@ class Study:
 
     # For readers
 
-    def summary(self) -> StudySummary:
-        """Counts, best value and cost, fast however many trials there are."""
-        return self.database.run(lambda session: history.read_summary(session, session.get_one(StudyRow, self._id)))
-
-    def trials(
-        self,
-        *,
-        numbers: Collection[int] | None = None,
-        states: Collection[TrialState] | None = None,
-        epochs: bool = True,
-    ) -> list[TrialRecord]:
-        """The trials in order: all, or those with these numbers or states; without epochs it is much faster."""
-        return self.database.run(
-            lambda session: history.read_trials(session, self._id, numbers=numbers, states=states, epochs=epochs)
-        )
-
-    def best(self) -> TrialRecord | None:
-        """The best complete trial; None before there is one."""
-        found = self.database.run(lambda session: history.best_number(session, self._id))
-        return None if found is None else self.trials(numbers=[found[0]])[0]
-
     def wall_seconds(self) -> float:
         """Seconds in which at least one trial ran, or one was repeated with another seed."""
 
@@ -320,11 +289,6 @@ class Study:
         with self.database.errors():
             numbers = [trial.number for trial in self.optuna.best_trials]
         return self.trials(numbers=numbers) if numbers else []
-
-    def default_trial(self) -> TrialRecord | None:
-        """The trial of the default config; None before it was begun."""
-        number = self.database.run(lambda session: history.default_number(session, self._id))
-        return None if number is None else self.trials(numbers=[number])[0]
 
     # Inside
 

@@ -23,11 +23,10 @@ from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies import journal, leases
 from tuner.studies.asking import assignment_of
 from tuner.studies.handle import Study
+from tuner.studies.reading import REPEATS
 from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.specs import stored
 
-SUFFIX = "@repeats"
-"""What follows the study's name in that of its repeats; no study's own name can hold it."""
 _TRIES = 20
 
 
@@ -129,7 +128,7 @@ class Repeats(Study):
 
 def open_repeats(study: Study) -> Repeats:
     """The repeats of a study; made where there are none yet."""
-    name = study.name + SUFFIX
+    name = study.name + REPEATS
 
     def find(session: Session) -> StudyRow | None:
         return session.scalar(select(StudyRow).where(StudyRow.name == name))
@@ -161,7 +160,7 @@ def open_repeats(study: Study) -> Repeats:
 
 def find_repeats(study: Study) -> Repeats | None:
     """The repeats of a study; None where nothing was ever repeated."""
-    name = study.name + SUFFIX
+    name = study.name + REPEATS
     row = study.database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name)))
     return None if row is None else Repeats(study.database, row, _unpruned(study.spec), study.space)
 

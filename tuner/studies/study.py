@@ -16,20 +16,21 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import StorageError, StudyError, nearest
+from tuner.config.errors import StorageError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database, connect
-from tuner.storage.tables import StudyRow
+from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.handle import Study
-from tuner.studies.history import live_trials, read_summary
+from tuner.studies.history import live_trials
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
+from tuner.studies.reading import REPEATS, list_studies, unknown_study
 from tuner.studies.records import (
     Assignment,
     AttemptRecord,
@@ -41,7 +42,7 @@ from tuner.studies.records import (
     WorkerInfo,
     software_versions,
 )
-from tuner.studies.repeats import SUFFIX, Repeats
+from tuner.studies.repeats import Repeats
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 
@@ -114,14 +115,14 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
     try:
         row = _find(database, name)
         if row is None:
-            raise _unknown(database, name)
+            raise unknown_study(database, name)
     except BaseException:
         database.close()
         raise
     spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
     if data_root is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
-    kind = Repeats if name.endswith(SUFFIX) else Study
+    kind = Repeats if name.endswith(REPEATS) else Study
     return kind(database, row, spec, SearchSpace.model_validate(row.space))
 
 
@@ -142,27 +143,6 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
         database.close()
 
 
-def list_studies(storage_url: str | None = None) -> list[StudySummary]:
-    """All studies of a database, oldest first; none where there is no SQLite file yet.
-
-    Raises:
-        StorageError: The database cannot be used.
-    """
-    file = sqlite_file(resolve(storage_url))
-    if file is not None and not file.exists():
-        return []
-    database = connect(storage_url, create=False)
-    try:
-        return database.run(
-            lambda session: [
-                read_summary(session, row)
-                for row in session.scalars(select(StudyRow).where(StudyRow.optuna_study_id > 0).order_by(StudyRow.id))
-            ]
-        )
-    finally:
-        database.close()
-
-
 def delete_study(name: str, storage_url: str | None = None) -> None:
     """Delete a study: its rows, Optuna's, its artifacts and its checkpoints.
 
@@ -173,8 +153,8 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
     database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
-        if row is None or name.endswith(SUFFIX):
-            raise _unknown(database, name)
+        if row is None or name.endswith(REPEATS):
+            raise unknown_study(database, name)
         ours = (StudyRow.optuna_study_id.in_([row.optuna_study_id, -row.optuna_study_id]),)
         ids = database.run(lambda session: list(session.scalars(select(StudyRow.id).where(*ours))))
         running = database.run(lambda session: [number for one in ids for number in live_trials(session, one)])
@@ -186,7 +166,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         database.run(lambda session: session.execute(delete(StudyRow).where(*ours)) and None)
         with database.errors():
             optuna.delete_study(study_name=row.name, storage=database.optuna)
-        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{SUFFIX}"):
+        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
             if not folder.is_dir():
                 continue
             try:
@@ -249,26 +229,17 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
 
 def _find(database: Database, name: str) -> StudyRow | None:
     """The row of a study, once those are gone whose study was deleted in Optuna's dashboard."""
-    with database.errors():
-        alive = {(study._study_id, study.study_name) for study in database.optuna.get_all_studies()}
 
     def find(session: Session) -> StudyRow | None:
+        theirs = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name))
+        alive = {(study_id, study_name) for study_id, study_name in theirs}
         found = None
         for row in session.scalars(select(StudyRow)).all():
             # The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
-            if (abs(row.optuna_study_id), row.name.removesuffix(SUFFIX)) not in alive:
+            if (abs(row.optuna_study_id), row.name.removesuffix(REPEATS)) not in alive:
                 session.execute(delete(StudyRow).where(StudyRow.id == row.id))
             elif row.name == name:
                 found = row
         return found
 
     return database.run(find)
-
-
-def _unknown(database: Database, name: str) -> StudyError:
-    names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))
-    names = [known for known in names if not known.endswith(SUFFIX)]
-    return StudyError(
-        f"there is no study {name!r} in {masked(database.url)}",
-        hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",
-    )

@@ -1,0 +1,141 @@
+"""Studies for commands that only read: without Optuna, so that they answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import StudyError, nearest
+from tuner.config.study import StudySpec
+from tuner.storage.database import Database, connect
+from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
+from tuner.storage.urls import masked, resolve, sqlite_file
+from tuner.studies import history
+from tuner.studies.records import StudySummary, TrialRecord, TrialState
+
+REPEATS = "@repeats"
+"""What follows a study's name in that of its repeats (`tuner.studies.repeats`); no study's own name can hold it."""
+
+
+_ALIVE = exists().where(
+    OPTUNA_STUDIES.c.study_id == StudyRow.optuna_study_id, OPTUNA_STUDIES.c.study_name == StudyRow.name
+)
+"""Studies proper, that were not deleted in Optuna's dashboard."""
+
+
+class StudyReader:
+    """A study in a database, for readers.
+
+    Attributes:
+        name: Its name.
+        spec: What was asked for.
+        database: Where it is.
+    """
+
+    def __init__(self, database: Database, row: StudyRow, spec: StudySpec) -> None:
+        self.name = row.name
+        self.spec = spec
+        self.database = database
+        self._id = row.id
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {masked(self.database.url)!r})"
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self.database.close()
+
+    def summary(self) -> StudySummary:
+        """Counts, best value and cost, fast however many trials there are."""
+        return self.database.run(lambda session: history.read_summary(session, session.get_one(StudyRow, self._id)))
+
+    def trials(
+        self,
+        *,
+        numbers: Collection[int] | None = None,
+        states: Collection[TrialState] | None = None,
+        epochs: bool = True,
+    ) -> list[TrialRecord]:
+        """The trials in order: all, or those with these numbers or states; without epochs it is much faster."""
+        return self.database.run(
+            lambda session: history.read_trials(session, self._id, numbers=numbers, states=states, epochs=epochs)
+        )
+
+    def best(self) -> TrialRecord | None:
+        """The best complete trial; None before there is one."""
+        found = self.database.run(lambda session: history.best_number(session, self._id))
+        return None if found is None else self.trials(numbers=[found[0]])[0]
+
+    def default_trial(self) -> TrialRecord | None:
+        """The trial of the default config; None before it was begun."""
+        number = self.database.run(lambda session: history.default_number(session, self._id))
+        return None if number is None else self.trials(numbers=[number])[0]
+
+    def has_repeats(self) -> bool:
+        """Whether configs of the study were trained again with other seeds."""
+        return find_study(self.database, self.name + REPEATS) is not None
+
+
+def read_study(name: str, storage_url: str | None = None) -> StudyReader:
+    """A study that exists, to be read.
+
+    Raises:
+        StudyError: There is no such study.
+        StorageError: The database cannot be used.
+    """
+    database = connect(storage_url, create=False)
+    try:
+        row = find_study(database, name)
+        if row is None:
+            raise unknown_study(database, name)
+    except BaseException:
+        database.close()
+        raise
+    return StudyReader(database, row, StudySpec.model_validate(row.spec | {"storage": storage_url}))
+
+
+def list_studies(storage_url: str | None = None) -> list[StudySummary]:
+    """All studies of a database, oldest first; none where there is no SQLite file yet.
+
+    Raises:
+        StorageError: The database cannot be used.
+    """
+    file = sqlite_file(resolve(storage_url))
+    if file is not None and not file.exists():
+        return []
+    database = connect(storage_url, create=False)
+    try:
+        return database.run(
+            lambda session: [
+                history.read_summary(session, row)
+                for row in session.scalars(select(StudyRow).where(_ALIVE).order_by(StudyRow.id))
+            ]
+        )
+    finally:
+        database.close()
+
+
+def find_study(database: Database, name: str) -> StudyRow | None:
+    """The row of a study; None where there is none, or it was deleted in Optuna's dashboard."""
+
+    def find(session: Session) -> StudyRow | None:
+        row = session.scalar(select(StudyRow).where(StudyRow.name == name))
+        if row is None:
+            return None
+        # The repeats of a study live as long as it does, without a study of Optuna's.
+        theirs = select(OPTUNA_STUDIES.c.study_name).where(OPTUNA_STUDIES.c.study_id == abs(row.optuna_study_id))
+        return row if session.scalar(theirs) == name.removesuffix(REPEATS) else None
+
+    return database.run(find)
+
+
+def unknown_study(database: Database, name: str) -> StudyError:
+    """There is no study of that name; says which there are."""
+    names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))
+    names = [known for known in names if not known.endswith(REPEATS)]
+    return StudyError(
+        f"there is no study {name!r} in {masked(database.url)}",
+        hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",
+    )
