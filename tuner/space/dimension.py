@@ -74,6 +74,10 @@ class CategoricalDimension(_Searched):
 
         return CategoricalDistribution(self.choices)
 
+    def points(self, most: int) -> list[Any] | None:
+        """All values; None where they are more than `most`."""
+        return list(self.choices) if len(self.choices) <= most else None
+
     def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let a trial choose a value."""
         return trial.suggest_categorical(name, self.choices)
@@ -142,6 +146,15 @@ class FloatDimension(_Range):
 
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def points(self, most: int) -> list[float] | None:
+        """All values; None for a range without steps, and where they are more than `most`."""
+        if self.step is None:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        if count > most:
+            return None
+        return [min(float(self.low + self.step * i), float(self.high)) for i in range(count)]
+
     def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let a trial choose a value."""
         return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
@@ -164,6 +177,11 @@ class IntDimension(_Range):
         from optuna.distributions import IntDistribution
 
         return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+
+    def points(self, most: int) -> list[int] | None:
+        """All values; None where they are more than `most`."""
+        found = range(self.low, self.high + 1, self.step or 1)
+        return list(found) if len(found) <= most else None
 
     def suggest(self, trial: BaseTrial, name: str) -> Any:
         """Let a trial choose a value."""

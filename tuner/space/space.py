@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
 
+MOST_POINTS = 1000
+"""A space of more points is not walked to its end."""
 _ANCHORS_DEPEND_ON = ("model", "image_size", "anchors")
 
 
@@ -147,6 +150,29 @@ class SearchSpace(Frozen):
         walked = self._walk(take)
         return {name: walked[name] for name in self.sampled if name in walked}
 
+    def points(self, most: int = MOST_POINTS) -> list[dict[str, Any]] | None:
+        """The parameters of all trials that there can be; None where they are more than `most`, or without end."""
+        found: list[dict[str, Any]] = [{}]
+        values: list[dict[str, Any]] = [{}]  # of sampled and fixed dimensions, which conditions may name
+        for name, dimension in in_order(self.dimensions).items():
+            if name in self.swept:
+                continue
+            choices = [dimension.value] if isinstance(dimension, FixedDimension) else dimension.points(most)
+            if choices is None:
+                return None
+            grown = []
+            for params, known in zip(found, values, strict=True):
+                if not self._active(dimension, known):
+                    grown.append((params, known))
+                    continue
+                for value in choices:
+                    chosen = {} if isinstance(dimension, FixedDimension) else {name: value}
+                    grown.append((params | chosen, known | {name: value}))
+                if len(grown) > most:
+                    return None
+            found, values = [params for params, _ in grown], [known for _, known in grown]
+        return found
+
     def default_config(self, base: TrialConfig) -> TrialConfig:
         """The config of the first trial: `base`, with the fixed values of the space.
 
@@ -160,12 +186,14 @@ class SearchSpace(Frozen):
         values: dict[str, Any] = {}
         swept = self.swept
         for name, dimension in in_order(self.dimensions).items():
-            if name in swept or not all(
-                other in values and self.holds(values[other], allowed) for other, allowed in dimension.when.items()
-            ):
+            if name in swept or not self._active(dimension, values):
                 continue
             values[name] = dimension.value if isinstance(dimension, FixedDimension) else choose(name, dimension)
         return values
+
+    def _active(self, dimension: Dimension, values: Mapping[str, Any]) -> bool:
+        """Whether the conditions of a dimension hold, given the values of those that it names."""
+        return all(other in values and self.holds(values[other], allowed) for other, allowed in dimension.when.items())
 
     @staticmethod
     def holds(value: Any, allowed: tuple[Any, ...]) -> bool:
@@ -188,6 +216,16 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
             raise InfeasibleConfig(f"the values of this point do not fit together: {reasons}") from None
+
+
+def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two trials have the same parameters, up to the rounding of floats."""
+    return a.keys() == b.keys() and all(
+        math.isclose(a[name], b[name], rel_tol=1e-9)
+        if isinstance(a[name], float) and isinstance(b[name], float)
+        else a[name] == b[name]
+        for name in a
+    )
 
 
 def dimension_value(dimension: SampledDimension, value: Any) -> Any:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
-from tuner.config.study import StudySpec
+from tuner.config.study import SamplerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
-from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.storage import optuna_rows
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
-from tuner.studies.budgets import spent
+from tuner.studies.budgets import spent, untried
 from tuner.studies.leases import LEASE_SECONDS, AskLock, asking
 from tuner.studies.pausing import paused_trials
 from tuner.studies.quiet import quiet
@@ -31,7 +33,10 @@ from tuner.studies.tell import tell
 from tuner.studies.views import Drafting, StudyTrials, changeable, seen
 
 _MAX_INFEASIBLE = 50
+_MAX_AGAIN = 100
 _DEFAULT = "default"
+INSTEAD = "instead_of_a_repeat_of_trial"
+"""User attribute of a trial at Optuna: the trial whose parameters the sampler proposed once more."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Asker:
         self._spec = spec
         self._space = space
         self._base = base
+        self._points = space.points()
 
     def ask(self, worker: WorkerInfo) -> Assignment | None:
         """A new trial, its anchors not resolved yet; None when the budget is spent or the grid is walked.
@@ -110,8 +116,10 @@ class Asker:
         if self._database.run(self._over):
             return 0
         counted = self._database.run(lambda session: journal.counted_trials(session, self._id))
-        limits = [n for n in (self._spec.budget.trials, grid_size(self._spec.sampler, self._space)) if n]
-        return max(0, min(limits) - counted) if limits else None
+        limits = [] if self._spec.budget.trials is None else [self._spec.budget.trials - counted]
+        if self._points is not None:
+            limits.append(len(self._untried()))
+        return max(0, min(limits)) if limits else None
 
     def exhausted(self) -> bool:
         """Whether a budget other than that of trials is spent, so that paused trials should cost nothing more."""
@@ -143,21 +151,66 @@ class Asker:
         self._database.run(store)
         return replace(assignment, config=config)
 
+    def twin(self, assignment: Assignment) -> int | None:
+        """Number of an earlier trial that trains the same, though its anchors were made by another recipe."""
+        if assignment.attempt_id > 1:
+            return None
+
+        def find(session: Session) -> int | None:
+            others = (TrialRow.study_id == self._id, TrialRow.number < assignment.number, TrialRow.resolved)
+            known = session.execute(
+                select(TrialRow.number, TrialRow.config).where(*others, TrialRow.state != TrialState.FAILED)
+            )
+            mine = assignment.config.model_dump(mode="json", exclude={"anchors"})
+            return next((number for number, config in known if config | mine == config), None)
+
+        return self._database.run(find) if "anchors" in self._space.sampled else None
+
     def _sample(self) -> _Sample:
-        """Sample a new trial in memory, or one that waits; to be called with the right to ask."""
+        """Sample a new trial in memory, or one that waits; to be called with the right to ask.
+
+        Where the sampler proposes what was tried already, it is another point by chance instead.
+        """
         waiting, shown, asked, number = self._database.run(self._look)
+        sample = self._draw(waiting, shown, asked, number)
+        for attempt in range(_MAX_AGAIN if waiting is None else 0):
+            tried = next((t.number for t in shown if same_params(t.params, sample.trial.params)), None)
+            if tried is None:
+                break
+            again = np.random.default_rng([self._spec.sampler.seed, asked, attempt])
+            left = None if self._points is None else self._untried()
+            point = left[int(again.integers(len(left)))] if left else None
+            spec = SamplerSpec(name="random", seed=int(again.integers(2**31)))
+            sample = self._draw(None, shown, asked, number, sampler=spec, point=point, instead=tried)
+        return sample
+
+    def _draw(
+        self,
+        waiting: FrozenTrial | None,
+        shown: Sequence[FrozenTrial],
+        asked: int,
+        number: int,
+        *,
+        sampler: SamplerSpec | None = None,
+        point: dict[str, Any] | None = None,
+        instead: int | None = None,
+    ) -> _Sample:
         message = ""
         with self._database.errors(), quiet():
-            sampler = build_sampler(self._spec.sampler, self._space, asked)
+            built = build_sampler(sampler or self._spec.sampler, self._space, asked)
             draft = None if waiting is None else changeable(waiting)
             if draft is not None:
                 draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
             drafting = Drafting(self._study, lambda: shown, draft=draft, number=number)
-            study = optuna.Study(self._study.study_name, drafting, sampler)
+            study = optuna.Study(self._study.study_name, drafting, built)
             study.pruner = self._study.pruner  # Hyperband decides what a sampler sees
             if waiting is None and number == 0:  # nothing waits and nothing ran: the default config begins
                 study.enqueue_trial(self._space.params_of(self._base), user_attrs={_DEFAULT: True})
+            elif point is not None:
+                study.enqueue_trial(point)
             trial = study.ask()
+            if instead is not None:
+                trial.set_user_attr(INSTEAD, instead)
             try:
                 config = self._space.suggest(trial, self._base)
             except InfeasibleConfig as error:
@@ -223,7 +276,11 @@ class Asker:
         """Whether the budget is spent or the grid is walked."""
         points = grid_size(self._spec.sampler, self._space)
         walked = points is not None and journal.counted_trials(session, self._id) >= points
+        walked |= self._points is not None and not untried(session, self._id, self._points)
         return walked or spent(session, self._id, self._spec) is not None
+
+    def _untried(self) -> list[dict[str, Any]]:
+        return self._database.run(lambda session: untried(session, self._id, self._points or []))
 
 
 def assignment_of(row: TrialRow) -> Assignment:

@@ -15,11 +15,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
+from tuner.space.space import SearchSpace, same_params
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
 from tuner.studies.journal import counted_trials
 from tuner.studies.records import TrialState
@@ -49,6 +51,20 @@ def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
                 f"the last {budget.no_gain} trials raised the best value by {gain:.4f}, within its noise of {noise:.4f}"
             )
     return None
+
+
+def walked(session: Session, study_id: int, space: SearchSpace) -> str | None:
+    """That every config of a space was tried, for a reader; None while some are left, or where they have no end."""
+    points = space.points()
+    if points is None or untried(session, study_id, points):
+        return None
+    return f"all {len(points)} configs of the search space"
+
+
+def untried(session: Session, study_id: int, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those parameters that no trial of a study has, whatever became of it."""
+    tried = session.scalars(select(TrialRow.params).where(TrialRow.study_id == study_id)).all()
+    return [point for point in points if not any(same_params(point, other) for other in tried)]
 
 
 def wall_seconds(session: Session, study_id: int) -> float:

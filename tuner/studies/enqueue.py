@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.config.source import read_yaml_list, where
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import get_value
-from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.studies.asking import _DEFAULT as DEFAULT
 from tuner.studies.handle import Study
 from tuner.studies.leases import asking
@@ -114,7 +113,7 @@ def warm_points(study: Study, earlier: Study, count: int = WARM_START) -> tuple[
         lost = sorted(set(trial.params) - set(params))
         if lost:
             skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
-        if not any(_same(params, other) for other in points):
+        if not any(same_params(params, other) for other in points):
             points.append(params)
     return points, skipped
 
@@ -144,7 +143,7 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
             if trial.state != optuna.trial.TrialState.FAIL
         ]
         for params in points:
-            found = next((number for number, other in have if _same(params, other)), None)
+            found = next((number for number, other in have if same_params(params, other)), None)
             if found is not None:
                 known.append(found)
                 continue
@@ -171,12 +170,3 @@ def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> 
     params = space.params_of(config)
     space.apply(base, params)
     return params
-
-
-def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(
-        math.isclose(a[name], b[name], rel_tol=1e-9)
-        if isinstance(a[name], float) and isinstance(b[name], float)
-        else a[name] == b[name]
-        for name in a
-    )

@@ -35,7 +35,7 @@ from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pausing import Rungs
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.records import DUPLICATE, Assignment, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.tell import tell, untold
 from tuner.studies.views import StudyTrials
 from tuner.trainers.contract import BadConfig, EpochResult
@@ -137,7 +137,11 @@ class Study(StudyReader):
             if assignment is None:
                 return None
             try:
-                return asker.resolve(assignment, train)
+                assignment = asker.resolve(assignment, train)
+                twin = asker.twin(assignment)
+                if twin is None:
+                    return assignment
+                self._end(assignment, TrialState.PRUNED, f"trains the same as trial {twin}: equal anchors", DUPLICATE)
             except ConfigError as error:
                 self.fail(assignment, FailureKind.BAD_CONFIG, error.message)
             except TunerError:
@@ -386,7 +390,7 @@ class Study(StudyReader):
         return verdict.prune
 
     def _end(
-        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
+        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: str | None = None
     ) -> None:
         self._judge.drop(assignment.trial_id)
 

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
+from tuner.space.space import SearchSpace
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
-from tuner.studies.budgets import spent
+from tuner.studies.budgets import spent, walked
 from tuner.studies.objective import feasible
 from tuner.studies.records import (
-    INFEASIBLE,
+    UNCOUNTED,
     AttemptRecord,
     Cost,
     EpochRecord,
@@ -118,7 +119,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
             _STATE,
             func.count(),
             func.sum(TrialRow.epochs).cast(Integer),
-            func.sum(case((func.coalesce(TrialRow.kind, "") == INFEASIBLE, 0), else_=1)).cast(Integer),
+            func.sum(case((func.coalesce(TrialRow.kind, "").in_(UNCOUNTED), 0), else_=1)).cast(Integer),
             func.sum(TrialRow.seconds),
             func.sum(TrialRow.cpu_seconds),
             func.max(TrialRow.peak_memory),
@@ -149,7 +150,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         best=best_number(session, study.id),
         default_value=default,
         problem=study.problem,
-        spent=spent(session, study.id, spec),
+        spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.model_validate(study.space)),
         control=study.control,
         control_reason=study.control_reason,
         priority=spec.priority,

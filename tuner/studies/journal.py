@@ -13,7 +13,7 @@ from tuner.config.errors import FailureKind
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.leases import RELEASED, end_attempt, extend, hold, new_attempt
-from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
+from tuner.studies.records import INFEASIBLE, UNCOUNTED, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 def counted_trials(session: Session, study_id: int) -> int:
     """Trials that count for the budget, running ones included."""
-    counted = (TrialRow.study_id == study_id, func.coalesce(TrialRow.kind, "") != INFEASIBLE)
+    counted = (TrialRow.study_id == study_id, func.coalesce(TrialRow.kind, "").not_in(UNCOUNTED))
     return session.scalar(select(func.count()).select_from(TrialRow).where(*counted)) or 0
 
 

@@ -36,6 +36,9 @@ class TrialState(StrEnum):
 
 INFEASIBLE = "infeasible"
 """Kind of a trial whose values do not fit together: pruned without training, and not counted by the budget."""
+DUPLICATE = "duplicate"
+"""Kind of a trial that would train what another has trained: pruned without training, and not counted either."""
+UNCOUNTED = (INFEASIBLE, DUPLICATE)
 
 
 @cache

@@ -121,7 +121,7 @@ class Repeats(Study):
         return False
 
     def _end(
-        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: FailureKind | None = None
+        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: str | None = None
     ) -> None:
         self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
 
