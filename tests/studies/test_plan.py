@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tuner.config.errors import ConfigError
 from tuner.config.study import PlanSpec, PrunerSpec
 from tuner.studies.plan import confirmation_epochs, confirmation_for, expected_epochs, make_plan
-from tuner.studies.promotion import Entrant, goes_on, next_promotion, rungs_of
+from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion, rungs_of
 
 PROMOTE = PrunerSpec(name="promote")
 PRUNERS = st.sampled_from(["promote", "successive_halving", "hyperband", "median", "none"]).map(
@@ -84,7 +84,9 @@ def test_a_search_with_promotion_trains_about_the_expected_epochs(epochs: int, t
                 return
 
     while True:
-        index = next_promotion(entrants, rungs, 3, closing=len(entrants) == trials)
+        index = next_promotion(
+            entrants, rungs, 3, closing=finalists_of(rungs, epochs) if len(entrants) == trials else 0
+        )
         if index is None:
             if len(entrants) == trials:
                 break

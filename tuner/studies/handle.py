@@ -33,6 +33,7 @@ from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_
 from tuner.studies.judging import Judge, Verdict
 from tuner.studies.objective import objective_value, undefined
 from tuner.studies.pausing import Rungs
+from tuner.studies.promotion import finalists_of
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.reading import StudyReader
 from tuner.studies.records import DUPLICATE, Assignment, TrialRecord, TrialState, WorkerInfo
@@ -338,7 +339,8 @@ class Study(StudyReader):
     @property
     def _rungs(self) -> Rungs:
         epochs, factor = promotion_rungs(self.spec.pruner, self.base.epochs) or ((), 1)
-        return Rungs(epochs, factor, 1 if self.spec.objective.direction == "maximize" else -1)
+        sign = 1 if self.spec.objective.direction == "maximize" else -1
+        return Rungs(epochs, factor, sign, finalists_of(epochs, self.base.epochs))
 
     def _promote(self, worker: WorkerInfo, asker: Asker) -> Assignment | None:
         """Go on with the best paused trial that may, after ending those that never will."""

@@ -37,16 +37,18 @@ class Rungs:
         epochs: After which trials pause; empty where the study's pruner does not promote.
         reduction_factor: One of so many goes on.
         sign: 1 where larger values are better, -1 where smaller ones are.
+        finalists: Trials that shall be complete when the study closes, the default config's aside.
     """
 
     epochs: tuple[int, ...]
     reduction_factor: int
     sign: int
+    finalists: int = 1
 
 
 def without_promotion(rungs: Rungs) -> Rungs:
     """When the budget allows no more: only what a study must have goes on, a complete trial and the default config."""
-    return replace(rungs, reduction_factor=sys.maxsize)
+    return replace(rungs, reduction_factor=sys.maxsize, finalists=1)
 
 
 def should_pause(session: Session, study_id: int, rungs: Rungs, number: int, epoch: int) -> bool:
@@ -111,7 +113,7 @@ def retire(session: Session, study_id: int, rungs: Rungs, to_come: int | None) -
     """
     trials = _entrants(session, study_id, rungs)
     paused = {trial.number for trial in trials if trial.state == "paused"}
-    lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come)
+    lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come, rungs.finalists)
     if not rungs.epochs or (_closing(trials, to_come) and _next(trials, rungs, to_come) is None):
         lost = paused
     if lost:
@@ -137,7 +139,8 @@ def _closing(trials: list[Entrant], to_come: int | None) -> bool:
 
 
 def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | None:
-    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=_closing(trials, to_come))
+    closing = rungs.finalists if _closing(trials, to_come) else 0
+    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=closing)
 
 
 def _entrants(session: Session, study_id: int, rungs: Rungs) -> list[Entrant]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import PlanSpec, PrunerSpec
-from tuner.studies.promotion import rungs_of
+from tuner.studies.promotion import finalists_of, rungs_of
 from tuner.studies.pruners import REDUCTION_FACTOR, first_rung
 
 USABLE = 0.9
@@ -74,11 +74,13 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
     if pruner.name in _SHARES:
         return epochs * (1 + _SHARES[pruner.name] * others)
     factor = pruner.reduction_factor or REDUCTION_FACTOR
-    reached, left, before = 0.0, float(others), 0
-    for rung in rungs_of(first_rung(pruner, epochs), factor, epochs):
+    rungs = rungs_of(first_rung(pruner, epochs), factor, epochs)
+    reached, there, left, before = 0.0, float(others), float(others), 0
+    for rung in rungs:
         reached += left * (rung - before)
-        left, before = left / factor, rung
-    return epochs + reached + max(left, min(1, others)) * (epochs - before)
+        there, left, before = left, left / factor, rung
+    complete = max(left, min(there, finalists_of(rungs, epochs)), min(1, others))
+    return epochs + reached + complete * (epochs - before)
 
 
 def last_trials(pruner: PrunerSpec, epochs: int) -> int:

@@ -4,7 +4,8 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, 
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
 unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
 is trained to its end for want of company. Three things are added. When nothing else is left to do, the best trial of
-the highest rung goes on until one beside the default config's is complete. The default config, which every gain is
+the highest rung goes on until one beside the default config's is complete (or a few, where little is left to train),
+so that there is what to confirm. The default config, which every gain is
 stated over, goes on as soon as another trial is complete, however it compares. And a trial without a value at a rung,
 because its objective is known after the last epoch only, is not judged there.
 
@@ -16,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+FINALISTS = 3
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,20 @@ class Entrant:
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
-    """The epochs after which trials pause: the first rung, and its multiples by the factor up to half of all epochs.
-
-    A later one would save little, and of the few trials that came so far most would never be complete, so no
-    candidates for a confirmation.
-    """
-    found = [first] if first < epochs else []
-    while found and 2 * found[-1] * reduction_factor <= epochs:
-        found.append(found[-1] * reduction_factor)
+    """The epochs after which trials pause: the first rung and its multiples by the factor, below the last epoch."""
+    found = []
+    while first < epochs:
+        found.append(first)
+        first *= reduction_factor
     return tuple(found)
+
+
+def finalists_of(rungs: Sequence[int], epochs: int) -> int:
+    """How many trials beside the default config's a closing study completes, so that there is what to confirm.
+
+    Several where the last rung lies beyond the middle, since little is left to train from there; else one.
+    """
+    return FINALISTS if rungs and 2 * rungs[-1] >= epochs else 1
 
 
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
@@ -57,7 +65,7 @@ def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_facto
 
 
 def next_promotion(
-    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, closing: bool = False
+    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, closing: int = 0
 ) -> int | None:
     """The paused trial to go on with; None where none may.
 
@@ -65,7 +73,8 @@ def next_promotion(
         entrants: All trials of the study.
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
-        closing: Whether there is nothing else to do any more: no trial to begin, and none that runs.
+        closing: Where there is nothing else to do any more, no trial to begin, and none that runs: how many trials
+            of the last rung shall be complete, the default config's aside; one in any case.
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
@@ -73,18 +82,23 @@ def next_promotion(
         for number in order[: len(order) // reduction_factor]:
             if paused.get(number) == rung:
                 return number
-    if _any_complete(entrants):
-        return next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    if closing:
-        for rung in sorted(rungs, reverse=True):
-            for number in _ranking(entrants, rung):
-                if paused.get(number) == rung:
-                    return number
+    default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
+    if default is not None and _any_complete(entrants):
+        return default
+    complete = sum(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
+    for rung in sorted(rungs, reverse=True):
+        for number in _ranking(entrants, rung):
+            if paused.get(number) == rung and complete < (closing if rung == max(rungs) else min(closing, 1)):
+                return number
     return None
 
 
 def beyond_hope(
-    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, to_come: int | None
+    entrants: Sequence[Entrant],
+    rungs: Sequence[int],
+    reduction_factor: int,
+    to_come: int | None,
+    finalists: int = 1,
 ) -> set[int]:
     """Paused trials that can never go on, whatever the others bring.
 
@@ -95,6 +109,7 @@ def beyond_hope(
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
         to_come: Trials that the budget still holds; None without a limit, when there is always hope.
+        finalists: See `finalists_of`.
     """
     if to_come is None:
         return set()
@@ -106,8 +121,8 @@ def beyond_hope(
             entrant.state in ("active", "paused") and entrant.number not in lost and rung not in entrant.values
             for entrant in entrants
         )
-        # Of those that a closing study may need, the first beside the default config always has hope.
-        needed = next((place for place, number in enumerate(order, 1) if number not in defaults), 0)
+        # Those that a closing study may need, beside the default config, always have hope.
+        needed = (finalists if rung == max(rungs) else 1) + len(defaults)
         chances = max(needed, (len(order) + below + to_come) // reduction_factor)
         lost |= {
             entrant.number

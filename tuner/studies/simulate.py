@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tuner.config.study import PrunerSpec
-from tuner.studies.promotion import Entrant, goes_on, next_promotion
+from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.quiet import quiet
 from tuner.studies.sight import Sight
@@ -78,7 +78,8 @@ def simulate(
     done = Simulation([], [])
     more = True
     while budget is None or len(done.order) < budget:
-        index = next_promotion(_entrants(done.trials, epochs), rungs, factor, closing=not more) if rungs else None
+        closing = 0 if more else finalists_of(rungs, epochs)
+        index = next_promotion(_entrants(done.trials, epochs), rungs, factor, closing=closing) if rungs else None
         if index is None:
             if not more:
                 break
