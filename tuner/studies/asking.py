@@ -222,7 +222,8 @@ class Asker:
         """The trial that is next, where one waits; what a sampler sees; and how many there are, here and at Optuna."""
         heads = self._known.read(session)
         waiting = self._waiting(session, heads)
-        trials = as_pruned(heads, paused_trials(session, self._id))
+        begun = [trial for trial in heads if trial.state != optuna.trial.TrialState.WAITING]
+        trials = as_pruned(begun, paused_trials(session, self._id))
         # A grid is walked to its end only by a sampler that sees every trial.
         shown = trials if self._spec.sampler.name == "grid" else seen(trials, self._rising)
         self._known.fill(session, shown, "params", "system_attrs", "intermediate_values")
