@@ -153,7 +153,7 @@ def test_bad_results_are_refused_by_name(tuner, tmp_path: Path, change, words: s
 
 def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:
     truth, results = write_case(tmp_path)
-    assert "no such file" in tuner(tmp_path / "none.json", "--data", truth)[2]
+    assert "does not exist" in tuner(tmp_path / "none.json", "--data", truth)[2]
     assert "not valid JSON" in tuner(_text(tmp_path / "cut.json", "[{"), "--data", truth)[2]
     assert "does not exist" in tuner(results, "--data", tmp_path / "none.json")[2]
     assert "'images' is missing" in tuner(results, "--data", _text(tmp_path / "empty.json", "{}"))[2]

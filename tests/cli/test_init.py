@@ -99,6 +99,31 @@ def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:
     assert "learning_rate:" not in "".join(line for line in study.read_text().splitlines() if not line.startswith("#"))
 
 
+def test_classes_of_one_image_each_leave_something_to_validate_on(tmp_path: Path) -> None:
+    names = names_of("x", 20)
+    content = coco(names)
+    content["categories"] = [{"id": i, "name": f"class {i}"} for i in range(len(content["annotations"]))]
+    for i, annotation in enumerate(content["annotations"]):
+        annotation["category_id"] = i
+    write_images(tmp_path / "images", names)
+    run_init("--images", tmp_path / "images", "--annotations", write_json(tmp_path / "all.json", content),
+             "-o", tmp_path / "study.yaml")  # fmt: skip
+    val = load_dataset(spec_of(tmp_path / "study.yaml").data).val
+    with_objects = len({annotation["image_id"] for annotation in content["annotations"]})
+    assert len(set(val.image_index.tolist())) == round(0.2 * with_objects)
+
+
+def test_one_image_with_objects_cannot_be_divided(tmp_path: Path) -> None:
+    names = names_of("x", 5)
+    content = coco(names)
+    content["annotations"] = content["annotations"][:1]
+    write_images(tmp_path / "images", names)
+    annotations = write_json(tmp_path / "all.json", content)
+    with pytest.raises(DataError, match=r"of 5 images only x000\.jpg shows objects"):
+        run_init("--images", tmp_path / "images", "--annotations", annotations, "-o", tmp_path / "study.yaml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.json", "images"]
+
+
 def test_files_are_overwritten_by_force_alone(one_file: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
     arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study]

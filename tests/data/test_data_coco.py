@@ -86,6 +86,11 @@ def _change(content, path, value):
         (["images", 1, "width"], 0, ["'train1.png'", "width 0"]),
         (["images", 1, "width"], "40", ["'train1.png'", "width '40'"]),
         (["images", 1, "height"], float("nan"), ["'train1.png'", "height nan"]),
+        (["images", 1, "width"], True, ["'train1.png'", "width True"]),
+        (["images", 1, "width"], 10**12, ["'train1.png'", "width 1000000000000"]),
+        (["images", 1, "file_name"], "a" * 5000, ["1 of 3 image files"]),
+        (["annotations", 1, "area"], -1, ["annotation 2", "area -1", "from 0"]),
+        (["annotations", 1, "area"], 10**400, ["annotation 2", "area 1000"]),
         (["images", 1, "file_name"], 3, ["image number 2", "file_name 3"]),
         (["images", 1, "file_name"], "gone.png", ["1 of 3 image files", "gone.png"]),
         (["annotations", 1, "bbox"], [30, 20, 20, 5], ["annotation 2 of train0.png", "outside", "40 x 30"]),
@@ -107,10 +112,31 @@ def test_broken_json_is_located(folder):
     with pytest.raises(DataError, match=r"train\.json: line 2, column 20"):
         load_split(folder.spec(), "train")
     (folder.root / "train.json").write_bytes(b"\xff\xd8\xff\xe0 a JPEG \x80")
-    with pytest.raises(DataError, match=r"not a text file|not valid JSON"):
+    with pytest.raises(DataError, match=r"not a text in UTF-8|not valid JSON"):
         load_split(folder.spec(), "train")
     (folder.root / "train.json").write_text("[1, 2]")
     with pytest.raises(DataError, match="a list at the top"):
+        load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_text("null")
+    with pytest.raises(DataError, match="null at the top"):
+        load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deep"):
+        load_split(folder.spec(), "train")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_fault(folder, encoding):
+    text = (folder.root / "train.json").read_text()
+    (folder.root / "train.json").write_text(text, encoding=encoding)
+    assert len(load_split(folder.spec(), "train")[0])
+
+
+def test_a_split_of_crowds_alone_is_refused(folder):
+    for annotation in folder.contents["train"]["annotations"]:
+        annotation["iscrowd"] = 1
+    folder.write()
+    with pytest.raises(DataError, match="boxes are crowd regions"):
         load_split(folder.spec(), "train")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
 from tuner.data.check import BoxReport, check_boxes, check_files_exist, header_sizes, listed
+from tuner.data.json_file import read_json
 from tuner.data.split import Split
 
 Rows: TypeAlias = list[dict[str, Any]]
+
+_JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
 
 def read_annotations(
@@ -37,9 +40,10 @@ def read_annotations(
 
     Raises:
         DataError: The file is missing, is not JSON or not COCO, has no images, no categories or no boxes,
-            ids are doubled or unknown, numbers are not finite, or boxes are bad and to be refused.
+            all boxes are crowds, ids are doubled or unknown, numbers are not finite, or boxes are bad and to be
+            refused.
     """
-    content = _read_json(path)
+    content = _read_object(path)
     images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
     for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
         if not rows:
@@ -75,6 +79,11 @@ def read_annotations(
         )
     if not keep.any():
         raise DataError(f"{path}: none of its {len(boxes)} boxes has an area inside its image")
+    if crowd[keep].all():
+        raise DataError(
+            f"{path}: all {keep.sum()} boxes are crowd regions (iscrowd 1), so there is no object to learn or to find",
+            hint="Set iscrowd to 0 for boxes that hold one object.",
+        )
     changed = (repaired != boxes).any(axis=1)
     areas = np.where(changed, np.minimum(areas, repaired[:, 2] * repaired[:, 3]), areas)
     counts = np.bincount(image_index[keep], minlength=len(images))
@@ -109,26 +118,11 @@ class _Descriptions(Sequence[str]):
         return f"annotation {self._ids[index]} of {self._file_names[self._image_index[index]]}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(
-            f"the annotation file {path} does not exist",
-            hint="Check the paths under `data`; they are relative to `data.root`.",
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
-            hint="The file may be cut off: make or copy it again.",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error.reason} at byte {error.start}") from error
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path, "annotation file", hint="Check the paths under `data`; they are relative to `data.root`.")
     if not isinstance(content, dict):
         raise DataError(
-            f"{path}: a {type(content).__name__} at the top, but a COCO annotation file is an object with "
+            f"{path}: {_JSON_NAMES[type(content)]} at the top, but a COCO annotation file is an object with "
             "images, annotations and categories"
         )
     return content
@@ -210,15 +204,14 @@ def _sizes(images: Rows, paths: list[Path], path: Path) -> NDArray[np.int32]:
         check_files_exist(paths)
         return header_sizes(paths)
     values = [(image["width"], image["height"]) for image in images]
-    sizes = _numbers(values)
-    if sizes is None or not np.isfinite(sizes).all() or (sizes < 1).any() or (sizes != np.rint(sizes)).any():
-        at = next(i for i, pair in enumerate(values) if not all(_positive_whole(value) for value in pair))
+    at = next((i for i, pair in enumerate(values) if not all(map(_positive_whole, pair))), None)
+    if at is not None:
         width, height = values[at]
         raise DataError(
             f"{path}: image {images[at]['file_name']!r} has width {width!r} and height {height!r}, "
             "expected whole numbers above 0"
         )
-    return sizes.astype(np.int32)
+    return np.array(values, np.int32)
 
 
 def _positive_whole(value: object) -> bool:
@@ -247,9 +240,9 @@ def _areas(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path:
     areas = boxes[:, 2] * boxes[:, 3]
     if stated.any():
         found = _numbers([value for value in values if value is not None])
-        if found is None or found.ndim != 1 or not np.isfinite(found).all():
-            at = next(i for i, value in enumerate(values) if value is not None and not _is_number(value))
-            raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number")
+        if found is None or found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
+            at = next(i for i, value in enumerate(values) if value is not None and not _is_area(value))
+            raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number from 0")
         areas[stated] = found
     return areas
 
@@ -262,8 +255,8 @@ def _crowd(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
     return np.array(values, np.bool_)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
+def _is_area(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64] | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
+from tuner.data.check import missing_files
 from tuner.data.split import Split
 
 VAL_SHARE = 0.2
@@ -159,13 +160,23 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
         Indices of the images to train on and of those to validate on, both ascending.
 
     Raises:
-        DataError: There are fewer than two images.
+        DataError: There are fewer than two images, or fewer than two with objects.
     """
     if len(split) < 2:
-        raise DataError(f"one image cannot be divided into training and validation: {split.file_names[0]}")
+        raise DataError(
+            f"one image cannot be divided into training and validation: {split.file_names[0]}",
+            hint="Annotate more images, or name a file of validation images as --val.",
+        )
     draw = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in split.file_names])
     holds = np.zeros((len(split), len(split.classes) + 1), np.bool_)
-    holds[split.image_index, split.labels] = True
+    holds[split.image_index[~split.crowd], split.labels[~split.crowd]] = True
+    shows = holds.any(axis=1)
+    if shows.sum() < 2:
+        raise DataError(
+            f"of {len(split)} images only {split.file_names[np.flatnonzero(shows)[0]]} shows objects, "
+            "but training and validation need one each",
+            hint="Annotate more images, or name a file of validation images as --val.",
+        )
     holds[:, -1] = True  # every image, for those without objects
     side = np.full(len(split), -1)
     for column in np.argsort(holds.sum(axis=0), kind="stable").tolist():
@@ -174,6 +185,11 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
         wanted = max(round(share * len(members)), min(1, len(members) // 2)) - int((side[members] == 1).sum())
         ordered = free[np.argsort(draw[free])]
         side[ordered] = np.arange(len(ordered)) < wanted
+    # Classes of a single image each stay in training, which may leave nothing to validate on.
+    short = max(1, round(share * int(shows.sum()))) - int((side[shows] == 1).sum())
+    movable = np.flatnonzero(shows & (side == 0))
+    alone = (holds[movable] & (holds[side == 0].sum(axis=0) == 1)).any(axis=1)
+    side[movable[np.lexsort((draw[movable], alone))][: max(0, short)]] = 1
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
@@ -210,7 +226,7 @@ def _prefix(images: Path, annotation: Path, role: str, file_names: Sequence[str]
     inside = os.path.relpath(annotation.parent.absolute(), images.absolute())
     if not inside.startswith(".."):
         folders.insert(1, inside)
-    return next((f for f in folders if all((images / f / name).is_file() for name in few)), "")
+    return next((f for f in folders if not missing_files([images / f / name for name in few])), "")
 
 
 def _part(path: Path, chosen: NDArray[np.int64], prefix: str) -> dict[str, Any]:

@@ -71,10 +71,9 @@ class Survey:
 def survey(dataset: Dataset) -> Survey:
     """Look at a data set."""
     train = dataset.train
-    objects = train.boxes[~train.crowd] if not train.crowd.all() else train.boxes
+    objects = train.boxes[~train.crowd]
     longer = train.sizes.max(axis=1)
-    index = train.image_index[~train.crowd] if not train.crowd.all() else train.image_index
-    relative = np.sqrt(objects[:, 2] * objects[:, 3]) / longer[index]
+    relative = np.sqrt(objects[:, 2] * objects[:, 3]) / longer[train.image_index[~train.crowd]]
     small, median = np.percentile(relative, [10, 50]).tolist()
     return Survey(
         splits=tuple(_survey_split(split) for split in dataset.splits),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
+from tuner.data.json_file import read_json
 from tuner.data.split import Split
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.nms_many import suppress_many
@@ -99,24 +99,7 @@ def limits(raw: RawPredictions, split: Split) -> list[str]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file of results") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
-            hint="The file may be cut off: make or copy it again.",
-        ) from None
-    except (UnicodeDecodeError, RecursionError):
-        raise DataError(f"{path}: not a JSON file") from None
-    except MemoryError:
-        raise DataError(
-            f"{path}: {path.stat().st_size >> 20} MiB of results do not fit into memory",
-            hint="Leave out detections with the lowest scores.",
-        ) from None
+    content = read_json(path, "file of results")
     if isinstance(content, dict):
         content = content.get("annotations")
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):

@@ -30,7 +30,6 @@ def without_ruled_out(space: SearchSpace, base: TrialConfig, train: Split) -> tu
     if (
         not isinstance(dimension, CategoricalDimension)
         or several
-        or train.crowd.all()
         or any(_FIELD in other.when for other in space.dimensions.values())
     ):
         return space, {}
