@@ -108,7 +108,8 @@ def test_suppressed_results_say_what_they_limit(tuner, tmp_path: Path) -> None:
     code, out, err = tuner(results, "--data", truth)
     assert code == 0, err
     assert "no two of a class overlap by more than 0.60" in out
-    assert "none" in out
+    assert "best mAP" in out
+    assert "no NMS" in out
 
 
 def _replace(key, value):
@@ -138,7 +139,11 @@ def _replace(key, value):
         (lambda rows: [{k: v for k, v in row.items() if k != "score"} for row in rows], "have no 'score'"),
         (lambda rows: {"images": []}, "not a list of COCO results"),
         (lambda rows: [1], "not a list of COCO results"),
-        (lambda rows: [], "no threshold serves f1"),
+        (lambda rows: [], "no threshold serves f1: there are no detections"),
+        (lambda rows: [r | {"image_id": str(r["image_id"])} for r in rows], "Write ids as whole numbers"),
+        (lambda rows: [r | {"category_id": 0} for r in rows], "Ids that count classes from 0"),
+        (lambda rows: [r | {"score": 100 * r["score"]} for r in rows], "Divide by 100 if they are percentages"),
+        (_replace("score", -7.0), "Convert logits"),
     ],
 )
 def test_bad_results_are_refused_by_name(tuner, tmp_path: Path, change, words: str) -> None:
@@ -149,6 +154,50 @@ def test_bad_results_are_refused_by_name(tuner, tmp_path: Path, change, words: s
     assert words in err
     assert "Traceback" not in err
     assert not (tmp_path / "operating-point.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "if `bbox` were [x1, y1, x2, y2]"),
+        (lambda x, y, w, h: [3 * x, 3 * y, 3 * w, 3 * h], "in pixels of the original image, not of a resized one?"),
+        (
+            lambda x, y, w, h: [x / 1400, y / 1400, w / 1400, h / 1400],
+            "multiply fractions by the image's width and height",
+        ),
+        (lambda x, y, w, h: [x / 2, y / 2, w / 2, h / 2], "of the boxes are found at any threshold"),
+    ],
+)
+def test_coordinates_of_another_kind_are_noticed(tuner, tmp_path: Path, change, words: str) -> None:
+    truth, results = write_case(tmp_path)
+    rows = [row for row in json.loads(results.read_text()) if min(row["bbox"][:2]) > 0]
+    side = int(max(max(row["bbox"][0] + row["bbox"][2], row["bbox"][1] + row["bbox"][3]) for row in rows)) + 1
+    annotated = json.loads(truth.read_text())
+    for image in annotated["images"]:
+        image |= {"width": side, "height": side}
+    truth.write_text(json.dumps(annotated))
+    results.write_text(json.dumps(rows))
+    assert words not in tuner(results, "--data", truth)[1]
+    results.write_text(json.dumps([row | {"bbox": change(*row["bbox"])} for row in rows]))
+    assert words in tuner(results, "--data", truth, "--force")[1]
+
+
+def test_a_class_without_detections_is_named(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    rows = json.loads(results.read_text())
+    first = json.loads(truth.read_text())["categories"][0]
+    results.write_text(json.dumps([row for row in rows if row["category_id"] != first["id"]]))
+    code, out, _ = tuner(results, "--data", truth)
+    assert code == 0
+    assert f"Nothing is detected of {first['name']} (" in out
+
+
+def test_ground_truth_without_boxes_defines_nothing(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    truth.write_text(json.dumps(json.loads(truth.read_text()) | {"annotations": []}))
+    code, _, err = tuner(results, "--data", truth)
+    assert code == 1
+    assert "truth.json: no boxes" in err
 
 
 def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:

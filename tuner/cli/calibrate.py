@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, print_json
+from tuner.cli.common import AsJson, Overlap, Tile, print_json, tiles_of
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from tuner.config.trial import Tiles
     from tuner.data.split import Split
     from tuner.evaluation.calibration import Calibration
     from tuner.models.predictions import RawPredictions
@@ -36,6 +37,8 @@ def calibrate(
     criterion: Annotated[
         str, typer.Option(help="What the written point serves: f1, count, recall@precision=X, precision@recall=X.")
     ] = "f1",
+    tile: Tile = None,
+    overlap: Overlap = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Choose a threshold for each class.")] = False,
     max_detections: Annotated[
         int | None,
@@ -64,43 +67,53 @@ def calibrate(
             raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
 
     is_model = source.is_dir()
+    tiles = tiles_of(tile, overlap)
+    if tiles is not None and not is_model:
+        raise ConfigError("--tile goes with a model folder; results were made from tiles or not")
     annotated = _ground_truth(data, split, images, needs_images=is_model)
 
+    from tuner.config.trial import WHOLE
     from tuner.evaluation.calibration import CRITERIA
     from tuner.evaluation.calibration import calibrate as compute
     from tuner.evaluation.coco import CocoEvaluator
+    from tuner.evaluation.doubts import doubts
     from tuner.evaluation.results import limits, read_results, suppressed_at
 
     if is_model:
-        raw, most = _predict(source, annotated, data, device)
+        raw, most, tiles = _predict(source, annotated, data, device, tiles)
         notes, suppressed = [], False
     else:
         raw, most = read_results(source, annotated), 100
         notes, suppressed = limits(raw, annotated), suppressed_at(raw) is not None
+    evaluator = CocoEvaluator(annotated)
+    notes = doubts(raw, annotated, evaluator.truth) + notes
+    if not as_json:  # said even if there is no point to be found
+        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
+        for note in notes:
+            typer.echo(f"note: {note}")
     kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy"])))
     found = compute(
-        CocoEvaluator(annotated),
+        evaluator,
         raw,
         kinds=kinds,  # type: ignore[arg-type]  # checked above
         criteria=tuple(dict.fromkeys((*CRITERIA, criterion))),
+        tiles=tiles or WHOLE,
         max_detections=max_detections or most,
         per_class=per_class,
     )
     written = _write(found, criterion, output, picture, source, force=force)
-    notes += found.warnings
     if as_json:
         print_json(
             {
                 "points": {name: p.model_dump(mode="json") if p else None for name, p in found.points.items()},
                 "map": [{"nms": r.nms, "nms_iou": r.nms_iou, "map": r.score} for r in found.rows],
-                "notes": notes,
+                "notes": [*notes, *found.warnings],
                 "files": [str(path) for path in written],
             }
         )
         return
-    typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
-    for note in notes:
-        typer.echo(f"note: {note}")
+    for warning in found.warnings:
+        typer.echo(f"note: {warning}")
     typer.echo(_table(found))
     typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
 
@@ -121,7 +134,9 @@ def _ground_truth(
     return read_annotations(data, folder, name=data.stem)[0]
 
 
-def _predict(folder: Path, annotated: Split, data: Path, device: str) -> tuple[RawPredictions, int]:
+def _predict(
+    folder: Path, annotated: Split, data: Path, device: str, tiles: Tiles | None
+) -> tuple[RawPredictions, int, Tiles]:
     from tuner.export.judging import check_classes
     from tuner.export.model import load_model
     from tuner.export.predicting import predict
@@ -130,7 +145,8 @@ def _predict(folder: Path, annotated: Split, data: Path, device: str) -> tuple[R
     where = resolve_device(device)
     model = load_model(folder, where)
     check_classes(model.info, annotated, data)
-    return predict(model, annotated, where), model.config.max_detections
+    tiles = tiles or model.operating_point.tiles
+    return predict(model, annotated, where, tiles=tiles), model.config.max_detections, tiles
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:
@@ -139,8 +155,11 @@ def _write(found: Calibration, criterion: str, output: Path, picture: Path, sour
 
     chosen = found.points[criterion]
     if chosen is None:
+        hits = found.rows[0].hits
+        if not len(hits.scores):
+            raise ConfigError(f"no threshold serves {criterion}: there are no detections")
         raise ConfigError(
-            f"no threshold serves {criterion}: there is nothing to be found or detected, or its limit is never reached",
+            f"no threshold serves {criterion}: its limit is never reached",
             hint="Lower the limit, choose another --criterion, or look at the predictions with --criterion f1.",
         )
     header = [f"Operating point of {source}, chosen by {criterion}.", "Thresholds apply to the scores after NMS."]
@@ -149,6 +168,8 @@ def _write(found: Calibration, criterion: str, output: Path, picture: Path, sour
 
 
 def _table(found: Calibration) -> str:
+    from tuner.postprocess.operating_point import Merging
+
     head = ("criterion", "NMS", "IoU (sigma)", "confidence", "precision", "recall", "F1", "±", "count error")
     lines: list[tuple[str, ...]] = [head]
     for name, p in found.points.items():
@@ -168,5 +189,6 @@ def _table(found: Calibration) -> str:
     scores = [row for row in found.rows if row.score is not None]
     if scores:
         best = max(scores, key=lambda row: row.score or 0.0)
-        text.append(f"best mAP {best.score:.4f} with {best.nms}, NMS IoU {best.nms_iou:.2f}, no confidence threshold")
+        merging = Merging(tiles=best.tiles, nms=best.nms, nms_iou=best.nms_iou).merging
+        text.append(f"best mAP {best.score:.4f} with {merging}, no confidence threshold")
     return "\n".join(text)

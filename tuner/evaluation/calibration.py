@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.trial import NmsKind
+from tuner.config.trial import WHOLE, NmsKind, Tiles
 from tuner.evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoEvaluator
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
@@ -47,6 +47,7 @@ def calibrate(
     kinds: Sequence[NmsKind] = ("greedy",),
     nms_ious: Sequence[float] = NMS_IOUS,
     criteria: Sequence[str] = CRITERIA,
+    tiles: Tiles = WHOLE,
     max_detections: int = 100,
     per_class: bool = False,
 ) -> Calibration:
@@ -67,7 +68,7 @@ def calibrate(
         maps.append(map_by_confidence(evaluator, found, GRID))
         return None if np.isnan(maps[-1][0]) else float(maps[-1][0])
 
-    rows = sweep(raw, evaluator.truth, nms_ious, kinds=kinds, max_detections=max_detections, score=score)
+    rows = sweep(raw, evaluator.truth, nms_ious, kinds=kinds, tiles=tiles, max_detections=max_detections, score=score)
     classes = evaluator.split.classes
     few = few_boxes(rows[0].hits, classes) if per_class else {}
     warnings = [

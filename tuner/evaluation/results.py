@@ -17,6 +17,7 @@ from tuner.models.predictions import RawPredictions
 from tuner.postprocess.nms_many import suppress_many
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
+_BROKEN = "Look for the cause in the detector or in what wrote the file; no result is left out silently."
 _DUPLICATE = 0.9
 """Raw predictions of any detector hold boxes of one class that overlap by more than this; suppressed ones do not."""
 
@@ -44,10 +45,12 @@ def read_results(path: Path, split: Split) -> RawPredictions:
         ) from None
     image = _index(image_ids, split.image_ids.tolist(), "image", path)
     labels = _index(category_ids, list(split.category_ids), "category", path)
-    _refuse(~(np.isfinite(xywh).all(axis=1) & np.isfinite(score)), "NaN or infinite boxes or scores", path)
-    _refuse((xywh[:, 2:] < 0).any(axis=1), "a negative width or height", path)
+    _refuse(~(np.isfinite(xywh).all(axis=1) & np.isfinite(score)), "NaN or infinite boxes or scores", path, _BROKEN)
+    _refuse((xywh[:, 2:] < 0).any(axis=1), "a negative width or height", path, "COCO's bbox is [x, y, width, height].")
     _refuse((np.abs(xywh) > 1e6).any(axis=1), "coordinates beyond a million pixels", path)
-    _refuse((score < 0) | (score > 1), "a score outside 0 … 1", path, "Convert logits to probabilities.")
+    percent = score.min(initial=0.0) >= 0 and score.max(initial=0.0) <= 100
+    hint = "Divide by 100 if they are percentages." if percent else "Convert logits to probabilities."
+    _refuse((score < 0) | (score > 1), "a score outside 0 … 1", path, hint)
     order = np.lexsort((-score, image))
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)[order]
     counts = np.bincount(image, minlength=len(split))
@@ -144,12 +147,21 @@ def _index(ids: list[Any], known: list[int], what: str, path: Path) -> NDArray[n
     bad = [value for value in ids if type(value) is not int or value not in place]
     if bad:
         different = list(dict.fromkeys(map(repr, bad)))
+        hint = "Give the ground truth that these results were made for, and keep its ids."
+        if any(isinstance(value, str | float) for value in bad):
+            hint = "Write ids as whole numbers, as the ground truth does."
+        elif what == "category" and min(map(_whole, bad)) == 0:
+            hint = "Ids that count classes from 0 must be turned into the category ids of the ground truth."
         raise DataError(
             f"{path}: {len(bad)} of {len(ids)} results name {len(different)} {what} ids that the ground truth does not "
             f"have: {listed(different)}; it has {listed(known)}",
-            hint="Give the ground truth that these results were made for, and keep its ids.",
+            hint=hint,
         )
     return np.array([place[value] for value in ids], dtype=np.int64)
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else -1
 
 
 def _refuse(bad: NDArray[np.bool_] | np.bool_, what: str, path: Path, hint: str = "") -> None:

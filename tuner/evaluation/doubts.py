@@ -1,0 +1,62 @@
+"""What looks wrong with predictions that are formally valid: coordinates of another kind, classes that are missing."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.data.check import listed
+from tuner.data.split import Split
+from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.matching import TruthIndex
+
+_BEYOND = 0.1
+"""A box that reaches out of its image by more than this part of the image's side is not there by rounding."""
+_HARDLY = 0.1
+"""With less than this part of the boxes found at any threshold, numbers say nothing about the detector."""
+
+
+def doubts(raw: RawPredictions, split: Split, truth: TruthIndex) -> list[str]:
+    """Sentences on what a reader should check before believing any number.
+
+    Args:
+        raw: Predictions, in pixels of the original images.
+        split: The ground truth.
+        truth: The same, arranged for matching.
+    """
+    if not len(raw.scores):
+        return ["There are no detections at all."]
+    found = []
+    sizes = split.sizes[raw.image_index].astype(np.float64)
+    boxes = raw.boxes.astype(np.float64)
+    beyond = _beyond(boxes, sizes)
+    if beyond.any():
+        text = f"{beyond.sum()} of {len(boxes)} boxes reach far out of their image."
+        # As if the last two numbers had been corners, not sizes.
+        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        if not _beyond(corners, sizes).any() and (corners[:, 2:] >= corners[:, :2]).all():
+            text += " All would fit if `bbox` were [x1, y1, x2, y2]: COCO's is [x, y, width, height]."
+        else:
+            text += " Are they [x, y, width, height] in pixels of the original image, not of a resized one?"
+        found.append(text)
+    if boxes.max() <= 2.0 < sizes.min():
+        found.append("All boxes lie within 2 pixels of the corner: multiply fractions by the image's width and height.")
+    present = np.bincount(split.labels[~split.crowd], minlength=len(split.classes))
+    named = np.bincount(raw.labels, minlength=len(split.classes))
+    absent = [f"{split.classes[k]} ({present[k]} boxes)" for k in np.flatnonzero((present > 0) & (named == 0))]
+    if absent:
+        found.append(f"Nothing is detected of {listed(absent)}: all of them count as missed.")
+    if present.sum():
+        matches = truth.match(Detections(raw.boxes, raw.scores, raw.labels, raw.offsets), (0.5,))
+        share = float((matches.taken != 0).sum() / present.sum())
+        if share < _HARDLY:
+            found.append(
+                f"Only {share:.1%} of the boxes are found at any threshold. If the detector is better than that, image "
+                "ids, category ids or coordinates are not those of this ground truth."
+            )
+    return found
+
+
+def _beyond(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    outside: NDArray[np.bool_] = (boxes[:, :2] < -_BEYOND * sizes) | (boxes[:, 2:] > (1 + _BEYOND) * sizes)
+    return np.asarray(outside.any(axis=1))
