@@ -71,6 +71,10 @@ class Study(StudyReader):
         return Judge(self.optuna, rising=self.spec.objective.direction == "maximize")
 
     @cached_property
+    def _field(self) -> pausing.Field:
+        return pausing.Field(self._id)
+
+    @cached_property
     def _known(self) -> StudyTrials:
         """Optuna's trials, as samplers have seen them."""
         return StudyTrials(self.optuna._study_id)
@@ -350,10 +354,10 @@ class Study(StudyReader):
         left = asker.left()
         if rungs.epochs and asker.exhausted():
             rungs = pausing.without_promotion(rungs)
-        if self.database.run(lambda session: pausing.retire(session, self._id, rungs, left)):
+        if self.database.run(lambda session: pausing.retire(session, self._field, rungs, left)):
             self._tell_all()
         self.database.run(lambda session: pausing.remove_checkpoints(session, self._id, self.folder / "trials"))
-        row = self.database.run(lambda session: pausing.promote(session, self._id, rungs, worker, left))
+        row = self.database.run(lambda session: pausing.promote(session, self._field, rungs, worker, left))
         return None if row is None else assignment_of(row)
 
     def _said(self, assignment: Assignment) -> bool:

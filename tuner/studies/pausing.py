@@ -7,17 +7,16 @@ for good, once, as complete or pruned; samplers are shown it as pruned (`tuner.s
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, end_attempt, hold, new_attempt
-from tuner.studies.promotion import Entrant, beyond_hope, goes_on, next_promotion
+from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import CHECKPOINT
 
@@ -26,6 +25,7 @@ _STATES: dict[str, Literal["active", "paused", "complete"]] = {
     TrialState.PAUSED: "paused",
     TrialState.COMPLETE: "complete",
 }
+_MANY = 500
 NOT_PROMOTED = "stopped by the pruner: not among the best at its rung"
 
 
@@ -51,11 +51,68 @@ def without_promotion(rungs: Rungs) -> Rungs:
     return replace(rungs, reduction_factor=sys.maxsize, finalists=1)
 
 
+class Field:
+    """The trials of a study as the rule sees them; what they reached at rungs is read once for each attempt.
+
+    Args:
+        study_id: Of the study, in our table.
+    """
+
+    def __init__(self, study_id: int) -> None:
+        self.study_id = study_id
+        self._rungs: tuple[int, ...] = ()
+        self._values: dict[int, dict[int, float]] = {}
+        self._settled: dict[int, int] = {}
+
+    def read(self, session: Session, rungs: Rungs) -> list[Entrant]:
+        """All trials now, in order."""
+        if rungs.epochs != self._rungs:
+            self._rungs, self._values, self._settled = rungs.epochs, {}, {}
+        of_study = TrialRow.study_id == self.study_id
+        heads = (TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token)
+        rows = session.execute(select(*heads).where(of_study).order_by(TrialRow.number)).all()
+        stale = [number for number, _, _, token in rows if self._settled.get(number) != token]
+        at_rungs = (of_study, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None))
+        for start in range(0, len(stale), _MANY):
+            some = TrialRow.number.in_(stale[start : start + _MANY])
+            for number, epoch, value in session.execute(
+                select(TrialRow.number, EpochRow.epoch, EpochRow.value)
+                .join(EpochRow, EpochRow.trial_id == TrialRow.trial_id)
+                .where(*at_rungs, some)
+            ):
+                assert value is not None
+                self._values.setdefault(number, {})[epoch] = value
+        # What rests reports no more with this token.
+        self._settled |= {number: token for number, state, _, token in rows if state != TrialState.RUNNING}
+        return [
+            Entrant(
+                number,
+                {epoch: rungs.sign * value for epoch, value in self._values.get(number, {}).items()},
+                _STATES.get(state, "stopped"),
+                is_default,
+            )
+            for number, state, is_default, _ in rows
+        ]
+
+
 def should_pause(session: Session, study_id: int, rungs: Rungs, number: int, epoch: int) -> bool:
-    """Whether a trial that has reached a rung waits there, rather than being among the best."""
-    if epoch not in rungs.epochs:
+    """Whether a trial that has reached a rung waits there, rather than going on (see `promotion.goes_on`)."""
+    of_study = TrialRow.study_id == study_id
+    own = select(EpochRow.value, TrialRow.is_default).join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)
+    value, is_default = session.execute(own.where(of_study, TrialRow.number == number, EpochRow.epoch == epoch)).one()
+    if epoch not in rungs.epochs or value is None:
         return False
-    return not goes_on(_entrants(session, study_id, rungs), number, epoch, rungs.reduction_factor)
+    better = EpochRow.value > value if rungs.sign > 0 else EpochRow.value < value
+    ahead = case((or_(better, and_(EpochRow.value == value, TrialRow.number < number)), 1), else_=0)
+    there, place = session.execute(
+        select(func.count(), func.sum(ahead))
+        .join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)
+        .where(of_study, EpochRow.epoch == epoch, EpochRow.value.is_not(None))
+    ).one()
+    if among_best(int(place), there, rungs.reduction_factor):
+        return False
+    complete = (of_study, TrialRow.state == TrialState.COMPLETE, TrialRow.is_default.is_(False))
+    return not (is_default and session.scalar(select(exists().where(*complete))))
 
 
 def pause(session: Session, assignment: Assignment) -> None:
@@ -74,21 +131,21 @@ def paused_trials(session: Session, study_id: int) -> set[int]:
     return set(session.scalars(select(TrialRow.trial_id).where(*paused)))
 
 
-def promote(session: Session, study_id: int, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
+def promote(session: Session, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
     """Begin the next attempt at the paused trial that should go on; None where none should."""
     if not rungs.epochs:
         return None
-    number = _next(_entrants(session, study_id, rungs), rungs, to_come)
+    number = _next(field.read(session, rungs), rungs, to_come)
     if number is None:
         return None
     # Locked, so that of two workers one gets it, and the other finds another.
     row = session.scalars(
         select(TrialRow)
-        .where(TrialRow.study_id == study_id, TrialRow.number == number, TrialRow.state == TrialState.PAUSED)
+        .where(TrialRow.study_id == field.study_id, TrialRow.number == number, TrialRow.state == TrialState.PAUSED)
         .with_for_update()
     ).one_or_none()
     if row is None:
-        return promote(session, study_id, rungs, worker, to_come)
+        return promote(session, field, rungs, worker, to_come)
     row.state, row.token, row.lease_until = TrialState.RUNNING, row.token + 1, now() + LEASE_SECONDS
     session.add(new_attempt(row.trial_id, row.token, worker))
     # The epoch may be reported again by the next attempt; it has passed now.
@@ -99,25 +156,27 @@ def promote(session: Session, study_id: int, rungs: Rungs, worker: WorkerInfo, t
     return row
 
 
-def retire(session: Session, study_id: int, rungs: Rungs, to_come: int | None) -> int:
+def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) -> int:
     """End the paused trials that can never go on; all of them once no other trial can run any more.
 
     Args:
         session: A transaction.
-        study_id: The study.
+        field: The study's trials.
         rungs: How it promotes; where it does not (any more), no paused trial can go on.
         to_come: Trials that its budget still holds; None without a limit.
 
     Returns:
         How many were ended; Optuna is not told yet.
     """
-    trials = _entrants(session, study_id, rungs)
+    if rungs.epochs and to_come is None:
+        return 0  # there is always hope
+    trials = field.read(session, rungs)
     paused = {trial.number for trial in trials if trial.state == "paused"}
     lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come, rungs.finalists)
     if not rungs.epochs or (_closing(trials, to_come) and _next(trials, rungs, to_come) is None):
         lost = paused
     if lost:
-        gone = (TrialRow.study_id == study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
+        gone = (TrialRow.study_id == field.study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
         session.execute(
             update(TrialRow).where(*gone).values(state=TrialState.PRUNED, reason=NOT_PROMOTED, finished_at=now()),
             execution_options={"synchronize_session": False},
@@ -141,20 +200,3 @@ def _closing(trials: list[Entrant], to_come: int | None) -> bool:
 def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | None:
     closing = rungs.finalists if _closing(trials, to_come) else 0
     return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=closing)
-
-
-def _entrants(session: Session, study_id: int, rungs: Rungs) -> list[Entrant]:
-    of_study = TrialRow.study_id == study_id
-    values: dict[int, dict[int, float]] = defaultdict(dict)
-    at_rungs = (
-        select(TrialRow.number, EpochRow.epoch, EpochRow.value)
-        .join(EpochRow, EpochRow.trial_id == TrialRow.trial_id)
-        .where(of_study, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None))
-    )
-    for number, epoch, value in session.execute(at_rungs):
-        assert value is not None
-        values[number][epoch] = rungs.sign * value
-    rows = session.execute(
-        select(TrialRow.number, TrialRow.state, TrialRow.is_default).where(of_study).order_by(TrialRow.number)
-    )
-    return [Entrant(number, values[number], _STATES.get(state, "stopped"), default) for number, state, default in rows]

@@ -56,10 +56,15 @@ def finalists_of(rungs: Sequence[int], epochs: int) -> int:
     return FINALISTS if rungs and 2 * rungs[-1] >= epochs else 1
 
 
+def among_best(place: int, there: int, reduction_factor: int) -> bool:
+    """Whether a trial, so many places behind the best of those at a rung, goes on from there."""
+    return place < there // reduction_factor
+
+
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
     """Whether a trial goes on at once from a rung: it is among the best there, or the default config's time came."""
     order = _ranking(entrants, rung)
-    if number not in order[len(order) // reduction_factor :]:
+    if number not in order or among_best(order.index(number), len(order), reduction_factor):
         return True
     return _any_complete(entrants) and any(e.is_default and e.number == number for e in entrants)
 
@@ -85,6 +90,8 @@ def next_promotion(
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
     if default is not None and _any_complete(entrants):
         return default
+    if not closing:
+        return None
     complete = sum(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
     for rung in sorted(rungs, reverse=True):
         for number in _ranking(entrants, rung):
@@ -117,6 +124,7 @@ def beyond_hope(
     lost: set[int] = set()
     for rung in sorted(rungs):
         order = _ranking(entrants, rung)
+        place = {number: index for index, number in enumerate(order)}
         below = sum(
             entrant.state in ("active", "paused") and entrant.number not in lost and rung not in entrant.values
             for entrant in entrants
@@ -130,7 +138,7 @@ def beyond_hope(
             if entrant.state == "paused"
             and not entrant.is_default
             and _reached(entrant) == rung
-            and order.index(entrant.number) >= chances
+            and place[entrant.number] >= chances
         }
     return lost
 
