@@ -14,6 +14,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
+from tuner.studies.cma_es import JsonCmaEsSampler
 from tuner.studies.quiet import quiet
 
 
@@ -95,7 +96,7 @@ def _gp(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def _cmaes(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
-    return samplers.CmaEsSampler(
+    return JsonCmaEsSampler(
         seed=seed,
         n_startup_trials=spec.startup_trials or 1,
         warn_independent_sampling=False,
