@@ -1,0 +1,141 @@
+"""What the search saves: epochs until the best mAP of an unpruned random search is reached.
+
+    python -m tests.benchmarks.bench_compute FOLDER [--epochs 12] [--trials 16] [--repetitions 3] [--image-size 256]
+        [--slots 2] [-o OUT]
+
+FOLDER holds images/ and annotations/{train,val}.json. Each repetition has seeds of its own. It runs, by the command
+line as a user would, a random search without pruning of so many full trials, and the shipped default study, until one
+of its epochs has the best final mAP of the random search, or as many epochs are spent as that took in all. Both begin
+with the default config, as every study does, and train `dense-tiny`. Epochs of all trials count, in the order in which
+they were reported. Called again, it goes on where it was stopped.
+
+Two ratios to the random search's epochs are printed: until the mAP was seen after an epoch, and until a trial that was
+trained to its last epoch has it ("never" where the study was stopped before).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sqlite3
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.benchmarks.bench_gain import TUNER, tuner
+
+POLL = 1.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a study: of which trial, its number in it, and the mAP after it."""
+
+    trial: int
+    number: int
+    value: float
+
+
+def history(out: Path, name: str) -> list[Epoch]:
+    """The epochs of a study in the order in which they were reported; none before it was begun."""
+    database = out / "compute.db"
+    if not database.exists():
+        return []
+    query = """
+        SELECT trial.number, epoch.epoch, epoch.value FROM tuner_epochs AS epoch
+        JOIN tuner_trials AS trial ON trial.trial_id = epoch.trial_id
+        JOIN tuner_studies AS study ON study.id = trial.study_id
+        WHERE study.name = ? ORDER BY epoch.reported_at
+    """
+    connection = sqlite3.connect(database, timeout=60)
+    try:
+        return [Epoch(*row) for row in connection.execute(query, (name,))]
+    except sqlite3.OperationalError:  # its tables are being made
+        return []
+    finally:
+        connection.close()
+
+
+def reached(epochs: list[Epoch], target: float, *, last: int = 0) -> int | None:
+    """Epochs spent until one has the target (`last`: a trial's last one, by number); None where none has."""
+    found = (n for n, epoch in enumerate(epochs, 1) if epoch.value >= target and epoch.number >= last)
+    return next(found, None)
+
+
+def write_study(out: Path, name: str, options: argparse.Namespace, **changes: Any) -> str:
+    """A study file like that of `tuner init`, with some changes; its name."""
+    spec = yaml.safe_load((out / "init.yaml").read_text())
+    spec |= {"name": name, "storage": f"sqlite:///{out / 'compute.db'}", "device": "cpu", "slots": options.slots}
+    spec["defaults"] |= {"model": "dense-tiny", "image_size": options.image_size, "epochs": options.epochs}
+    (out / f"{name}.yaml").write_text(yaml.safe_dump(spec | changes, sort_keys=False))
+    return f"{name}.yaml"
+
+
+def search_until(out: Path, name: str, file: str, target: float) -> list[Epoch]:
+    """Run a study until it has the target or its budget is spent; its epochs."""
+    if reached(history(out, name), target) is None:
+        with (out / f"{name}.log").open("a") as log:
+            process = subprocess.Popen([TUNER, "run", file], cwd=out, stdout=log, stderr=log)
+            while process.poll() is None:
+                time.sleep(POLL)
+                if reached(history(out, name), target) is not None:
+                    process.send_signal(signal.SIGINT)
+                    process.wait()
+        if process.returncode not in (0, 130):
+            raise SystemExit(f"tuner run {file} failed: see {out / name}.log")
+    return history(out, name)
+
+
+def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | None:
+    """One repetition; the ratio, None where the target was not reached."""
+    full = options.trials * options.epochs
+    name = f"random-{repetition}"
+    budget = {"trials": options.trials}
+    sampler = {"name": "random", "seed": 2 * repetition}
+    tuner(out, "run", write_study(out, name, options, sampler=sampler, pruner={"name": "none"}, budget=budget))
+    finals = [epoch.value for epoch in history(out, name) if epoch.number == options.epochs]
+    target = max(finals)
+    name = f"default-{repetition}"
+    budget = {"trials": None, "epochs": full}
+    file = write_study(out, name, options, sampler={"seed": 2 * repetition + 1}, budget=budget)
+    epochs = search_until(out, name, file, target)
+    seen, complete = reached(epochs, target), reached(epochs, target, last=options.epochs)
+    text = ", ".join(
+        f"{what} {'never' if spent is None else f'after {spent} epochs ({spent / full:.2f} x)'}"
+        for what, spent in (("seen", seen), ("in a complete trial", complete))
+    )
+    best = max(epoch.value for epoch in epochs)
+    print(f"repetition {repetition}: random search {full} epochs, best mAP {target:.4f} of {len(finals)} trials; "
+          f"default study: {text}; best seen {best:.4f} in {len(epochs)} epochs", flush=True)  # fmt: skip
+    return None if seen is None else seen / full
+
+
+def main() -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=12, help="of a full trial")
+    parser.add_argument("--trials", type=int, default=16, help="of the random search")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("-o", "--out", type=Path, default=Path("bench-compute"))
+    options = parser.parse_args()
+    folder, out = options.folder.resolve(), options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    files = [f"--annotations={folder / 'annotations' / split}.json" for split in ("train", "val")]
+    tuner(out, "init", f"--images={folder / 'images'}", *files, "--name=compute", "-o", "init.yaml", "--force")
+    ratios = [repeat(out, options, repetition) for repetition in range(options.repetitions)]
+    found = [ratio for ratio in ratios if ratio is not None]
+    each = ", ".join("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+    mean = f"mean {statistics.mean(found):.2f} x" if len(found) == len(ratios) else "no mean: not all reached it"
+    print(f"epochs until the random search's best mAP, as a ratio: {each}; {mean}")
+
+
+if __name__ == "__main__":
+    main()
