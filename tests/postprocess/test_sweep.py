@@ -269,10 +269,10 @@ def test_judgement_with_everything_swept():
 
 def test_judgement_over_tiles_and_kinds_of_nms():
     """The best of judging each alone; where two are equal, the first."""
-    split, whole = case(5, images=12, boxes=60, detections=300)
-    _, other = case(5, images=12, boxes=60, detections=500)
+    split, whole = case(5, images=6, boxes=30, detections=100)
+    _, other = case(5, images=6, boxes=30, detections=200)
     tiles = Tiles(size=64)
-    for raws in ((whole, other), (other, whole), (whole, whole)):
+    for raws in ((other, whole), (whole, whole)):
         seen = list(zip((WHOLE, tiles), raws, strict=True))
         every = Swept(nms=("soft-gaussian", "greedy", "diou"))
         evaluator = CocoEvaluator(split)

@@ -97,6 +97,16 @@ def test_the_best_keeps_the_constraints(sqlite_url: str, begin: Callable[..., St
     study = begin(sqlite_url, constraints=["latency_ms <= 20", "map50 >= 0.2"], pruner={"name": "none"})
     run(study, 0.5, cost=cost(30.0))
     assert study.best() is None
+    words = {
+        "show": "30.0000",
+        "status": "none keeps the constraints",
+        "best": "no complete trial that keeps latency_ms <= 20 and map50 >= 0.2",
+        "export": "no complete trial to export that keeps latency_ms <= 20 and map50 >= 0.2",
+    }
+    for command, expected in words.items():
+        output = ["-o", "unwritten.yaml"] if command == "export" else []
+        told = CliRunner().invoke(app, [command, study.name, "--storage", sqlite_url, *output])
+        assert expected in told.output + str(told.exception), command
     run(study, 0.3, cost=cost(20.0))
     run(study, 0.9, cost=cost(21.0))
     run(study, 0.1, cost=cost(1.0))

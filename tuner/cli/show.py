@@ -10,8 +10,10 @@ import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, number, print_json
 from tuner.cli.fitting import print_table
+from tuner.config.objective import Constraint, Objective
 
 if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
     from tuner.studies.reading import StudyReader
     from tuner.studies.records import TrialRecord
 
@@ -27,6 +29,7 @@ def show(
     from rich.table import Table
 
     from tuner.config.errors import StudyError
+    from tuner.evaluation.named import value_of
     from tuner.studies.reading import read_study
 
     opened = read_study(study, storage)
@@ -43,7 +46,8 @@ def show(
         else:
             _print_trial(one, metric)
         return
-    trials = opened.trials(epochs=as_json or curves is not None)
+    further = _further_metrics(opened.spec)
+    trials = opened.trials(epochs=as_json or curves is not None or bool(further))
     if curves is not None:
         _draw(opened, trials, curves)
     if as_json:
@@ -51,17 +55,25 @@ def show(
         return
     names = list(dict.fromkeys(name for record in trials for name in record.params))
     table = Table(title=f"study {study}", title_justify="left")
-    for column in ("trial", "state", metric, "epochs", *names):
+    for column in ("trial", "state", metric, *map(metric_name, further), "epochs", *names):
         table.add_column(column, justify="left" if column == "state" else "right")
     for record in trials:
         table.add_row(
             f"{record.number}{' (default)' if record.is_default else ''}",
             record.state + (f": {record.kind}" if record.kind else ""),
             number(record.value),
+            *(number(value_of(name, record.metrics) if record.metrics else None) for name in further),
             f"{record.last_epoch}/{record.config.epochs}",
             *(_value(record.params.get(name, "")) for name in names),
         )
     print_table(table)
+
+
+def _further_metrics(spec: StudySpec) -> list[str]:
+    """Metrics of several objectives and of constraints, beside the one that the table has anyway."""
+    names = [name for text in spec.objectives for name in Objective.parse(text).names]
+    names += [Constraint.parse(text).name for text in spec.constraints]
+    return [name for name in dict.fromkeys(names) if name != spec.objective.metric]
 
 
 def _draw(study: StudyReader, trials: list[TrialRecord], path: Path) -> None:

@@ -52,7 +52,10 @@ def print_findings(found: StudySummary) -> None:
     typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
     metric = metric_name(found.metric)
     if found.best is None:
-        typer.echo("best       no trial is complete yet")
+        from tuner.studies.records import TrialState
+
+        none_keeps = found.counts.get(TrialState.COMPLETE, 0) > 0
+        typer.echo(f"best       {'none keeps the constraints' if none_keeps else 'no trial is complete yet'}")
         return
     trial, value = found.best
     typer.echo(f"best       {metric} {number(value)}, trial {trial}")

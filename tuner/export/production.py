@@ -116,8 +116,9 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
         if record is None:
             raise StudyError(f"study {study.name!r} has no trial {number}", hint=f"See `tuner show {study.name}`.")
     if record is None:
+        limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
-            f"study {study.name!r} has no complete trial to export",
+            f"study {study.name!r} has no complete trial to export{limits}",
             hint=f"See how far it is with `tuner status {study.name}`, or go on with `tuner run`.",
         )
     metrics, point = record.metrics, record.operating_point
