@@ -138,6 +138,25 @@ def test_trials_are_written_as_optuna_writes_them(optunas: tuple[Database, optun
         _same(written, theirs)
 
 
+def test_earlier_trials_with_the_same_parameters_are_found(optunas: tuple[Database, optuna.Study]) -> None:
+    database, study = optunas
+    for params in ({"x": 0.1, "kind": "a"}, {"x": 0.1, "kind": "b"}, {"x": 0.2, "kind": "a"}, {"x": 0.1, "kind": None}):
+        study.enqueue_trial(params)
+    while len(study.get_trials(states=[TrialState.WAITING])):
+        trial = study.ask()
+        trial.suggest_float("x", 1e-3, 1, log=True)
+        trial.suggest_categorical("kind", ["a", "b", None])
+    last = study.trials[-1]._trial_id
+
+    def numbers(but: str) -> list[int]:
+        found = set(database.run(lambda session: optuna_rows.earlier_alike(session, last, but=but)))
+        return [trial.number for trial in study.trials if trial._trial_id in found]
+
+    ahead = study.trials[:-1]
+    assert numbers("kind") == [trial.number for trial in ahead if trial.params.get("x") == 0.1] == [9, 10]
+    assert numbers("x") == [trial.number for trial in ahead if "kind" in trial.params and trial.params["kind"] is None]
+
+
 def test_what_changed_is_written_unless_another_was_faster(optunas: tuple[Database, optuna.Study]) -> None:
     database, study = optunas
     before = study.trials[7]

@@ -20,7 +20,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import ColumnElement, Table, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 _STUDIES: Table = models.StudyModel.__table__
@@ -84,6 +84,28 @@ def fill_intermediate_values(session: Session, trials: Iterable[FrozenTrial]) ->
     columns = (table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
     for trial, (_, step, value, kind) in _of_trials(session, trials, columns, table.step):
         trial.intermediate_values[step] = stored(value, kind)
+
+
+def earlier_alike(session: Session, trial_id: int, *, but: str) -> list[int]:
+    """Earlier trials of the same study that have a trial's parameters, whatever value one of them has."""
+    mine, other, own, theirs = _PARAMS.alias(), _PARAMS.alias(), _TRIALS.alias(), _TRIALS.alias()
+    wanted = (mine.c.trial_id == trial_id, mine.c.param_name != but)
+    count = session.scalar(select(func.count()).select_from(mine).where(*wanted)) or 0
+    earlier = (
+        select(theirs.c.trial_id)
+        .join(own, own.c.study_id == theirs.c.study_id)
+        .where(own.c.trial_id == trial_id, theirs.c.trial_id < trial_id)
+    )
+    if count:
+        same = (other.c.param_name == mine.c.param_name, other.c.param_value == mine.c.param_value)
+        earlier = (
+            earlier.join(other, other.c.trial_id == theirs.c.trial_id)
+            .join(mine, and_(*same))
+            .where(*wanted)
+            .group_by(theirs.c.trial_id)
+            .having(func.count() == count)
+        )
+    return list(session.scalars(earlier.order_by(theirs.c.trial_id)))
 
 
 def add_trial(session: Session, study_id: int, trial: FrozenTrial) -> None:

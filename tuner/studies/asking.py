@@ -157,7 +157,8 @@ class Asker:
             return None
 
         def find(session: Session) -> int | None:
-            others = (TrialRow.study_id == self._id, TrialRow.number < assignment.number, TrialRow.resolved)
+            alike = optuna_rows.earlier_alike(session, assignment.trial_id, but="anchors")
+            others = (TrialRow.study_id == self._id, TrialRow.trial_id.in_(alike), TrialRow.resolved)
             known = session.execute(
                 select(TrialRow.number, TrialRow.config).where(*others, TrialRow.state != TrialState.FAILED)
             )
