@@ -82,3 +82,11 @@ def main() -> None:
         if error.hint:
             typer.secho(error.hint, err=True)
         raise SystemExit(1) from None
+    except OSError as error:
+        if debug:
+            raise
+        name = f"{error.filename}: " if error.filename is not None else ""
+        what = "is there already, and is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+        typer.secho(f"error: {name}{what}", fg="red", err=True)
+        typer.secho("Choose a path that can be read and written; --debug shows where this came from.", err=True)
+        raise SystemExit(1) from None

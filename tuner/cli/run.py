@@ -216,18 +216,14 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
 
 
 def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
-    """Print what a run would do, after checking the data set."""
+    """Print what a run would do, after checking the spec and the data set."""
     from tuner.cli.common import duration
     from tuner.config.load import base_config
-    from tuner.data.coco import load_dataset
-    from tuner.space.load import load_space
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.anchor_space import without_ruled_out
+    from tuner.studies.study import check_study
 
+    space, ruled_out, dataset = check_study(spec)
     base = base_config(spec)
-    space = load_space(spec.space)
-    dataset = load_dataset(spec.data)
-    space, ruled_out = without_ruled_out(space, base, dataset.train)
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")
     for split in (dataset.train, dataset.val, dataset.test):

@@ -218,6 +218,8 @@ def located(error: ValidationError, data: Any, model: type[BaseModel], *, under:
     """
     lines = []
     for problem in error.errors():
+        if problem["type"] == "default_factory_not_called":  # a default that hangs on a field with a problem of its own
+            continue
         found = problem.get("ctx", {}).get("error")
         inner = found.keys if isinstance(found, KeyProblem) else ()
         keys = _real_keys(data, tuple(problem["loc"]) + inner)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from sqlalchemy import delete, select
@@ -46,6 +47,9 @@ from tuner.studies.repeats import Repeats
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
+
 __all__ = [
     "Assignment",
     "AttemptRecord",
@@ -76,17 +80,7 @@ def create_or_open(spec: StudySpec) -> Study:
         StudyError: A study of that name exists with another spec; says what differs.
         StorageError: The database cannot be used.
     """
-    from tuner.data.coco import load_dataset
-
-    space = load_space(spec.space)
-    base = base_config(spec)
-    check_objective(spec.objective)
-    check_search(spec)
-    build_pruner(spec.pruner, base.epochs)
-    build_sampler(spec.sampler, space, 0)
-    space.default_config(base)
-    dataset = load_dataset(spec.data)
-    space, _ = without_ruled_out(space, base, dataset.train)
+    space, _, dataset = check_study(spec)
     database = connect(spec.storage)
     try:
         row = _create(database, spec, space)
@@ -97,6 +91,29 @@ def create_or_open(spec: StudySpec) -> Study:
         database.close()
         raise
     return study
+
+
+def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
+    """Check all of a spec that can be checked without its database and without training.
+
+    Returns:
+        The space with the anchor recipes that are worth a trial, why each of the others is left out, and the data set.
+
+    Raises:
+        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
+        DataError: The data set is broken.
+    """
+    from tuner.data.coco import load_dataset
+
+    space = load_space(spec.space)
+    base = base_config(spec)
+    check_objective(spec.objective)
+    check_search(spec)
+    build_pruner(spec.pruner, base.epochs)
+    build_sampler(spec.sampler, space, 0)
+    space.default_config(base)
+    dataset = load_dataset(spec.data)
+    return *without_ruled_out(space, base, dataset.train), dataset
 
 
 def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:

@@ -1,0 +1,65 @@
+"""What users get wrong ends with one precise message and never with a traceback."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuner.cli.main import main
+from tuner.config.study import DataSpec
+from tuner.data.scenes import generate
+
+Call = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
+    return generate(tmp_path_factory.mktemp("données, 数据"), train=4, val=2, test=1, size=(64, 48), seed=1)
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call the command; it must fail, with what it says on stderr as the answer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNER_STORAGE", f"sqlite:///{tmp_path}/tuner.db")
+    (tmp_path / "a file").write_text("no folder")
+
+    def fail(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["tuner", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        return capsys.readouterr().err
+
+    return fail
+
+
+def study(folder: Path, data: DataSpec, **changes: object) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(json.dumps({"name": "x", "data": data.model_dump(mode="json")} | changes))
+    return path
+
+
+def test_an_output_that_cannot_be_written_is_named(call: Call, data: DataSpec, tmp_path: Path) -> None:
+    images, train = data.path(data.images), data.path(data.train)
+    said = call("init", "--images", images, "--annotations", train, "-o", "a file/study.yaml", "--device", "cpu")
+    assert said.startswith("error: a file: is there already, and is no folder")
+    (tmp_path / "anchors.png").mkdir()
+    said = call("anchors", train, "-o", "anchors.png")
+    assert said.startswith("error: anchors.png: Is a directory")
+    assert "--debug shows where" in said
+
+
+def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, tmp_path: Path) -> None:
+    assert "no metric 'mapp'" in call("run", study(tmp_path, data, objective={"metric": "mapp"}), "--dry-run")
+    pruner = {"name": "percentile", "percentile": 500}
+    assert "percentile" in call("run", study(tmp_path, data, pruner=pruner), "--dry-run")
+
+
+def test_a_wrong_field_is_told_once(call: Call, data: DataSpec, tmp_path: Path) -> None:
+    """Though the default of the learning rate cannot be told then."""
+    said = call("run", study(tmp_path, data, defaults={"image_size": -3}), "--dry-run")
+    assert "defaults.image_size: should be greater than or equal to 32, found -3" in said
+    assert "learning_rate" not in said
