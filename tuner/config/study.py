@@ -135,6 +135,9 @@ class StudySpec(Frozen):
     budget: BudgetSpec = BudgetSpec()
     plan: PlanSpec | None = Field(None, description="written by `tuner run --hours`, not by hand")
     storage: str | None = Field(None, description="database URL; default: SQLite in ./tuner-studies")
+    keep: Literal["best", "all", "none"] = Field(
+        "best", description="checkpoints of ended trials that stay; those of trials that may go on always do"
+    )
     priority: int = Field(0, description="workers without a study of their own take the one with the highest first")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     slots: PositiveInt | None = Field(

@@ -22,11 +22,12 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import ConfigError, DataError, FailureKind, StudyError, TunerError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import studies_folder
-from tuner.studies import history, journal, leases, pausing
+from tuner.studies import history, journal, keeping, leases, pausing, remembered
 from tuner.studies.asking import Asker, assignment_of
 from tuner.studies.budgets import wall_seconds
 from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
@@ -103,13 +104,13 @@ class Study(StudyReader):
         dataset = self._loaded or load_dataset(self.spec.data)
         found = fingerprint(self.spec.data, dataset)
 
-        def remembered(session: Session) -> Fingerprint:
+        def known(session: Session) -> Fingerprint:
             row = session.get_one(StudyRow, self._id)
             if row.fingerprint is None:
                 row.fingerprint = found.model_dump(mode="json")
             return Fingerprint.model_validate(row.fingerprint)
 
-        differs = self.database.run(remembered).differences(found)
+        differs = self.database.run(known).differences(found)
         if differs:
             raise DataError(
                 f"the data in {self.spec.data.root} are not those that study {self.name!r} was begun with:\n  "
@@ -240,6 +241,19 @@ class Study(StudyReader):
 
         return self.database.run(end)
 
+    def remove_checkpoints(self) -> None:
+        """Remove this machine's checkpoints of trials that have ended, except what `StudySpec.keep` keeps."""
+        folder, keep = self.folder / "trials", self.spec.keep
+        self.database.run(lambda session: keeping.remove_checkpoints(session, self._id, folder, keep))
+
+    def micro_batch(self, gpu: str, config: TrialConfig) -> int | None:
+        """The micro-batch that trials like this one were cut down to on a GPU of this model; None: none was."""
+        return self.database.run(lambda session: remembered.micro_batch(session, gpu, config))
+
+    def longest_epoch(self, host: str) -> float:
+        """The longest of the latest epochs of a host, in seconds; 0 where it has trained none."""
+        return self.database.run(lambda session: remembered.longest_epoch(session, self._id, host))
+
     # From outside
 
     def orders(self) -> Orders:
@@ -312,7 +326,7 @@ class Study(StudyReader):
                 hint="Correct the study file; where that makes another study of it, choose another name.",
             )
         spec = StudySpec.model_validate(row.spec)
-        self.spec = self.spec.model_copy(update={"budget": spec.budget, "priority": spec.priority})
+        self.spec = self.spec.model_copy(update={"budget": spec.budget, "priority": spec.priority, "keep": spec.keep})
         if spec.pruner != self.spec.pruner:
             self.spec = self.spec.model_copy(update={"pruner": spec.pruner})
             self.optuna.pruner = build_pruner(spec.pruner, self.base.epochs)
@@ -356,7 +370,7 @@ class Study(StudyReader):
             rungs = pausing.without_promotion(rungs)
         if self.database.run(lambda session: pausing.retire(session, self._field, rungs, left)):
             self._tell_all()
-        self.database.run(lambda session: pausing.remove_checkpoints(session, self._id, self.folder / "trials"))
+        self.remove_checkpoints()
         row = self.database.run(lambda session: pausing.promote(session, self._field, rungs, worker, left))
         return None if row is None else assignment_of(row)
 

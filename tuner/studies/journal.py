@@ -70,6 +70,10 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     if changes:
         session.execute(charge, execution_options=_UNSYNCHRONISED)
     if known is not None:
+        if changes:  # paid for by this attempt, too, and only once
+            this_epoch = (EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
+            again = update(EpochRow).where(*this_epoch).values(attempt=attempt)
+            session.execute(again, execution_options=_UNSYNCHRONISED)
         verdict: bool | None = known.prune
         return verdict
     row = {

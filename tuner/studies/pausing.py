@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import and_, case, exists, func, or_, select, update
@@ -18,7 +17,6 @@ from tuner.storage.tables import EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, end_attempt, hold, new_attempt
 from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
-from tuner.trainers.contract import CHECKPOINT
 
 _STATES: dict[str, Literal["active", "paused", "complete"]] = {
     TrialState.RUNNING: "active",
@@ -182,15 +180,6 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
             execution_options={"synchronize_session": False},
         )
     return len(lost)
-
-
-def remove_checkpoints(session: Session, study_id: int, folder: Path) -> None:
-    """Remove this machine's checkpoints of trials that were pruned, so can never go on."""
-    kept = {path.parent.name: path for path in folder.glob(f"*/{CHECKPOINT}")}
-    pruned = (TrialRow.study_id == study_id, TrialRow.state == TrialState.PRUNED)
-    for number in session.scalars(select(TrialRow.number).where(*pruned)) if kept else ():
-        if str(number) in kept:
-            kept[str(number)].unlink(missing_ok=True)
 
 
 def _closing(trials: list[Entrant], to_come: int | None) -> bool:

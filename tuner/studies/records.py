@@ -110,7 +110,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, as reported (see `tuner.trainers.contract.EpochResult`)."""
+    """One epoch, as first reported (see `tuner.trainers.contract.EpochResult`); `attempt` is the last to report it."""
 
     epoch: int
     attempt: int

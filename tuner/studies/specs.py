@@ -10,7 +10,7 @@ from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace
 
-_MAY_CHANGE = ("budget", "plan", "pruner", "priority", "slots", "device", "storage", "data.root", "space")
+_MAY_CHANGE = ("budget", "plan", "pruner", "priority", "keep", "slots", "device", "storage", "data.root", "space")
 """Parts of a spec that leave finished trials valid. The space is compared as what it resolves to."""
 
 

@@ -34,6 +34,7 @@ class TrainingTask:
         swept: Post-processing that is chosen after the last epoch instead of taken from the config (decision 4).
         criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
         measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
+        micro_batch: Images at once that similar trials were cut down to on such a GPU, to begin with; None: unknown.
     """
 
     config: TrialConfig
@@ -46,6 +47,7 @@ class TrainingTask:
     swept: Swept = field(default_factory=Swept)
     criteria: tuple[str, ...] = ()
     measure_cost: bool = False
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ class _Run:
         self.ema = Ema(self.detector, config.ema_decay)
         self.optimizer = build_optimizer(self.detector, config)
         self.step = TrainStep(self.detector, self.optimizer, self.precision, config)
+        self.step.micro_batch = min(config.batch_size, task.micro_batch or config.batch_size)
         self.batches = TrainingBatches(
             self.data.dataset.train,
             self.data.train_images,
