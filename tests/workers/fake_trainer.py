@@ -22,6 +22,9 @@ from tuner.postprocess.operating_point import OperatingPoint
 from tuner.trainers import contract
 from tuner.trainers.contract import EpochResult, Interrupted, StopRequested, TrainingTask
 
+LEAK: list[bytes] = []
+CUDA = {"cuda": "an illegal memory access was encountered", "assert": "device-side assert triggered"}
+
 
 def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
     state_file = task.workdir / contract.CHECKPOINT
@@ -96,6 +99,14 @@ def misbehave(task: TrainingTask, plan: dict[str, Any], epoch: int) -> None:
         time.sleep(1000)
     if action == "full disk":
         raise OSError(errno.ENOSPC, "No space left on device")
+    if action == "leak":
+        from tuner.workers import wear
+
+        wear.FACTOR, wear.SLACK = 1.5, 2**20
+        LEAK.append(os.urandom(2**28))
+        return
+    if action in CUDA:
+        raise RuntimeError(f"CUDA error: {CUDA[action]}")
     if action == "bug":
         raise ZeroDivisionError("nobody foresaw this")
     raise getattr(contract, action)(f"{action} of trial {Path(task.workdir).name}" if plan.get("named") else action)

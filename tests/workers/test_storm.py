@@ -75,7 +75,7 @@ def freeze(host: subprocess.Popen[str]) -> None:
     host.send_signal(signal.SIGCONT)
 
 
-BLOWS: list[Callable[[subprocess.Popen[str]], None]] = 3 * [kill, kill_trial_process, terminate]
+BLOWS: list[Callable[[subprocess.Popen[str]], None]] = 2 * [kill, kill_trial_process, terminate]
 
 
 def working(hosts: Hosts) -> Hosts:

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tuner.config.errors import ConfigError, DeviceError
+from tuner.studies.remembered import recorded_gpu
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _PROBE = """
@@ -52,6 +54,8 @@ class SlotPlan:
         visible_gpu: CUDA_VISIBLE_DEVICES of its process; None on the CPU. With it, a slot stays on its GPU
             whatever order the devices are counted in.
         label: The device for a reader.
+        gpu: Name of the GPU's model; empty on the CPU.
+        memory: Of the GPU in bytes, where slots may be added to it (`tuner.workers.packing`); 0 where not.
     """
 
     index: int
@@ -59,6 +63,13 @@ class SlotPlan:
     threads: int
     visible_gpu: str | None = None
     label: str = "cpu"
+    gpu: str = ""
+    memory: int = 0
+
+    @property
+    def recorded(self) -> str:
+        """The device for the record of an attempt: "cpu", or the GPU's model and which one it is."""
+        return recorded_gpu(self.gpu, self.visible_gpu or "") if self.gpu else self.device
 
 
 def available_cores() -> int:
@@ -93,7 +104,9 @@ def find_gpus() -> list[Gpu]:
     return gpus
 
 
-def plan_slots(device: str, slots: int | None = None, *, per_gpu: int | None = None) -> list[SlotPlan]:
+def plan_slots(
+    device: str, slots: int | None = None, *, per_gpu: int | Literal["auto"] | None = None
+) -> list[SlotPlan]:
     """Lay out the slots of this machine.
 
     On the CPU there is a slot for each core: several trials of one thread each finish sooner than one trial
@@ -102,7 +115,8 @@ def plan_slots(device: str, slots: int | None = None, *, per_gpu: int | None = N
     Args:
         device: "auto" (CUDA where there is one), "cpu", "cuda" (all devices), "cuda:N" or "cuda:N,M".
         slots: Trials at the same time; None: the default of the device.
-        per_gpu: Trials at the same time on each GPU, instead of `slots`.
+        per_gpu: Trials at the same time on each GPU, instead of `slots`; "auto" begins with one and lets the worker
+            add others as far as that pays (`tuner.workers.packing`).
 
     Raises:
         ConfigError: `device` has another form, or both `slots` and `per_gpu` are given.
@@ -144,11 +158,13 @@ def _cpu_slots(slots: int | None) -> list[SlotPlan]:
     return [SlotPlan(index, "cpu", max(1, cores // count)) for index in range(count)]
 
 
-def _gpu_slots(gpus: list[Gpu], slots: int | None, per_gpu: int | None) -> list[SlotPlan]:
-    count = slots or len(gpus) * (per_gpu or 1)
+def _gpu_slots(gpus: list[Gpu], slots: int | None, per_gpu: int | Literal["auto"] | None) -> list[SlotPlan]:
+    packed = per_gpu == "auto"
+    count = slots or len(gpus) * (per_gpu if isinstance(per_gpu, int) else 1)
     threads = max(1, available_cores() // count)
     plans = []
     for index in range(count):
         gpu = gpus[index % len(gpus)]
-        plans.append(SlotPlan(index, "cuda", threads, gpu.visible, f"cuda:{gpu.index} {gpu.name}"))
+        label = f"cuda:{gpu.index} {gpu.name}"
+        plans.append(SlotPlan(index, "cuda", threads, gpu.visible, label, gpu.name, gpu.memory if packed else 0))
     return plans

@@ -78,11 +78,13 @@ class Ended:
             "interrupted", when another attempt may succeed, or "pruned", when it is a result.
         kind: Why it failed; None where nothing failed.
         message: The same for a reader; empty where nothing failed.
+        worn: Why the process should be replaced by a fresh one; empty where it should not.
     """
 
     outcome: Outcome
     kind: FailureKind | None = None
     message: str = ""
+    worn: str = ""
 
 
 ToProcess = Prepare | Run | Verdict | Stop

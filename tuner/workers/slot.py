@@ -10,6 +10,7 @@ import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Prepare, ToProcess, ToWorker
@@ -31,12 +32,20 @@ class Slot:
         plan: Device and threads.
         trainer: Import path of the trainer.
         log: File that the process writes its output to; appended.
+
+    Attributes:
+        plan: Device and threads.
+        log: As above.
+        ready: Whether the process has said that it is.
+        start_at: `time.monotonic()` before which it should not be started (again).
+        put_aside: Whether it should get no further trial; set by its worker.
     """
 
     def __init__(self, plan: SlotPlan, trainer: str, log: Path) -> None:
         self.plan = plan
         self.log = log
         self.ready = False
+        self.put_aside = False
         self.start_at = 0.0
         self._trainer = trainer
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,11 +74,14 @@ class Slot:
         """Whether every start failed, or the device does again and again, so that no trial comes here any more."""
         return self._failed_starts >= MAX_STARTS or self._device_failures >= MAX_DEVICE_FAILURES
 
+    def open(self, now: float) -> bool:
+        """Whether a trial may be begun here, at a `time.monotonic()`."""
+        return not self.given_up and not self.put_aside and now >= self.start_at
+
     def start(self) -> None:
         """Start the process; it says `Ready` when it has imported the trainer."""
         ours, theirs = Pipe()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log, theirs:
+        with self._open_log() as log, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tuner.workers.trial_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -82,6 +94,13 @@ class Slot:
         self._connection = ours
         self.ready = False
         self.send(Prepare(self._trainer, self.plan.threads))
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            return self.log.open("ab")
+        except OSError:  # a full disk: the trial says so itself
+            return Path(os.devnull).open("ab")
 
     def send(self, message: ToProcess) -> None:
         """Send; a process that is gone is noticed by `poll`, not here."""

@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,11 +29,13 @@ from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, 
 from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
+from tuner.workers.wear import Wear, is_cuda_error, is_out_of_memory
 
 ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""
 ERROR_LOG = "error.log"
 """File in a trial's folder with the traceback of an exception that nobody foresaw."""
+_BROKEN = "its CUDA context is broken"
 
 _KIND_OF_ERROR: tuple[tuple[type[TunerError], FailureKind], ...] = (
     (DataError, FailureKind.BAD_DATA),
@@ -150,14 +153,18 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
     summary = traceback.format_exception_only(error)[-1].strip()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
+    broken = is_cuda_error(error)
+    if broken and "device-side assert" not in summary:  # that one is the work of the trial, not of the device
+        return Ended("failed", FailureKind.DEVICE, summary, worn=_BROKEN)
+    where = f"traceback in {workdir / ERROR_LOG}"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / ERROR_LOG).write_text(text, encoding="utf-8")
     except OSError as full:
-        return Ended("failed", FailureKind.ERROR, f"{summary} (traceback not saved: {full})")
-    return Ended("failed", FailureKind.ERROR, f"{summary} (traceback in {workdir / ERROR_LOG})")
+        where = f"traceback not saved: {full}"
+    return Ended("failed", FailureKind.ERROR, f"{summary} ({where})", worn=_BROKEN if broken else "")
 
 
 def _limit_threads(threads: int) -> None:
@@ -181,10 +188,11 @@ def main(file_descriptor: int) -> None:
     trainer = load_trainer(prepare.trainer)
     _limit_threads(prepare.threads)
     mailbox.send(Ready())
+    wear = Wear()
     while isinstance(message := mailbox.receive(), Run):
         ended = run_trial(trainer, message, mailbox)
         gc.collect()  # what the trial held must be free before the next one starts
-        mailbox.send(ended)
+        mailbox.send(ended if ended.worn else replace(ended, worn=wear.after_trial()))
 
 
 if __name__ == "__main__":

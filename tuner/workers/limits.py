@@ -1,0 +1,51 @@
+"""Times by which a worker acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times in seconds by which a worker acts.
+
+    Attributes:
+        heartbeat: Between two renewals of a trial's lease; well below the lease itself.
+        stop_grace: That a trial may take to save its state when it shall stop; then its process is killed.
+        hang_floor: Without an epoch before a trial counts as hanging; `HANG_FACTOR` of its own longest epochs, where
+            that is longer. For a trial's first epoch, as many of the longest that the study has seen.
+        first_epoch: Likewise for a first epoch before the study has seen any.
+        poll: Between two questions for work while other workers run the study's last trials.
+        patience: That the database may take to answer; then trials go on without it, as they do when it is away.
+        ask_patience: Likewise for a new trial, which may have to read the data set and fit a sampler.
+        settle: After the database was away, before a new trial is asked for: the trials of all workers look
+            abandoned by then, and each worker must be able to renew its own first.
+        longest_outage: That the database may be away before the worker gives up.
+    """
+
+    heartbeat: float = 10.0
+    stop_grace: float = 60.0
+    hang_floor: float = 600.0
+    first_epoch: float = 6 * 3600.0
+    poll: float = 2.0
+    patience: float = 20.0
+    ask_patience: float = 600.0
+    settle: float = 20.0
+    longest_outage: float = 6 * 3600.0
+
+
+DEFAULT_TIMING = Timing()
+HANG_FACTOR = 20
+"""So many of its longest epochs without a new one, and a trial counts as hanging."""
+
+
+def hang_limit(timing: Timing, own_longest: float, study_longest: float) -> float:
+    """Seconds without an epoch after which a trial counts as hanging.
+
+    Args:
+        timing: Floor, and the limit where nothing is known.
+        own_longest: The trial's longest epoch in seconds; 0 before its first.
+        study_longest: That of all trials; 0 before there is any.
+    """
+    longest = own_longest or study_longest
+    return max(timing.hang_floor, HANG_FACTOR * longest) if longest else timing.first_epoch
