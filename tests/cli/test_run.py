@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from rich.console import Console
@@ -63,6 +65,8 @@ from tuner.studies import leases
 leases.LEASE_SECONDS = {LEASE}
 from tuner.workers.worker import Timing, run_worker
 run_worker.__kwdefaults__["timing"] = Timing(heartbeat=0.5)
+from tuner.cli import supervise
+supervise.RESTART_DELAY = 0.5
 from tuner.cli.live import LiveTable
 from tuner.cli.main import main
 sys.argv = ["tuner", *{list(arguments)!r}]
@@ -134,8 +138,18 @@ def project(tmp_path: Path) -> Iterator[Project]:
     project.write()
     yield project
     for process in project.started:
-        process.kill()
-        process.communicate()
+        kill(process)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """The command and its worker, as a power loss does."""
+    with suppress(psutil.NoSuchProcess):
+        everything = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+        for each in everything:
+            each.suspend()
+        for each in everything:
+            each.kill()
+    process.communicate()
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:
@@ -281,14 +295,56 @@ def test_a_killed_worker_leaves_its_trials_to_the_next(project: Project) -> None
     project.misbehave(all={"seconds": 0.2})
     process = project.start_run()
     until(process, r"epoch 2/4")
-    process.kill()
-    process.communicate()
+    kill(process)
     project.misbehave()
     project.run()
     trials = project.trials()
     check_curves(trials)
     assert len(trials) == 4
     assert any(attempt["outcome"] == "lost" for trial in trials for attempt in trial["attempts"])
+
+
+def test_a_worker_that_dies_is_started_again_by_its_command(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.2})
+    process = project.start_run("--slots", "1")
+    until(process, r"epoch 2/4")
+    (worker,) = psutil.Process(process.pid).children()
+    worker.kill()
+    project.misbehave()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
+    trials = project.trials()
+    check_curves(trials)
+    attempts = [attempt for trial in trials for attempt in trial["attempts"]]
+    assert sorted(attempt["outcome"] for attempt in attempts) == ["complete"] * 4 + ["lost"]
+    assert len({attempt["pid"] for attempt in attempts}) == 2
+
+
+def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
+    project.misbehave(all={"seconds": 30})
+    process = project.start_run("--slots", "1")
+    killed: set[int] = set()
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            killed.add(child.pid)
+            child.kill()
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(killed) == 3
+    assert "The worker died by SIGKILL; it is started again in 1 s." in err
+    assert "the worker died 3 times soon after its start, the last time by SIGKILL, and is given up" in err
+
+
+def test_a_worker_whose_command_is_killed_saves_and_ends(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.5})
+    process = project.start_run("--slots", "1")
+    until(process, r"epoch 1/4")
+    (worker,) = psutil.Process(process.pid).children()
+    process.kill()
+    worker.wait(60)
+    assert [trial["state"] for trial in project.trials()] == ["interrupted"]
 
 
 def test_the_time_is_up(project: Project) -> None:

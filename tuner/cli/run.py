@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,7 +29,13 @@ Gpus = Annotated[
     typer.Option(metavar="N", help="How many GPUs to use, or which, as in 0,1,3 (one: `2,`).", show_default="all"),
 ]
 PerGpu = Annotated[
-    int | None, typer.Option("--per-gpu", min=1, help="Trials at the same time on each GPU.", show_default="1")
+    str | None,
+    typer.Option(
+        "--per-gpu",
+        metavar="N|auto",
+        help="Trials at the same time on each GPU; auto: as many as fit and raise the throughput.",
+        show_default="1",
+    ),
 ]
 TrainerPath = Annotated[str | None, typer.Option("--trainer", hidden=True, help="module:callable to train with.")]
 
@@ -59,6 +66,10 @@ def run(
             help="Plan epochs, trials and a confirmation for so many hours, from one timed epoch; keep to it."
         ),
     ] = None,
+    keep: Annotated[
+        Literal["best", "all", "none"] | None,
+        typer.Option(help="Checkpoints of ended trials that stay.", show_default="the study file's, else best"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the study and its plan as JSON.")] = False,
     trainer: TrainerPath = None,
@@ -68,7 +79,7 @@ def run(
     Ctrl-C once saves the running trials; the same command then goes on with them.
     """
     from tuner.cli.common import print_json
-    from tuner.cli.plan import confirm_planned, planned, print_plan, search_limit
+    from tuner.cli.plan import planned
     from tuner.config.errors import ConfigError
     from tuner.config.load import load_study_spec
     from tuner.studies.specs import stored
@@ -86,25 +97,59 @@ def run(
             "storage": storage,
             "device": device_of(device, gpus),
             "slots": slots,
+            "keep": keep,
         },
     )
     from tuner.workers.devices import plan_slots
 
-    points = _read_points(enqueue, spec) if enqueue else []
-    plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu)
-    spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-    if dry_run and as_json:
-        print_json(stored(spec) | {"slots": len(plans)})
-        return
+    plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
     if dry_run:
-        show_plan(spec, plans)
+        if enqueue:
+            _read_points(enqueue, spec)
+        spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
+        if as_json:
+            print_json(stored(spec) | {"slots": len(plans)})
+        else:
+            show_plan(spec, plans)
         return
+    from tuner.cli.supervise import supervised
+
+    started = time.monotonic()
+
+    def begin(first: bool) -> int:
+        laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
+        points = _read_points(enqueue, spec) if enqueue else []
+        study = _open(laid_out, points, warm_start) if first else _open_again(laid_out)
+        return _search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
+
+    raise typer.Exit(supervised(begin))
+
+
+def _open(spec: StudySpec, points: list[dict[str, Any]], warm_start: str | None) -> Study:
     from tuner.studies.study import create_or_open
 
     study = create_or_open(spec)
     if points or warm_start:
         _queue(study, points, warm_start, spec.storage)
+    return study
+
+
+def _open_again(spec: StudySpec) -> Study:
+    """The study as it stands, after its worker died: it may have been paused or stopped meanwhile."""
+    from tuner.studies.study import open_study
+
+    return open_study(spec.name, spec.storage, data_root=spec.data.root)
+
+
+def _search_and_confirm(
+    study: Study, spec: StudySpec, plans: list[SlotPlan], started: float, baseline_repeats: int, trainer: str | None
+) -> int:
+    """Work on the study, and confirm its best where that was planned; the exit code."""
+    from tuner.cli.plan import confirm_planned, print_plan, search_limit
+
     plan, left = spec.plan, spec.budget.timeout
+    if left is not None:
+        left = max(1.0, left - (time.monotonic() - started))
     if plan is not None:
         print_plan(plan)
         left = min(left or search_limit(study, plan), search_limit(study, plan))
@@ -116,8 +161,8 @@ def run(
         or report.reason not in ("finished", "timeout")
         or (spec.budget.timeout and report.reason == "timeout")
     ):
-        raise typer.Exit(exit_code(report))
-    raise typer.Exit(confirm_planned(study, plan, plans, trainer))
+        return exit_code(report)
+    return confirm_planned(study, plan, plans, trainer)
 
 
 def _read_points(file: Path, spec: StudySpec) -> list[dict[str, Any]]:
@@ -182,6 +227,21 @@ def device_of(device: str | None, gpus: str | None) -> str | None:
     if gpus.isdecimal() and int(gpus) > 0:
         return f"cuda:{','.join(map(str, range(int(gpus))))}"
     return f"cuda:{gpus.removesuffix(',')}"
+
+
+def per_gpu_of(text: str | None) -> int | Literal["auto"] | None:
+    """What `--per-gpu` means.
+
+    Raises:
+        ConfigError: It is no number above 0 and not auto.
+    """
+    from tuner.config.errors import ConfigError
+
+    if text is None or text == "auto":
+        return "auto" if text else None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--per-gpu is {text!r}, expected a number from 1 on, or auto")
+    return int(text)
 
 
 def exit_code(report: WorkerReport) -> int:

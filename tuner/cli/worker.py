@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, exit_code, work
+from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, exit_code, per_gpu_of, work
 
 
 def worker(
@@ -46,7 +46,7 @@ def worker(
         plans = plan_slots(
             device_of(device, gpus) or opened.spec.device,
             slots or (None if per_gpu else opened.spec.slots),
-            per_gpu=per_gpu,
+            per_gpu=per_gpu_of(per_gpu),
         )
         try:
             code = exit_code(work(opened, plans, left, trainer))

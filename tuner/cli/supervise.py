@@ -1,0 +1,108 @@
+"""A worker in a child process, started again when it dies: killed for want of memory, or by a bug."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+import typer
+
+from tuner.config.errors import TunerError
+
+RESTART_DELAY = 5.0
+"""Seconds before a worker that died is started again; doubled with each death soon after a start."""
+LONGEST_DELAY = 300.0
+SOON = 60.0
+"""A worker that dies within so many seconds has not really started."""
+MAX_STARTS = 3
+"""Starts that may fail one after the other before the worker is given up."""
+_BUG = 70
+"""Exit code of a child that an exception ended which nobody foresaw."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+
+
+def supervised(work: Callable[[bool], int]) -> int:
+    """Run `work` in a child process, and again, with growing delay, when the child dies without having its say.
+
+    Signals are passed on, so Ctrl-C, SIGTERM and SIGHUP mean what they mean to a worker. Should this process be
+    killed, the child is told to save and end.
+
+    Args:
+        work: Gets whether it is the first start; returns the exit code. Its database connections must be its own.
+
+    Returns:
+        In the child: the exit code of `work`, whose errors are raised. In the parent: the exit code of the child; 1
+        where it is given up.
+    """
+    signalled: list[int] = []
+    failed = 0
+    while True:
+        started = time.monotonic()
+        child = _fork()
+        if child is None:
+            return _live(work, first=not failed)
+        code = _wait(child, signalled)
+        if code != _BUG and (code >= 0 or signalled):
+            return code if code >= 0 else 128 - code
+        how = "a bug" if code == _BUG else signal.Signals(-code).name
+        failed = failed + 1 if time.monotonic() - started < SOON else 1
+        if failed >= MAX_STARTS:
+            why = f"the worker died {failed} times soon after its start, the last time by {how}, and is given up"
+            typer.secho(f"error: {why}.", fg="red", err=True)
+            typer.echo("The same command goes on with the study.", err=True)
+            return 1
+        delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** (failed - 1))
+        typer.secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
+        time.sleep(delay)
+
+
+def _fork() -> int | None:
+    """Fork; the child's id in the parent, None in the child."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent alone, which passes it on
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed meanwhile
+        raise SystemExit(1)
+    return None
+
+
+def _live(work: Callable[[bool], int], *, first: bool) -> int:
+    try:
+        return work(first)
+    except (TunerError, typer.Exit):
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(_BUG) from None
+
+
+def _wait(child: int, signalled: list[int]) -> int:
+    """Wait for the child's exit code, minus the signal that killed it, and pass signals on to it."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signalled.append(number)
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
