@@ -55,7 +55,10 @@ class SamplerSpec(Frozen):
 
     name: Literal["tpe", "random", "gp", "cmaes", "grid"] = "tpe"
     seed: int = Field(
-        0, ge=0, description="seed of the sampler and of every trial: the same, so that trials compare as pairs"
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="seed of the sampler and of every trial: the same, so that trials compare as pairs",
     )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
     startup_trials: PositiveInt | None = Field(None, description="TPE, GP, CMA-ES: random trials before the model")

@@ -1,0 +1,61 @@
+"""`tuner run --hours`, with real worker processes and a fake trainer."""
+
+import json
+
+import pytest
+from test_run import Project, project  # noqa: F401
+
+from tuner.cli.run import device_of
+from tuner.config.errors import ConfigError
+
+
+def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64})
+    hours = ("--hours", "0.03", "--trials", "9")
+    out = project.run(*hours, "--dry-run", "--json")
+    plan = json.loads(out[: out.rindex("}") + 1])["plan"]
+    assert (plan["hours"], plan["slots"], plan["trials"]) == (0.03, 2, 9)
+    assert 0.04 < plan["epoch_seconds"] < 2
+    assert plan["search_seconds"] + plan["confirm_seconds"] < 0.03 * 3600
+    assert not (project.folder / "tuner.db").exists()
+
+    out = project.run(*hours)
+    assert "plan       0.03 hours, 2 trials at the same time" in out
+    assert "Confirming the best" in out
+    assert "better than the default" in out
+    trials = project.trials()
+    assert len(trials) == 9
+    epochs = max(len(trial["epochs"]) for trial in trials)
+    assert {len(trial["epochs"]) for trial in trials if trial["state"] == "complete"} == {epochs}
+
+    # The plan stays with the study: nothing is timed, trained or confirmed again.
+    out = project.run("--hours", "0.03", "--trials", "9")
+    assert "Timing" not in out
+    assert "better than the default" in out
+    out = project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert "plan       0.03 hours" in out
+    assert f"{epochs} epochs at most" in out
+    assert project.trials() == trials
+
+
+def test_hours_that_are_too_few(project: Project) -> None:  # noqa: F811
+    assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
+    assert not (project.folder / "tuner.db").exists()
+    assert "expected more than 0" in project.run("--hours", "0", code=1)
+
+
+def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:  # noqa: F811
+    out = project.call("run", "study.yaml", "--hours", "1", "--trainer", "fake_trainer:nothing", code=1)
+    assert "the trial process that should time an epoch died" in out
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device"), [("4", "cuda:0,1,2,3"), ("1", "cuda:0"), ("0,1,3", "cuda:0,1,3"), ("2,", "cuda:2")]
+)
+def test_how_many_gpus_or_which(gpus: str, device: str) -> None:
+    assert device_of(None, gpus) == device
+    with pytest.raises(ConfigError, match="give one of them"):
+        device_of("cpu", gpus)
