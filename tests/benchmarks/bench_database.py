@@ -6,7 +6,8 @@ Without --url a new SQLite file is used, and 64 workers are left out. The study 
 Then `status` runs in its own process, one worker asks again and again, and so many simulated workers at once, a
 process each, report epochs of 2 s: each sleeps for what its report left over of the 2 s. They are forked from a
 process that has read the study, so that what is measured is a worker in the middle of its life; what the first
-ask of a fresh worker costs is printed beside.
+ask of a fresh worker costs is printed beside. So are the CPU time of a report in the worker itself, and the time of
+one trivial transaction of each worker in the middle of each epoch: the floor of a machine that runs all of them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages._rdb import models
@@ -34,12 +36,13 @@ from tuner.config.study import StudySpec
 from tuner.data import scenes
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
-from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open
+from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open, open_study
 from tuner.trainers.contract import EpochResult
 
 EPOCH_SECONDS = 2.0
 HORIZON = 30
 NAME = "bench"
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -174,9 +177,8 @@ def status(name: str, url: str) -> None:
 
 def asks(study: Study) -> None:
     """Time the first ask of a fresh worker, then the next ones."""
-    study.database.close()
-    study.__dict__.pop("optuna", None)
-    study.__dict__.pop("_pruning", None)
+    study = open_study(study.name, study.database.url.render_as_string(hide_password=False))
+    study.dataset  # noqa: B018 - a worker has read it
     times = []
     for _ in range(16):
         began = time.perf_counter()
@@ -184,14 +186,15 @@ def asks(study: Study) -> None:
         times.append(time.perf_counter() - began)
         assert assignment is not None
         finish(study, assignment)
+    study.close()
     print(f"  first ask of a worker: {times[0]:.2f} s; next asks: median {statistics.median(times[1:]):.3f} s")
 
 
 def finish(study: Study, assignment: Assignment) -> None:
     """Train a trial, in no time."""
-    for epoch in range(1, assignment.config.epochs + 1):
+    for epoch in range(assignment.first_epoch, assignment.config.epochs + 1):
         if study.report(assignment, result(epoch)):
-            study.prune(assignment, "stopped by the pruner")
+            study.stop_early(assignment)
             return
     study.complete(assignment)
 
@@ -199,7 +202,10 @@ def finish(study: Study, assignment: Assignment) -> None:
 def report(study: Study, workers: int, epochs: int) -> None:
     """Time reports of epochs by several workers at once."""
     context = multiprocessing.get_context("fork")
-    study.optuna.get_trials(deepcopy=False)
+    for _ in range(3):
+        assignment = study.next_trial(WorkerInfo())
+        assert assignment is not None
+        finish(study, assignment)
     pipes, processes = [], []
     for number in range(workers):
         ours, theirs = context.Pipe(duplex=False)
@@ -208,38 +214,50 @@ def report(study: Study, workers: int, epochs: int) -> None:
         theirs.close()
         pipes.append(ours)
         processes.append(process)
-    times = [seconds for pipe in pipes for seconds in pipe.recv()]
+    told = [pipe.recv() for pipe in pipes]
+    times, cpu, floor, others = ([seconds for one in told for seconds in one[kind]] for kind in range(4))
     for process in processes:
         process.join()
     mean, worst = statistics.mean(times), statistics.quantiles(times, n=20)[-1]
     print(
         f"  {workers} workers: {1e3 * mean:.1f} ms of database per reported epoch ({mean / EPOCH_SECONDS:.2%} of "
-        f"{EPOCH_SECONDS:.0f} s), median {1e3 * statistics.median(times):.1f} ms, 95 % below {1e3 * worst:.1f} ms"
+        f"{EPOCH_SECONDS:.0f} s), median {1e3 * statistics.median(times):.1f} ms, 95 % below {1e3 * worst:.1f} ms; "
+        f"{1e3 * statistics.mean(cpu):.1f} ms of CPU in the worker; a trivial transaction meanwhile: mean "
+        f"{1e3 * statistics.mean(floor):.1f} ms, median {1e3 * statistics.median(floor):.1f} ms; "
+        f"asks and ends: {1e3 * sum(others) / len(times):.1f} ms per epoch"
     )
 
 
 def simulate(study: Study, answer: Connection, epochs: int, offset: float) -> None:
     """A worker: asks, trains by sleeping, and reports."""
     study.database.engine.dispose(close=False)
-    backend = study.database.optuna._backend  # type: ignore[attr-defined]
-    backend.scoped_session.registry.clear()
-    backend.engine.dispose(close=False)
     times: list[float] = []
+    cpu: list[float] = []
+    floor: list[float] = []
+    others: list[float] = []
+
+    def timed(into: list[float], work: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        done = work()
+        into.append(time.perf_counter() - began)
+        return done
+
     time.sleep(offset)
     while len(times) < epochs:
-        assignment = study.next_trial(WorkerInfo(pid=os.getpid()))
+        assignment = timed(others, lambda: study.next_trial(WorkerInfo(pid=os.getpid())))
         assert assignment is not None
         time.sleep(EPOCH_SECONDS)
-        for epoch in range(1, assignment.config.epochs + 1):
-            began = time.perf_counter()
-            prune = study.report(assignment, result(epoch))
-            spent = time.perf_counter() - began
-            times.append(spent)
+        for epoch in range(assignment.first_epoch, assignment.config.epochs + 1):
+            began = time.process_time()
+            prune = timed(times, partial(study.report, assignment, result(epoch)))
+            cpu.append(time.process_time() - began)
             if prune or len(times) == epochs:
                 break
-            time.sleep(max(0.0, EPOCH_SECONDS - spent))
-        study.prune(assignment, "stopped by the pruner")
-    answer.send(times)
+            time.sleep(max(0.0, EPOCH_SECONDS / 2 - times[-1]))
+            timed(floor, study.ping)
+            time.sleep(max(0.0, EPOCH_SECONDS / 2 - floor[-1]))
+        timed(others, partial(study.prune, assignment, "stopped by the pruner"))
+    answer.send((times, cpu, floor, others))
     study.close()
     os._exit(0)
 
