@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -269,3 +270,21 @@ def test_the_checkpoint_of_another_experiment_is_refused(undisturbed: tuple[Trai
     whole, _ = undisturbed
     with pytest.raises(BadConfig, match="another config or seed"):
         list(train(dataclasses.replace(whole, seed=4), never))
+
+
+def test_an_image_that_breaks_in_mid_study_is_named(tmp_path: Path) -> None:
+    data = scenes.generate(tmp_path, train=4, val=2, test=1, size=(64, 48))
+    config = resolve_anchors(TrialConfig(image_size=64, epochs=1), load_dataset(data).train)
+    task = TrainingTask(config, 0, data, "cpu", 1, workdir=tmp_path / "0", cache_dir=tmp_path / "cache")
+    assert len(list(train(task, never))) == 1
+    broken = sorted((tmp_path / "images").glob("*train*"))[0]
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(BadData, match=re.escape(broken.name)):
+        list(train(variant(task, "1", image_size=96), never))  # decoded anew at its size
+
+
+def test_begins_with_the_micro_batch_that_is_known_to_fit(task: TrainingTask) -> None:
+    known = dataclasses.replace(variant(task, "known", epochs=1, warmup_epochs=0.0), micro_batch=3)
+    (result,) = train(known, never)
+    assert result.executed["micro_batch"] == "3"
+    assert task.config.batch_size > 3
