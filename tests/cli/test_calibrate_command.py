@@ -182,6 +182,21 @@ def test_coordinates_of_another_kind_are_noticed(tuner, tmp_path: Path, change, 
     assert words in tuner(results, "--data", truth, "--force")[1]
 
 
+def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    annotated, rows = json.loads(truth.read_text()), json.loads(results.read_text())
+    only = annotated["images"][0]["id"]
+    annotated["images"] = annotated["images"][:1]
+    annotated["annotations"] = [a for a in annotated["annotations"] if a["image_id"] == only]
+    annotated["categories"].append({"id": 99, "name": "never"})
+    truth.write_text(json.dumps(annotated))
+    results.write_text(json.dumps([row for row in rows if row["image_id"] == only]))
+    code, out, err = tuner(results, "--data", truth, "--per-class")
+    assert code == 0, err
+    assert "too few images to judge f1" in out
+    assert "class never has no boxes: it takes the common threshold" in out
+
+
 def test_a_class_without_detections_is_named(tuner, tmp_path: Path) -> None:
     truth, results = write_case(tmp_path)
     rows = json.loads(results.read_text())

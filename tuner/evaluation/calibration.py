@@ -73,12 +73,21 @@ def calibrate(
     few = few_boxes(rows[0].hits, classes) if per_class else {}
     warnings = [
         f"class {name} has {count} boxes, fewer than {FEW_BOXES}: its threshold is drawn towards the common one"
+        if count
+        else f"class {name} has no boxes: it takes the common threshold"
         for name, count in few.items()
     ]
     curves = [row.hits.curve() for row in rows]
     f1 = [[np.nan if (here := curve.at(c)) is None else here.f1 for c in GRID.tolist()] for curve in curves]
+    points = {c: best_operating_point(rows, c, classes=classes if per_class else None) for c in criteria}
+    flattered = [name for name, point in points.items() if point is not None and point.f1_spread is None]
+    if flattered:
+        warnings.append(
+            f"too few images to judge {', '.join(flattered)} on others than those that chose the point: "
+            "the figures are better than what to expect"
+        )
     return Calibration(
-        points={c: best_operating_point(rows, c, classes=classes if per_class else None) for c in criteria},
+        points=points,
         rows=rows,
         map_grid=np.array(maps),
         f1_grid=np.array(f1),

@@ -12,6 +12,8 @@ from tuner.postprocess.matching import TruthIndex
 
 _BEYOND = 0.1
 """A box that reaches out of its image by more than this part of the image's side is not there by rounding."""
+_FEW = 0.01
+"""A detector that does not clip its boxes may leave so many far out."""
 _HARDLY = 0.1
 """With less than this part of the boxes found at any threshold, numbers say nothing about the detector."""
 
@@ -30,12 +32,13 @@ def doubts(raw: RawPredictions, split: Split, truth: TruthIndex) -> list[str]:
     sizes = split.sizes[raw.image_index].astype(np.float64)
     boxes = raw.boxes.astype(np.float64)
     beyond = _beyond(boxes, sizes)
-    if beyond.any():
+    if beyond.mean() > _FEW:
         text = f"{beyond.sum()} of {len(boxes)} boxes reach far out of their image."
         # As if the last two numbers had been corners, not sizes.
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        if not _beyond(corners, sizes).any() and (corners[:, 2:] >= corners[:, :2]).all():
-            text += " All would fit if `bbox` were [x1, y1, x2, y2]: COCO's is [x, y, width, height]."
+        misfits = _beyond(corners, sizes) | (corners[:, 2:] < corners[:, :2]).any(axis=1)
+        if misfits.mean() < _FEW:
+            text += " They would fit if `bbox` were [x1, y1, x2, y2]: COCO's is [x, y, width, height]."
         else:
             text += " Are they [x, y, width, height] in pixels of the original image, not of a resized one?"
         found.append(text)

@@ -7,8 +7,9 @@ with a score of at least c. Every distinct score is a candidate. Where suppressi
 DIoU), all IoU values moreover share their overlaps, with one another and with the ground truth, so that suppression
 and matching run once for all of them. Where it does not (Soft-NMS, fusion), each value is suppressed and matched.
 
-Memory: overlaps are computed in blocks of images or detections, some 200 MB at most. What stays is about 100 bytes for
-each raw prediction, and 14 bytes for each detection, kind and NMS IoU.
+Memory: overlaps are computed in blocks of pairs (`nms_many`, `matching`) or of padded boxes (`nms_kinds`), each some
+50 to 200 MB at most, however many boxes an image has. What stays is about 100 bytes for each raw prediction, and 14
+bytes for each detection, kind and NMS IoU.
 """
 
 from __future__ import annotations
