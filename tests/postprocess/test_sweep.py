@@ -1,6 +1,7 @@
 """The sweep against doing everything anew; the choice of thresholds; the judgement of a trial."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def case(seed, **shape):
 )
 def test_equals_doing_everything_anew(seed, cap, **shape):
     split, raw = case(seed, **shape)
-    for row in sweep(raw, TruthIndex(split), (0.3, 0.6, 1.0), max_detections=cap):
+    rows_of = functools.partial(sweep, raw, TruthIndex(split), max_detections=cap)
+    for row in (*rows_of((0.3, 0.6, 1.0)), *rows_of((0.6,))):
         curve = row.hits.curve()
         assert curve.positives == (~split.crowd).sum()
         for confidence in [0.0, *np.unique(raw.scores).astype(float), 1.0]:
