@@ -40,7 +40,7 @@ def _plain(weights: str) -> Trunk:
 
 SIZES: dict[str, DenseSize] = {
     "dense-tiny": DenseSize(_plain, width=64, depth=1),
-    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=64, depth=1),
+    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=96, depth=2),
     "dense-small": DenseSize(lambda weights: resnet("resnet18", weights), width=96, depth=2),
     "dense-medium": DenseSize(lambda weights: resnet("resnet34", weights), width=128, depth=3),
     "dense-large": DenseSize(lambda weights: resnet("resnet50", weights), width=192, depth=4),
