@@ -23,9 +23,9 @@ class Merging(Frozen):
         if self.nms == "none":
             text = "no NMS"
         elif self.nms == "soft-gaussian":
-            text = f"soft-gaussian NMS, sigma {self.nms_iou:.3g}"
+            text = f"soft-gaussian NMS, sigma {self.nms_iou:.2f}"
         else:
-            text = f"{'' if self.nms == 'greedy' else f'{self.nms} '}NMS IoU {self.nms_iou:.3g}"
+            text = f"{'' if self.nms == 'greedy' else f'{self.nms} '}NMS IoU {self.nms_iou:.2f}"
         return f"{text}, tiles of {self.tiles.size} px" if self.tiles.size else text
 
 
