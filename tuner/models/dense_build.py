@@ -35,7 +35,7 @@ def _plain(weights: str) -> Trunk:
             f"dense-tiny has no pretrained weights, but weights is {weights!r}",
             hint="Use weights: none, or a size on a torchvision backbone, such as dense-shufflenet.",
         )
-    return PlainTrunk(widths=(32, 64, 96, 128), depths=(1, 1, 1))
+    return PlainTrunk(widths=(16, 32, 64, 96, 128), depths=(0, 1, 1, 1))
 
 
 SIZES: dict[str, DenseSize] = {
