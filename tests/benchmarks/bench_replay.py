@@ -4,8 +4,8 @@
         [--keep FOLDER]
 
 `../shared/data/lcbench/model.onnx` knows the curves of 34 tasks over 52 epochs; the first 17 are replayed here, the
-others are for judging. As in every study of tuner, the first trial is the default config (the middle of the space),
-trained in full. Objective: validation accuracy after each epoch.
+others are for judging. As in every study of tuner, the first trial is the default config (the middle of the space);
+no pruner ends it, though `promote` may pause it. Objective: validation accuracy after each epoch.
 
 Regret after so many epochs, over all trials: (top - best value seen) / (top - typical), where top is the best final
 value known of the task (of 20,000 random configs and all simulations) and typical the median one of those configs, so
