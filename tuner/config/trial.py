@@ -63,9 +63,10 @@ class Augment(Frozen):
 
 
 def _learning_rate(given: dict[str, Any]) -> float:
-    """The default for a detector with AdamW: torchvision's are deeper, and diverge or stall at the rate of small ones.
+    """The default for a detector with AdamW: torchvision's are deeper, and at high rates their loss jumps at first.
 
-    torchvision trains its newer recipes with 1e-4 at 16 images, from pretrained weights; from scratch more is better.
+    torchvision trains its RetinaNet v2 with AdamW and 1e-4 at 16 images (pytorch/vision pull request 5756), from
+    pretrained weights; from scratch more is better.
     """
     return 2e-3 if str(given.get("model")).startswith("dense") else 2e-4
 
