@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     fresh, warm = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        data = scenes.generate(Path(scratch) / "data", train=32, val=16, test=2)
+        data = scenes.generate(Path(scratch) / "data", train=16, val=8, test=2)
         for worker in range(arguments.workers + 1):
             spec = StudySpec.model_validate(
                 {"name": f"warm-{worker}", "data": data, "storage": f"sqlite:///{scratch}/tuner.db",
