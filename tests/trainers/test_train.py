@@ -220,6 +220,17 @@ def test_pruned_then_continued_is_the_same_run(undisturbed: tuple[TrainingTask, 
     assert comparable(results) == comparable(expected)
 
 
+def test_an_epoch_that_arrived_is_not_judged_again(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
+    whole, expected = undisturbed
+    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("arrived"))
+    epochs = train(task, never)
+    results = [next(epochs)]
+    epochs.close()
+    results += list(train(dataclasses.replace(task, first_epoch=2), never))
+    assert [result.epoch for result in results] == [result.epoch for result in expected]
+    assert comparable(results) == comparable(expected)
+
+
 def test_killed_ends_bit_for_bit_where_the_undisturbed_one_does(
     undisturbed: tuple[TrainingTask, list[EpochResult]],
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_epochs_that_the_database_never_got_are_reported_by_the_next_attempt(
     (task.workdir / CHECKPOINT).write_text(json.dumps([0.1, 0.2, 0.3]))
     for epoch in (1, 2, 3):
         write_result(task.workdir, result(task, epoch, epoch / 10))
-    assert reported(Run(task, first_epoch=2)) == [2, 3, 4]
+    assert reported(Run(dataclasses.replace(task, first_epoch=2))) == [2, 3, 4]
 
 
 def test_what_another_study_left_in_the_folder_is_not_taken_up(

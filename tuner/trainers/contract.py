@@ -35,6 +35,8 @@ class TrainingTask:
         criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
         measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
         micro_batch: Images at once that similar trials were cut down to on such a GPU, to begin with; None: unknown.
+        first_epoch: The first epoch whose result has not arrived. Earlier ones need not be yielded again, except that
+            a training that was finished yields its last one, which has the operating point.
     """
 
     config: TrialConfig
@@ -48,6 +50,7 @@ class TrainingTask:
     criteria: tuple[str, ...] = ()
     measure_cost: bool = False
     micro_batch: int | None = None
+    first_epoch: int = 1
 
 
 @dataclass(frozen=True)

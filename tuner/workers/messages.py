@@ -36,12 +36,10 @@ class Run:
 
     Attributes:
         task: The trial.
-        first_epoch: The first that is not in the database yet.
         anew: Whether this is its first attempt, so that what lies in its folder is another study's.
     """
 
     task: TrainingTask
-    first_epoch: int = 1
     anew: bool = False
 
 

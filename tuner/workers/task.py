@@ -35,4 +35,5 @@ def task_of(study: Study, assignment: Assignment, plan: SlotPlan, micro_batch: i
         criteria=criteria_of(study.spec),
         measure_cost=needs_cost(study.spec),
         micro_batch=micro_batch,
+        first_epoch=assignment.first_epoch,
     )

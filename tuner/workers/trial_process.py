@@ -111,14 +111,16 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
         if run.anew:
             shutil.rmtree(task.workdir, ignore_errors=True)
         task.workdir.mkdir(parents=True, exist_ok=True)
-        left = read_results(task.workdir, run.first_epoch)
+        left = read_results(task.workdir, task.first_epoch)
         for result in left:
             if (ended := _report(result, mailbox)) is not None:
                 return ended
+        if left:
+            task = replace(task, first_epoch=left[-1].epoch + 1)
         results = trainer(task, mailbox.stop.is_set)
         for result in results:
             if left and result.epoch == left[-1].epoch:
-                continue  # the trainer repeats what its checkpoint ends with
+                continue  # the trainer may repeat what its checkpoint ends with
             write_result(task.workdir, result)
             if (ended := _report(result, mailbox)) is not None:
                 # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.

@@ -60,8 +60,8 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     After each epoch `task.workdir` holds the checkpoint; once the generator ends or is closed, it also holds
     the raw validation predictions of the last epoch (`EVIDENCE`).
 
-    A checkpoint at the end of an epoch does not say whether that epoch's result arrived, so a continued
-    training first judges it and yields it again.
+    A checkpoint at the end of an epoch does not say whether that epoch's result arrived, so a continued training
+    first judges it and yields it again, unless `task.first_epoch` says that it did.
     """
     torch.set_num_threads(task.threads)
     keep_freed_memory()
@@ -72,7 +72,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     except DataError as error:
         raise BadData(error.message, hint=error.hint) from error
     try:
-        judged = not run.at_end_of_epoch
+        judged = not run.at_end_of_epoch or run.epoch < min(task.first_epoch, task.config.epochs)
         while run.epoch < task.config.epochs or not judged:
             started = time.perf_counter(), time.process_time()
             losses = run.train_epoch(stop_requested) if judged else run.last_losses
