@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_cases import EPOCHS, WORKER, forget_worker, result
 
+from tuner.studies.pausing import _go_on
 from tuner.studies.promotion import FINALISTS, Entrant, beyond_hope, finalists_of, goes_on, next_promotion, rungs_of
 from tuner.studies.sight import as_pruned
 from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, open_study
@@ -208,6 +209,14 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     assert [trial.state for trial in study.optuna.trials] == [State.COMPLETE] * 2 + [State.PRUNED] * 4
     assert study.summary().counts[TrialState.PAUSED] == 0
     other.close()
+
+
+def test_of_two_workers_that_would_go_on_with_a_trial_one_does(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote"})
+    assert reach(study, take(study, 0), 0.5) is TrialState.PAUSED
+    first, second = (study.database.run(lambda session: _go_on(session, study._id, 0, WORKER)) for _ in range(2))
+    assert first is not None
+    assert second is None
 
 
 def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:

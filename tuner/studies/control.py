@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
 from tuner.storage.tables import StudyRow, TrialRow
+from tuner.studies.leases import changed
 from tuner.studies.records import TrialState
 
 Control = Literal["paused", "stopped"]
@@ -69,14 +70,16 @@ def order_stop(session: Session, study_id: int, number: int) -> int:
     Raises:
         StudyError: There is no such trial, or it has ended.
     """
-    row = session.scalars(
-        select(TrialRow).where(TrialRow.study_id == study_id, TrialRow.number == number).with_for_update()
-    ).one_or_none()
+    of_trial = (TrialRow.study_id == study_id, TrialRow.number == number)
+    ordered = changed(
+        session,
+        update(TrialRow)
+        .where(*of_trial, TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED)))
+        .values(state=TrialState.RUNNING, stop=True),  # a paused one is held by nobody, so it is claimed and ended
+    )
+    row = session.scalars(select(TrialRow).where(*of_trial)).one_or_none()
     if row is None:
         raise StudyError(f"the study has no trial {number}", hint="List its trials with `tuner show STUDY`.")
-    if row.state == TrialState.PAUSED:
-        row.state = TrialState.RUNNING  # held by nobody, so that it can be claimed and ended
-    if row.state != TrialState.RUNNING:
+    if not ordered:
         raise StudyError(f"trial {number} has ended already: it is {row.state}")
-    row.stop = True
     return row.trial_id

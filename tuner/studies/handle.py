@@ -371,7 +371,7 @@ class Study(StudyReader):
         if self.database.run(lambda session: pausing.retire(session, self._field, rungs, left)):
             self._tell_all()
         self.remove_checkpoints()
-        row = self.database.run(lambda session: pausing.promote(session, self._field, rungs, worker, left))
+        row = pausing.promote(self.database, self._field, rungs, worker, left)
         return None if row is None else assignment_of(row)
 
     def _said(self, assignment: Assignment) -> bool:

@@ -39,7 +39,7 @@ class AskLock:
 
     def confirm(self, session: Session) -> bool:
         """Whether it is still held; once confirmed, it stays so until the transaction ends."""
-        held = _changed(
+        held = changed(
             session,
             update(StudyRow)
             .where(StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
@@ -62,7 +62,7 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
 
     def take(session: Session) -> bool:
         free = or_(StudyRow.ask_token.is_(None), StudyRow.ask_until < now())
-        taken = _changed(
+        taken = changed(
             session,
             update(StudyRow)
             .where(StudyRow.id == study_id, free)
@@ -74,7 +74,7 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
 
     def give(session: Session) -> None:
         mine = (StudyRow.id == study_id, StudyRow.ask_token == lock.token)
-        _changed(session, update(StudyRow).where(*mine).values(ask_token=None))
+        changed(session, update(StudyRow).where(*mine).values(ask_token=None))
 
     longest = 0.05
     while not database.run(take):
@@ -102,7 +102,7 @@ def extend(session: Session, trial_id: int, token: int, **changes: Any) -> None:
     Raises:
         LeaseLost: See `hold`.
     """
-    held = _changed(
+    held = changed(
         session,
         update(TrialRow)
         .where(
@@ -136,7 +136,7 @@ def claimable(session: Session, study_id: int) -> list[tuple[int, int]]:
 
 def claim(session: Session, trial_id: int, token: int, worker: WorkerInfo) -> TrialRow | None:
     """Begin the next attempt at a trial that nobody runs; None when another worker was faster."""
-    claimed = _changed(
+    claimed = changed(
         session,
         update(TrialRow)
         .where(
@@ -169,7 +169,7 @@ def new_attempt(trial_id: int, number: int, worker: WorkerInfo) -> AttemptRow:
 
 def end_attempt(session: Session, trial_id: int, number: int, outcome: str, message: str | None) -> None:
     """Write how an attempt ended, unless that is known already."""
-    _changed(
+    changed(
         session,
         update(AttemptRow)
         .where(AttemptRow.trial_id == trial_id, AttemptRow.number == number, AttemptRow.outcome.is_(None))
@@ -177,7 +177,8 @@ def end_attempt(session: Session, trial_id: int, number: int, outcome: str, mess
     )
 
 
-def _changed(session: Session, statement: Update) -> int:
+def changed(session: Session, statement: Update) -> int:
+    """Run an update; the number of rows that it met."""
     result: Any = session.execute(statement, execution_options={"synchronize_session": False})
     assert isinstance(result, CursorResult)
     return result.rowcount

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from sqlalchemy import and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from tuner.storage.database import Database
 from tuner.storage.tables import EpochRow, TrialRow, now
-from tuner.studies.leases import LEASE_SECONDS, RELEASED, end_attempt, hold, new_attempt
+from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
 from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 
@@ -129,28 +131,34 @@ def paused_trials(session: Session, study_id: int) -> set[int]:
     return set(session.scalars(select(TrialRow.trial_id).where(*paused)))
 
 
-def promote(session: Session, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
+def promote(database: Database, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
     """Begin the next attempt at the paused trial that should go on; None where none should."""
     if not rungs.epochs:
         return None
-    number = _next(field.read(session, rungs), rungs, to_come)
-    if number is None:
+    while (number := database.run(lambda session: _next(field.read(session, rungs), rungs, to_come))) is not None:
+        row = database.run(partial(_go_on, study_id=field.study_id, number=number, worker=worker))
+        if row is not None:
+            return row
+    return None
+
+
+def _go_on(session: Session, study_id: int, number: int, worker: WorkerInfo) -> TrialRow | None:
+    """Begin the next attempt at a paused trial; None when another worker was faster."""
+    paused = (TrialRow.study_id == study_id, TrialRow.number == number, TrialRow.state == TrialState.PAUSED)
+    taken = changed(
+        session,
+        update(TrialRow)
+        .where(*paused)
+        .values(state=TrialState.RUNNING, token=TrialRow.token + 1, lease_until=now() + LEASE_SECONDS),
+    )
+    if not taken:
         return None
-    # Locked, so that of two workers one gets it, and the other finds another.
-    row = session.scalars(
-        select(TrialRow)
-        .where(TrialRow.study_id == field.study_id, TrialRow.number == number, TrialRow.state == TrialState.PAUSED)
-        .with_for_update()
-    ).one_or_none()
-    if row is None:
-        return promote(session, field, rungs, worker, to_come)
-    row.state, row.token, row.lease_until = TrialState.RUNNING, row.token + 1, now() + LEASE_SECONDS
+    row = session.scalars(select(TrialRow).where(TrialRow.study_id == study_id, TrialRow.number == number)).one()
     session.add(new_attempt(row.trial_id, row.token, worker))
     # The epoch may be reported again by the next attempt; it has passed now.
-    said = (EpochRow.trial_id == row.trial_id, EpochRow.prune.is_(True))
-    session.execute(update(EpochRow).where(*said).values(prune=False), execution_options={"synchronize_session": False})
-    session.flush()
-    session.refresh(row)
+    changed(
+        session, update(EpochRow).where(EpochRow.trial_id == row.trial_id, EpochRow.prune.is_(True)).values(prune=False)
+    )
     return row
 
 
