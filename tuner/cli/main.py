@@ -20,6 +20,7 @@ from tuner.cli.dashboard import dashboard
 from tuner.cli.db import db
 from tuner.cli.delete import delete
 from tuner.cli.demo import demo
+from tuner.cli.errors import errors_shown
 from tuner.cli.evaluate import evaluate
 from tuner.cli.export import export
 from tuner.cli.init import init
@@ -31,7 +32,6 @@ from tuner.cli.show import show
 from tuner.cli.status import status
 from tuner.cli.train import train
 from tuner.cli.worker import worker
-from tuner.config.errors import TunerError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -72,21 +72,5 @@ def main() -> None:
     """Entry point of the `tuner` command; exits with 1 after an error, with 2 after a wrong call."""
     # Taken out here, so that it may stand before or after the command's name.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    try:
+    with errors_shown(debug=len(arguments) < len(sys.argv) - 1):
         app(arguments)
-    except TunerError as error:
-        if debug:
-            raise
-        typer.secho(f"error: {error.message}", fg="red", err=True)
-        if error.hint:
-            typer.secho(error.hint, err=True)
-        raise SystemExit(1) from None
-    except OSError as error:
-        if debug:
-            raise
-        name = f"{error.filename}: " if error.filename is not None else ""
-        what = "is there already, and is no folder" if isinstance(error, FileExistsError) else error.strerror or error
-        typer.secho(f"error: {name}{what}", fg="red", err=True)
-        typer.secho("Choose a path that can be read and written; --debug shows where this came from.", err=True)
-        raise SystemExit(1) from None

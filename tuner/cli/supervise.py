@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 import typer
 
-from tuner.config.errors import TunerError
+from tuner.cli.errors import errors_shown
 
 RESTART_DELAY = 5.0
 """Seconds before a worker that died is started again; doubled with each death soon after a start."""
@@ -39,8 +40,7 @@ def supervised(work: Callable[[bool], int]) -> int:
         work: Gets whether it is the first start; returns the exit code. Its database connections must be its own.
 
     Returns:
-        In the child: the exit code of `work`, whose errors are raised. In the parent: the exit code of the child; 1
-        where it is given up.
+        The exit code of the child; 1 where it is given up.
     """
     signalled: list[int] = []
     failed = 0
@@ -48,7 +48,7 @@ def supervised(work: Callable[[bool], int]) -> int:
         started = time.monotonic()
         child = _fork()
         if child is None:
-            return _live(work, first=not failed)
+            _live(work, first=not failed)
         code = _wait(child, signalled)
         if code != _BUG and (code >= 0 or signalled):
             return code if code >= 0 else 128 - code
@@ -75,18 +75,26 @@ def _fork() -> int | None:
     os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent alone, which passes it on
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it was killed meanwhile
-        raise SystemExit(1)
+        os._exit(1)
     return None
 
 
-def _live(work: Callable[[bool], int], *, first: bool) -> int:
+def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
+    """The child's life. It never returns: what is above it on the stack is the parent's, and is done there."""
+    code = _BUG
     try:
-        return work(first)
-    except (TunerError, typer.Exit):
-        raise
-    except Exception:
+        with errors_shown(debug="--debug" in sys.argv):
+            code = work(first)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except typer.Exit as ended:
+        code = ended.exit_code
+    except BaseException:
         traceback.print_exc()
-        raise SystemExit(_BUG) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _wait(child: int, signalled: list[int]) -> int:

@@ -1,0 +1,36 @@
+"""What a user sees of an error: what is wrong and what to do next, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from tuner.config.errors import TunerError
+
+
+@contextmanager
+def errors_shown(*, debug: bool) -> Iterator[None]:
+    """Print the errors that a user can mend, and exit with 1; others pass.
+
+    Args:
+        debug: Let all pass, for the traceback.
+    """
+    try:
+        yield
+    except TunerError as error:
+        if debug:
+            raise
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.secho(error.hint, err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if debug:
+            raise
+        name = f"{error.filename}: " if error.filename is not None else ""
+        what = "is there already, and is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+        typer.secho(f"error: {name}{what}", fg="red", err=True)
+        typer.secho("Choose a path that can be read and written; --debug shows where this came from.", err=True)
+        raise SystemExit(1) from None
