@@ -8,7 +8,7 @@ from study_cases import WORKER, result, train
 
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
-from tuner.studies.asking import INSTEAD
+from tuner.studies.sampling import INSTEAD
 from tuner.studies.study import Study, TrialState
 
 Begin = Callable[..., Study]

@@ -10,7 +10,7 @@ from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
 
 from tuner.config.errors import FailureKind, StorageError, StudyError
 from tuner.config.trial import TrialConfig
-from tuner.studies import handle, journal
+from tuner.studies import ending, journal
 from tuner.studies.study import LeaseLost, Study, TrialState, open_study
 from tuner.trainers.contract import BadConfig
 
@@ -201,7 +201,7 @@ def test_a_trial_ends_for_optuna_and_for_us_or_for_neither(
         raise StorageError("the database is away")
 
     with monkeypatch.context() as away:
-        away.setattr(handle, "tell", out_of_reach)
+        away.setattr(ending, "tell", out_of_reach)
         with pytest.raises(StorageError):
             train(study, assignment, 0.5)
     assert study.optuna.trials[0].state == State.RUNNING

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace, same_params
-from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.journal import counted_trials
 from tuner.studies.records import TrialState
 
@@ -88,6 +88,13 @@ def wall_seconds(session: Session, study_id: int) -> float:
             end = min(end, lease)
         spans.append((start, max(start, end)))
     return covered(spans)
+
+
+def all_wall_seconds(session: Session, study_id: int) -> float:
+    """Likewise, with what its repeats with other seeds took."""
+    optuna_id = session.get_one(StudyRow, study_id).optuna_study_id
+    ours = select(StudyRow.id).where(StudyRow.optuna_study_id.in_([optuna_id, -optuna_id]))
+    return sum(wall_seconds(session, one) for one in session.scalars(ours).all())
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

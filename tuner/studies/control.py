@@ -61,6 +61,12 @@ def set_control(session: Session, study_id: int, control: Control | None, reason
     session.execute(statement.values(control=control, control_reason=reason or None))
 
 
+def clear_control(session: Session, study_id: int) -> None:
+    """Let a study go on that was paused or stopped, or has ended by a config error."""
+    set_control(session, study_id, None)
+    session.get_one(StudyRow, study_id).problem = None
+
+
 def order_stop(session: Session, study_id: int, number: int) -> int:
     """Order that a trial shall end with its last value.
 

@@ -15,11 +15,11 @@ from tuner.config.source import read_yaml_list, where
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import get_value
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
-from tuner.studies.asking import _DEFAULT as DEFAULT
 from tuner.studies.handle import Study
 from tuner.studies.leases import asking
 from tuner.studies.quiet import quiet
 from tuner.studies.records import TrialState
+from tuner.studies.sampling import DEFAULT
 
 WARM_START = 5
 """So many of an earlier study's best configs are taken over."""

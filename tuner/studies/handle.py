@@ -5,21 +5,20 @@ weights (where their shapes agree), the same order of images and the same draws 
 of the difference between them is luck. That the winner may be the best for this seed only is what confirming
 it with fresh seeds is for (decision 9 of the design).
 
-The default config is never pruned: every gain is stated over it, which needs its value after all epochs.
+A trial goes through `asking`, `reporting`, `judging` and `ending`, in this order; `taking_over` has those that were
+begun by another.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import update
 
-from tuner.config.errors import ConfigError, DataError, FailureKind, StudyError, TunerError
+from tuner.config.errors import FailureKind
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
@@ -27,20 +26,22 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import studies_folder
-from tuner.studies import history, journal, keeping, leases, pausing, remembered
-from tuner.studies.asking import Asker, assignment_of
-from tuner.studies.budgets import wall_seconds
-from tuner.studies.control import BY_HAND, Orders, order_stop, read_orders, set_control
-from tuner.studies.judging import Judge, Verdict
-from tuner.studies.objective import objective_value, undefined
-from tuner.studies.pausing import Rungs
-from tuner.studies.promotion import finalists_of
-from tuner.studies.pruners import build_pruner, promotion_rungs
+from tuner.studies import keeping, leases, remembered
+from tuner.studies.asking import Asker
+from tuner.studies.control import clear_control, order_stop, set_control
+from tuner.studies.current import load_same_data, read_current, with_changes
+from tuner.studies.ending import Ender
+from tuner.studies.judging import Judge
+from tuner.studies.pausing import Field, Rungs, rungs_of
+from tuner.studies.pruners import build_pruner
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import DUPLICATE, Assignment, TrialRecord, TrialState, WorkerInfo
-from tuner.studies.tell import tell, untold
+from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.reporting import Reporter
+from tuner.studies.resolving import prepare
+from tuner.studies.sampling import TrialSampler
+from tuner.studies.taking_over import end_left, promote, take_over
 from tuner.studies.views import StudyTrials
-from tuner.trainers.contract import BadConfig, EpochResult
+from tuner.trainers.contract import EpochResult
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
@@ -68,19 +69,6 @@ class Study(StudyReader):
         self._loaded = dataset
 
     @cached_property
-    def _judge(self) -> Judge:
-        return Judge(self.optuna, rising=self.spec.objective.direction == "maximize")
-
-    @cached_property
-    def _field(self) -> pausing.Field:
-        return pausing.Field(self._id)
-
-    @cached_property
-    def _known(self) -> StudyTrials:
-        """Optuna's trials, as samplers have seen them."""
-        return StudyTrials(self.optuna._study_id)
-
-    @cached_property
     def optuna(self) -> optuna.Study:
         """Optuna's study, for its plots and importances; trials are asked for and told through this class."""
         with self.database.errors():
@@ -98,26 +86,7 @@ class Study(StudyReader):
         Raises:
             DataError: It is missing or broken, or differs; says in what.
         """
-        from tuner.data.coco import load_dataset
-        from tuner.data.fingerprint import Fingerprint, fingerprint
-
-        dataset = self._loaded or load_dataset(self.spec.data)
-        found = fingerprint(self.spec.data, dataset)
-
-        def known(session: Session) -> Fingerprint:
-            row = session.get_one(StudyRow, self._id)
-            if row.fingerprint is None:
-                row.fingerprint = found.model_dump(mode="json")
-            return Fingerprint.model_validate(row.fingerprint)
-
-        differs = self.database.run(known).differences(found)
-        if differs:
-            raise DataError(
-                f"the data in {self.spec.data.root} are not those that study {self.name!r} was begun with:\n  "
-                + "\n  ".join(differs),
-                hint="Bring the old data back, or begin another study under another name.",
-            )
-        return dataset
+        return load_same_data(self.database, self._id, self.name, self.spec, self._loaded)
 
     # For workers
 
@@ -134,25 +103,20 @@ class Study(StudyReader):
             StorageError: The database is out of reach.
         """
         train = self.dataset.train
-        while True:
-            if not self._open():
-                return None
-            asker = Asker(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
-            self._tell_all()
-            assignment = self._claim(worker) or self._promote(worker, asker) or asker.ask(worker)
+        while self._open():
+            ender, asker = self._ender, self._asker
+            ender.tell_untold(self._id)
+            assignment = (
+                take_over(self.database, self._id, worker, self._reporter, ender)
+                or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
+                or asker.ask(worker)
+            )
             if assignment is None:
                 return None
-            try:
-                assignment = asker.resolve(assignment, train)
-                twin = asker.twin(assignment)
-                if twin is None:
-                    return assignment
-                self._end(assignment, TrialState.PRUNED, f"trains the same as trial {twin}: equal anchors", DUPLICATE)
-            except ConfigError as error:
-                self.fail(assignment, FailureKind.BAD_CONFIG, error.message)
-            except TunerError:
-                self.interrupt(assignment)
-                raise
+            ready = prepare(self.database, self._id, self.space, assignment, train, ender)
+            if ready is not None:
+                return ready
+        return None
 
     def ping(self) -> None:
         """Write to the database, without effect; shows that it is there and has room.
@@ -182,27 +146,15 @@ class Study(StudyReader):
             LeaseLost: The trial belongs to another worker now, or has ended.
             BadConfig: The objective is undefined on the validation split.
         """
-        value = objective_value(self.spec.objective.metric, result.metrics)
-        missing = undefined(self.spec, result.metrics, last=result.epoch >= assignment.config.epochs)
-        if missing is not None:
-            raise BadConfig(
-                f"the metric {missing} is undefined on the validation split, which holds nothing to measure it by",
-                hint="Choose another objective or constraint, such as map.",
-            )
-
-        def record(session: Session) -> bool | Verdict:
-            said = journal.record_epoch(session, assignment, result, value)
-            return self._verdict(session, assignment, result.epoch, value) if said is None else said
-
-        return self._heard(self.database.run(record))
+        return self._reporter.report(assignment, result)
 
     def complete(self, assignment: Assignment) -> None:
         """End a trial that has trained all its epochs; its value is the last epoch's."""
-        self._end(assignment, TrialState.COMPLETE)
+        self._ender.complete(assignment)
 
     def prune(self, assignment: Assignment, reason: str) -> None:
         """End a trial early; its value is the last epoch's."""
-        self._end(assignment, TrialState.PRUNED, reason)
+        self._ender.prune(assignment, reason)
 
     def stop_early(self, assignment: Assignment) -> TrialState:
         """Do what the pruner said: end the trial as pruned, or pause it where the pruner promotes.
@@ -210,17 +162,11 @@ class Study(StudyReader):
         Returns:
             The state of the trial now.
         """
-        if not self._rungs.epochs:
-            self.prune(assignment, "stopped by the pruner")
-            return TrialState.PRUNED
-        self._judge.drop(assignment.trial_id)
-        self.database.run(lambda session: pausing.pause(session, assignment))
-        return TrialState.PAUSED
+        return self._ender.stop_early(assignment)
 
     def interrupt(self, assignment: Assignment) -> None:
         """Leave a trial to the next worker, who goes on with it from its checkpoint."""
-        self._judge.drop(assignment.trial_id)
-        self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
+        self._ender.interrupt(assignment)
 
     def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
         """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
@@ -231,15 +177,7 @@ class Study(StudyReader):
         Returns:
             The state of the trial now.
         """
-        self._judge.drop(assignment.trial_id)
-
-        def end(session: Session) -> TrialState:
-            state = journal.fail_attempt(session, assignment, kind, message)
-            if state is not TrialState.INTERRUPTED:
-                tell(session, self.optuna, assignment.trial_id)
-            return state
-
-        return self.database.run(end)
+        return self._ender.fail(assignment, kind, message)
 
     def remove_checkpoints(self) -> None:
         """Remove this machine's checkpoints of trials that have ended, except what `StudySpec.keep` keeps."""
@@ -256,10 +194,6 @@ class Study(StudyReader):
 
     # From outside
 
-    def orders(self) -> Orders:
-        """What was ordered from outside."""
-        return self.database.run(lambda session: read_orders(session, self._id))
-
     def pause(self, reason: str = "") -> None:
         """Let all workers save their trials and wait, until `resume`."""
         self.database.run(lambda session: set_control(session, self._id, "paused", reason))
@@ -270,12 +204,7 @@ class Study(StudyReader):
 
     def resume(self) -> None:
         """Take `pause` and `stop` back; a study that has ended by a config error goes on, too."""
-
-        def clear(session: Session) -> None:
-            set_control(session, self._id, None)
-            session.get_one(StudyRow, self._id).problem = None
-
-        self.database.run(clear)
+        self.database.run(lambda session: clear_control(session, self._id))
 
     def stop_trial(self, number: int) -> bool:
         """End an unfinished trial as pruned with its last value.
@@ -287,25 +216,9 @@ class Study(StudyReader):
             StudyError: There is no such trial, or it has ended.
         """
         trial_id = self.database.run(lambda session: order_stop(session, self._id, number))
-        for left, token in self.database.run(lambda session: leases.claimable(session, self._id)):
-            if left == trial_id:
-                row = self.database.run(lambda s, t=token: leases.claim(s, trial_id, t, WorkerInfo()))  # type: ignore[misc]
-                if row is not None:
-                    self.prune(assignment_of(row), BY_HAND)
-                    return True
-        return False
+        return end_left(self.database, self._id, trial_id, self._ender)
 
     # For readers
-
-    def wall_seconds(self) -> float:
-        """Seconds in which at least one trial ran, or one was repeated with another seed."""
-
-        def read(session: Session) -> float:
-            optuna_id = session.get_one(StudyRow, self._id).optuna_study_id
-            ours = select(StudyRow.id).where(StudyRow.optuna_study_id.in_([optuna_id, -optuna_id]))
-            return sum(wall_seconds(session, one) for one in session.scalars(ours).all())
-
-        return self.database.run(read)
 
     def front(self) -> list[TrialRecord]:
         """The complete trials that keep the constraints and that no other beats in all objectives."""
@@ -317,110 +230,40 @@ class Study(StudyReader):
 
     def _open(self) -> bool:
         """Whether trials may be begun; reads what another command may have changed meanwhile."""
-        row = self.database.run(lambda session: session.get(StudyRow, self._id))
-        if row is None:
-            raise StudyError(f"study {self.name!r} was deleted")
-        if row.problem is not None:
-            raise StudyError(
-                f"study {self.name!r} has ended: {row.problem}",
-                hint="Correct the study file; where that makes another study of it, choose another name.",
-            )
-        spec = StudySpec.model_validate(row.spec)
-        self.spec = self.spec.model_copy(update={"budget": spec.budget, "priority": spec.priority, "keep": spec.keep})
-        if spec.pruner != self.spec.pruner:
-            self.spec = self.spec.model_copy(update={"pruner": spec.pruner})
-            self.optuna.pruner = build_pruner(spec.pruner, self.base.epochs)
+        row = read_current(self.database, self._id, self.name)
+        pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
+        if self.spec.pruner != pruner:
+            self.optuna.pruner = build_pruner(self.spec.pruner, self.base.epochs)
         return row.control is None
 
-    def _claim(self, worker: WorkerInfo) -> Assignment | None:
-        """Take over a trial that nobody runs, unless all that is left of it is to end it."""
-        for trial_id, token in self.database.run(lambda session: leases.claimable(session, self._id)):
-            row = self.database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
-            if row is None:
-                continue
-            assignment = assignment_of(row)
-            self._judge.drop(trial_id)
-            failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
-            if failed > journal.MAX_RETRIES:
-                reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
-                self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
-            elif row.stop:
-                self.prune(assignment, BY_HAND)
-            elif self._said(assignment):
-                self.stop_early(assignment)
-            elif row.epochs >= assignment.config.epochs:
-                self.complete(assignment)
-            else:
-                return assignment
-        return None
+    @property
+    def _asker(self) -> Asker:
+        sampler = TrialSampler(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
+        return Asker(sampler)
+
+    @property
+    def _reporter(self) -> Reporter:
+        return Reporter(self.database, self._id, self.spec, self._rungs, self._judge)
+
+    @property
+    def _ender(self) -> Ender:
+        return Ender(self.database, self.optuna, self._judge, promotes=bool(self._rungs.epochs))
 
     @property
     def _rungs(self) -> Rungs:
-        epochs, factor = promotion_rungs(self.spec.pruner, self.base.epochs) or ((), 1)
-        sign = 1 if self.spec.objective.direction == "maximize" else -1
-        return Rungs(epochs, factor, sign, finalists_of(epochs, self.base.epochs))
+        return rungs_of(self.spec, self.base.epochs)
 
-    def _promote(self, worker: WorkerInfo, asker: Asker) -> Assignment | None:
-        """Go on with the best paused trial that may, after ending those that never will."""
-        rungs = self._rungs
-        if not rungs.epochs and not self.database.run(lambda session: pausing.paused_trials(session, self._id)):
-            return None
-        left = asker.left()
-        if rungs.epochs and asker.exhausted():
-            rungs = pausing.without_promotion(rungs)
-        if self.database.run(lambda session: pausing.retire(session, self._field, rungs, left)):
-            self._tell_all()
-        self.remove_checkpoints()
-        row = pausing.promote(self.database, self._field, rungs, worker, left)
-        return None if row is None else assignment_of(row)
+    @cached_property
+    def _judge(self) -> Judge:
+        """Has seen the trials that this process runs."""
+        return Judge(self.optuna, rising=self.spec.objective.direction == "maximize")
 
-    def _said(self, assignment: Assignment) -> bool:
-        """What the pruner said about the epochs of a trial that was interrupted; it is asked where it was not."""
+    @cached_property
+    def _known(self) -> StudyTrials:
+        """Optuna's trials, as samplers have seen them."""
+        return StudyTrials(self.optuna._study_id)
 
-        def look(session: Session) -> bool | Verdict:
-            said = history.verdicts(session, assignment.trial_id)
-            if any(verdict for _, _, verdict in said):
-                return True
-            last = next((epoch for epoch in said if epoch[0] == assignment.first_epoch - 1), None)
-            return False if last is None else self._verdict(session, assignment, last[0], last[1])
-
-        return self._heard(self.database.run(look))
-
-    def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool | Verdict:
-        """Let Optuna know a trial's last epoch, ask its pruner, and store what it says."""
-        more = epoch < assignment.config.epochs  # after the last epoch there is nothing to save
-        with self.database.errors():
-            verdict = self._judge.judge(
-                session, assignment.trial_id, epoch, value, self.optuna.pruner if more else None
-            )
-        # The pruner is asked about the default config, too, because successive halving notes there how good it was.
-        prune = verdict.prune and not assignment.is_default
-        rungs = self._rungs
-        if epoch in rungs.epochs:  # the default config pauses, too: it goes on later (see `tuner.studies.promotion`)
-            prune = pausing.should_pause(session, self._id, rungs, assignment.number, epoch)
-        if prune:
-            journal.store_verdict(session, assignment.trial_id, epoch)
-        return replace(verdict, prune=prune)
-
-    def _heard(self, verdict: bool | Verdict) -> bool:
-        """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned."""
-        if isinstance(verdict, bool):
-            return verdict
-        self._judge.keep(verdict)
-        return verdict.prune
-
-    def _end(
-        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: str | None = None
-    ) -> None:
-        self._judge.drop(assignment.trial_id)
-
-        def end(session: Session) -> None:
-            journal.end_trial(session, assignment, state, kind, reason)
-            tell(session, self.optuna, assignment.trial_id)
-
-        self.database.run(end)
-
-    def _tell_all(self) -> None:
-        """Tell Optuna what another worker left untold."""
-        for trial_id in self.database.run(lambda session: untold(session, self._id)):
-            self.database.run(lambda session, i=trial_id: tell(session, self.optuna, i))  # type: ignore[misc]
+    @cached_property
+    def _field(self) -> Field:
+        """The trials, as the rule that promotes has seen them."""
+        return Field(self._id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import optuna
-from optuna.pruners import BasePruner, PatientPruner, PercentilePruner
+from optuna.pruners import PatientPruner, PercentilePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
@@ -42,9 +42,7 @@ class Judge:
         self._trials = StudyTrials(study._study_id)
         self._held: dict[int, FrozenTrial] = {}
 
-    def judge(
-        self, session: Session, trial_id: int, epoch: int, value: float | None, pruner: BasePruner | None
-    ) -> Verdict:
+    def judge(self, session: Session, trial_id: int, epoch: int, value: float | None, *, last: bool) -> Verdict:
         """Let Optuna know a trial's last epoch, and ask its pruner.
 
         Args:
@@ -52,7 +50,7 @@ class Judge:
             trial_id: Optuna's id of the trial.
             epoch: Its last epoch.
             value: After that epoch; None where it is undefined, which passes.
-            pruner: The study's; None to let the epoch pass.
+            last: Whether it is the trial's last: after that there is nothing to save, and it passes.
         """
         before = self._held.get(trial_id) or self._read(session, trial_id)
         after = changeable(before)
@@ -60,7 +58,8 @@ class Judge:
             return Verdict(False, after)
         after.intermediate_values[epoch] = value
         prune = False
-        if pruner is not None:
+        if not last:
+            pruner = self._study.pruner
             by_curves = isinstance(pruner, (PercentilePruner, PatientPruner))
             others = partial(self._others, session, curves=by_curves)
             drafting = Drafting(self._study, others, draft=after, directions=self._directions)

@@ -19,9 +19,10 @@ from sqlalchemy import CursorResult, Update, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
+from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
 from tuner.storage.tables import AttemptRow, StudyRow, TrialRow, now
-from tuner.studies.records import LeaseLost, TrialState, WorkerInfo
+from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
 
 LEASE_SECONDS = 60.0
 """A worker that was not heard of for so long is taken for dead, and its trial is given to another."""
@@ -152,6 +153,20 @@ def claim(session: Session, trial_id: int, token: int, worker: WorkerInfo) -> Tr
     end_attempt(session, trial_id, token, FailureKind.LOST, "the worker was not heard of any more")
     session.add(new_attempt(trial_id, token + 1, worker))
     return session.get(TrialRow, trial_id, populate_existing=True)
+
+
+def assignment_of(row: TrialRow) -> Assignment:
+    """The trial of a row, as its present attempt has it."""
+    return Assignment(
+        number=row.number,
+        config=TrialConfig.model_validate(row.config),
+        seed=row.seed,
+        params=row.params,
+        first_epoch=row.epochs + 1,
+        attempt_id=row.token,
+        trial_id=row.trial_id,
+        is_default=row.is_default,
+    )
 
 
 def new_attempt(trial_id: int, number: int, worker: WorkerInfo) -> AttemptRow:

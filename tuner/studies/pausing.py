@@ -14,10 +14,12 @@ from typing import Literal
 from sqlalchemy import and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from tuner.config.study import StudySpec
 from tuner.storage.database import Database
 from tuner.storage.tables import EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
-from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
+from tuner.studies.promotion import Entrant, among_best, beyond_hope, finalists_of, next_promotion
+from tuner.studies.pruners import promotion_rungs
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 
 _STATES: dict[str, Literal["active", "paused", "complete"]] = {
@@ -44,6 +46,13 @@ class Rungs:
     reduction_factor: int
     sign: int
     finalists: int = 1
+
+
+def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
+    """How a study promotes whose trials train so many epochs in full."""
+    rungs, factor = promotion_rungs(spec.pruner, epochs) or ((), 1)
+    sign = 1 if spec.objective.direction == "maximize" else -1
+    return Rungs(rungs, factor, sign, finalists_of(rungs, epochs))
 
 
 def without_promotion(rungs: Rungs) -> Rungs:

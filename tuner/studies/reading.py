@@ -13,6 +13,8 @@ from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked, resolve, sqlite_file
 from tuner.studies import history
+from tuner.studies.budgets import all_wall_seconds
+from tuner.studies.control import Orders, read_orders
 from tuner.studies.records import StudySummary, TrialRecord, TrialState
 
 REPEATS = "@repeats"
@@ -72,6 +74,14 @@ class StudyReader:
         """The trial of the default config; None before it was begun."""
         number = self.database.run(lambda session: history.default_number(session, self._id))
         return None if number is None else self.trials(numbers=[number])[0]
+
+    def orders(self) -> Orders:
+        """What was ordered from outside."""
+        return self.database.run(lambda session: read_orders(session, self._id))
+
+    def wall_seconds(self) -> float:
+        """Seconds in which at least one trial ran, or one was repeated with another seed."""
+        return self.database.run(lambda session: all_wall_seconds(session, self._id))
 
     def has_repeats(self) -> bool:
         """Whether configs of the study were trained again with other seeds."""

@@ -15,17 +15,19 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import FailureKind, StudyError
+from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow, TrialRow
-from tuner.studies import journal, leases
-from tuner.studies.asking import assignment_of
+from tuner.studies import leases
+from tuner.studies.ending import Ender
 from tuner.studies.handle import Study
 from tuner.studies.reading import REPEATS
 from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
+from tuner.studies.taking_over import take_over
 
 _TRIES = 20
 
@@ -49,20 +51,7 @@ class Repeats(Study):
             raise StudyError("the study was deleted while a worker ran it")
         if study.problem is not None:
             raise StudyError(f"the repeats of the study have ended: {study.problem}")
-        for trial_id, token in self.database.run(lambda session: leases.claimable(session, self._id)):
-            row = self.database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
-            if row is None:
-                continue
-            assignment = assignment_of(row)
-            failed = self.database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
-            if failed > journal.MAX_RETRIES:
-                reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
-                self._end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
-            elif row.epochs >= assignment.config.epochs:
-                self.complete(assignment)
-            else:
-                return assignment
-        return None
+        return take_over(self.database, self._id, worker, self._reporter, self._ender)
 
     def plan(self, trial: int, config: TrialConfig, seeds: Sequence[int], *, is_default: bool = False) -> None:
         """Have a config trained with these seeds; with which it was, or will be, changes nothing.
@@ -109,21 +98,13 @@ class Repeats(Study):
         """Runs that have not ended."""
         return self.trials(states=[TrialState.RUNNING, TrialState.INTERRUPTED], epochs=False)
 
-    def interrupt(self, assignment: Assignment) -> None:
-        """Leave a run to the next worker, who goes on with it from its checkpoint."""
-        self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
+    @property
+    def _reporter(self) -> Reporter:
+        return Reporter(self.database, self._id, self.spec, self._rungs, judge=None)
 
-    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
-        """As with trials; a run that failed in a way that may pass is tried again."""
-        return self.database.run(lambda session: journal.fail_attempt(session, assignment, kind, message))
-
-    def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool:
-        return False
-
-    def _end(
-        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: str | None = None
-    ) -> None:
-        self.database.run(lambda session: journal.end_trial(session, assignment, state, kind, reason))
+    @property
+    def _ender(self) -> Ender:
+        return Ender(self.database, study=None, judge=None, promotes=False)
 
 
 def open_repeats(study: Study) -> Repeats:

@@ -1,0 +1,76 @@
+"""A study as it stands in the database now: whether trials may begin, by which spec, and on which data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import DataError, StudyError
+from tuner.config.study import StudySpec
+from tuner.storage.database import Database
+from tuner.storage.tables import StudyRow
+
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
+
+
+def read_current(database: Database, study_id: int, name: str) -> StudyRow:
+    """The row of a study that may go on; its `control` says whether it should now.
+
+    Raises:
+        StudyError: The study was deleted, or has ended by an error.
+    """
+    row = database.run(lambda session: session.get(StudyRow, study_id))
+    if row is None:
+        raise StudyError(f"study {name!r} was deleted")
+    if row.problem is not None:
+        raise StudyError(
+            f"study {name!r} has ended: {row.problem}",
+            hint="Correct the study file; where that makes another study of it, choose another name.",
+        )
+    return row
+
+
+def with_changes(spec: StudySpec, row: StudyRow) -> StudySpec:
+    """The spec with what another command may have changed since it was read."""
+    now = StudySpec.model_validate(row.spec)
+    changes = {name: getattr(now, name) for name in ("budget", "priority", "keep", "pruner")}
+    return spec.model_copy(update=changes)
+
+
+def load_same_data(
+    database: Database, study_id: int, name: str, spec: StudySpec, loaded: Dataset | None = None
+) -> Dataset:
+    """The data set on this machine, checked to be the one that the study was begun with.
+
+    Args:
+        database: Where the study is.
+        study_id: Its id in our table.
+        name: Its name.
+        spec: Says where the data are.
+        loaded: They, where they were read already.
+
+    Raises:
+        DataError: It is missing or broken, or differs; says in what.
+    """
+    from tuner.data.coco import load_dataset
+    from tuner.data.fingerprint import Fingerprint, fingerprint
+
+    dataset = loaded or load_dataset(spec.data)
+    found = fingerprint(spec.data, dataset)
+
+    def known(session: Session) -> Fingerprint:
+        row = session.get_one(StudyRow, study_id)
+        if row.fingerprint is None:
+            row.fingerprint = found.model_dump(mode="json")
+        return Fingerprint.model_validate(row.fingerprint)
+
+    differs = database.run(known).differences(found)
+    if differs:
+        raise DataError(
+            f"the data in {spec.data.root} are not those that study {name!r} was begun with:\n  "
+            + "\n  ".join(differs),
+            hint="Bring the old data back, or begin another study under another name.",
+        )
+    return dataset

@@ -1,0 +1,92 @@
+"""How the trials of one study end, for us and for Optuna in one transaction; or are left to a later attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import FailureKind
+from tuner.storage.database import Database
+from tuner.studies import journal, pausing
+from tuner.studies.judging import Judge
+from tuner.studies.records import Assignment, TrialState
+from tuner.studies.tell import tell, untold
+
+
+@dataclass(frozen=True)
+class Ender:
+    """Ends trials, or lets go of them.
+
+    Attributes:
+        database: Where the study is.
+        study: Optuna's; None where Optuna does not know of the trials.
+        judge: Remembers the trials that this process runs; None where nobody asks a pruner.
+        promotes: Whether a trial that the pruner stops is paused, because it may go on later.
+    """
+
+    database: Database
+    study: optuna.Study | None
+    judge: Judge | None
+    promotes: bool
+
+    def complete(self, assignment: Assignment) -> None:
+        """End a trial that has trained all its epochs."""
+        self.end(assignment, TrialState.COMPLETE)
+
+    def prune(self, assignment: Assignment, reason: str, kind: str | None = None) -> None:
+        """End a trial early."""
+        self.end(assignment, TrialState.PRUNED, reason, kind)
+
+    def stop_early(self, assignment: Assignment) -> TrialState:
+        """Do what the pruner said; the state of the trial now."""
+        if not self.promotes:
+            self.prune(assignment, "stopped by the pruner")
+            return TrialState.PRUNED
+        self.let_go(assignment)
+        self.database.run(lambda session: pausing.pause(session, assignment))
+        return TrialState.PAUSED
+
+    def interrupt(self, assignment: Assignment) -> None:
+        """Leave a trial to the next worker."""
+        self.let_go(assignment)
+        self.database.run(lambda session: journal.release(session, assignment, TrialState.INTERRUPTED))
+
+    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
+        """End an attempt that failed, and its trial where the kind says so; the state of the trial now."""
+        self.let_go(assignment)
+
+        def end(session: Session) -> TrialState:
+            state = journal.fail_attempt(session, assignment, kind, message)
+            if state is not TrialState.INTERRUPTED:
+                self._tell(session, assignment.trial_id)
+            return state
+
+        return self.database.run(end)
+
+    def end(
+        self, assignment: Assignment, state: TrialState, reason: str | None = None, kind: str | None = None
+    ) -> None:
+        """End a trial in this state; its value is the last epoch's."""
+        self.let_go(assignment)
+
+        def end(session: Session) -> None:
+            journal.end_trial(session, assignment, state, kind, reason)
+            self._tell(session, assignment.trial_id)
+
+        self.database.run(end)
+
+    def let_go(self, assignment: Assignment) -> None:
+        """Forget what is remembered of a trial: others may write to it now."""
+        if self.judge is not None:
+            self.judge.drop(assignment.trial_id)
+
+    def tell_untold(self, study_id: int) -> None:
+        """Tell Optuna what another worker left untold."""
+        for trial_id in self.database.run(lambda session: untold(session, study_id)):
+            self.database.run(lambda session, i=trial_id: self._tell(session, i))  # type: ignore[misc]
+
+    def _tell(self, session: Session, trial_id: int) -> None:
+        if self.study is not None:
+            tell(session, self.study, trial_id)

@@ -1,0 +1,94 @@
+"""What becomes of a reported epoch: it is stored, the pruner is asked about it, and what it says is stored too.
+
+The default config is never pruned: every gain is stated over it, which needs its value after all epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
+
+from tuner.config.study import StudySpec
+from tuner.storage.database import Database
+from tuner.studies import history, journal, pausing
+from tuner.studies.judging import Judge, Verdict
+from tuner.studies.objective import objective_value, undefined
+from tuner.studies.pausing import Rungs
+from tuner.studies.records import Assignment
+from tuner.trainers.contract import BadConfig, EpochResult
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Takes the epochs of one study's trials.
+
+    Attributes:
+        database: Where the study is.
+        study_id: Its id in our table.
+        spec: Its spec.
+        rungs: Where its trials pause.
+        judge: Asks its pruner; None where nothing is pruned.
+    """
+
+    database: Database
+    study_id: int
+    spec: StudySpec
+    rungs: Rungs
+    judge: Judge | None
+
+    def report(self, assignment: Assignment, result: EpochResult) -> bool:
+        """Store an epoch, and ask the pruner; whether the trial should be pruned. May be repeated.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended.
+            BadConfig: The objective is undefined on the validation split.
+        """
+        value = objective_value(self.spec.objective.metric, result.metrics)
+        missing = undefined(self.spec, result.metrics, last=result.epoch >= assignment.config.epochs)
+        if missing is not None:
+            raise BadConfig(
+                f"the metric {missing} is undefined on the validation split, which holds nothing to measure it by",
+                hint="Choose another objective or constraint, such as map.",
+            )
+
+        def record(session: Session) -> bool | Verdict:
+            said = journal.record_epoch(session, assignment, result, value)
+            return self._verdict(session, assignment, result.epoch, value) if said is None else said
+
+        return self._heard(self.database.run(record))
+
+    def said(self, assignment: Assignment) -> bool:
+        """What the pruner said about the epochs of a trial that was interrupted; it is asked where it was not."""
+
+        def look(session: Session) -> bool | Verdict:
+            said = history.verdicts(session, assignment.trial_id)
+            if any(verdict for _, _, verdict in said):
+                return True
+            last = next((epoch for epoch in said if epoch[0] == assignment.first_epoch - 1), None)
+            return False if last is None else self._verdict(session, assignment, last[0], last[1])
+
+        return self._heard(self.database.run(look))
+
+    def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool | Verdict:
+        """Let Optuna know a trial's last epoch, ask its pruner, and store what it says."""
+        if self.judge is None:
+            return False
+        last = epoch >= assignment.config.epochs
+        with self.database.errors():
+            verdict = self.judge.judge(session, assignment.trial_id, epoch, value, last=last)
+        # The pruner is asked about the default config, too, because successive halving notes there how good it was.
+        prune = verdict.prune and not assignment.is_default
+        if epoch in self.rungs.epochs:  # the default config pauses, too: it goes on later (`tuner.studies.promotion`)
+            prune = pausing.should_pause(session, self.study_id, self.rungs, assignment.number, epoch)
+        if prune:
+            journal.store_verdict(session, assignment.trial_id, epoch)
+        return replace(verdict, prune=prune)
+
+    def _heard(self, verdict: bool | Verdict) -> bool:
+        """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned."""
+        if isinstance(verdict, bool):
+            return verdict
+        assert self.judge is not None
+        self.judge.keep(verdict)
+        return verdict.prune

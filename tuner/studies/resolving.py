@@ -1,0 +1,94 @@
+"""A trial's anchors: made once for its training split, stored with it, and what they make of it.
+
+Recipes that make equal anchors make equal trials, which the sampler cannot know: only the first of them is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import ConfigError, FailureKind, TunerError
+from tuner.data.split import Split
+from tuner.space.space import SearchSpace
+from tuner.storage import optuna_rows
+from tuner.storage.database import Database
+from tuner.storage.tables import TrialRow
+from tuner.studies import journal
+from tuner.studies.ending import Ender
+from tuner.studies.records import DUPLICATE, Assignment, TrialState
+from tuner.studies.views import changeable
+
+
+def prepare(
+    database: Database, study_id: int, space: SearchSpace, assignment: Assignment, train: Split, ender: Ender
+) -> Assignment | None:
+    """The assignment with its anchors, ready to train; None where its trial had to be ended instead.
+
+    Args:
+        database: Where the study is.
+        study_id: Its id in our table.
+        space: Its search space.
+        assignment: A trial that this worker holds.
+        train: The training split.
+        ender: Ends the trial where its anchors cannot be made, or make it equal to an earlier one.
+
+    Raises:
+        TunerError: Something else than the config is wrong; the trial is left to the next worker.
+    """
+    try:
+        assignment = resolve(database, assignment, train)
+        same = twin(database, study_id, space, assignment)
+        if same is None:
+            return assignment
+        ender.prune(assignment, f"trains the same as trial {same}: equal anchors", DUPLICATE)
+    except ConfigError as error:
+        ender.fail(assignment, FailureKind.BAD_CONFIG, error.message)
+    except TunerError:
+        ender.interrupt(assignment)
+        raise
+    return None
+
+
+def resolve(database: Database, assignment: Assignment, train: Split) -> Assignment:
+    """The assignment with its anchors: stored ones, or made from the training split and stored.
+
+    Raises:
+        ConfigError: The anchors cannot be made.
+        LeaseLost: The trial belongs to another worker now.
+    """
+    from tuner.models.anchors import resolve_anchors
+
+    stored = database.run(lambda session: session.get_one(TrialRow, assignment.trial_id).resolved)
+    if stored:
+        return assignment
+    config = resolve_anchors(assignment.config, train)
+
+    def store(session: Session) -> None:
+        journal.store_config(session, assignment, config)
+        trial = optuna_rows.read_trial(session, assignment.trial_id)
+        shown = changeable(trial)
+        shown.user_attrs |= {"config": config.model_dump(mode="json"), "seed": assignment.seed}
+        optuna_rows.write_changes(session, trial, shown)
+
+    database.run(store)
+    return replace(assignment, config=config)
+
+
+def twin(database: Database, study_id: int, space: SearchSpace, assignment: Assignment) -> int | None:
+    """Number of an earlier trial that trains the same, though its anchors were made by another recipe."""
+    if assignment.attempt_id > 1:
+        return None
+
+    def find(session: Session) -> int | None:
+        alike = optuna_rows.earlier_alike(session, assignment.trial_id, but="anchors")
+        others = (TrialRow.study_id == study_id, TrialRow.trial_id.in_(alike), TrialRow.resolved)
+        known = session.execute(
+            select(TrialRow.number, TrialRow.config).where(*others, TrialRow.state != TrialState.FAILED)
+        )
+        mine = assignment.config.model_dump(mode="json", exclude={"anchors"})
+        return next((number for number, config in known if config | mine == config), None)
+
+    return database.run(find) if "anchors" in space.sampled else None

@@ -1,0 +1,160 @@
+"""The next trial as the sampler proposes it, in memory: nothing is written before the right to ask is confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from tuner.config.study import SamplerSpec, StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
+from tuner.storage import optuna_rows
+from tuner.storage.database import Database
+from tuner.storage.tables import TrialRow
+from tuner.studies.budgets import untried
+from tuner.studies.pausing import paused_trials
+from tuner.studies.quiet import quiet
+from tuner.studies.samplers import build_sampler
+from tuner.studies.sight import as_pruned
+from tuner.studies.views import Drafting, StudyTrials, changeable, seen
+
+DEFAULT = "default"
+"""User attribute of the trial of the default config at Optuna."""
+INSTEAD = "instead_of_a_repeat_of_trial"
+"""User attribute of a trial at Optuna: the trial whose parameters the sampler proposed once more."""
+_MAX_AGAIN = 100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A trial as it was sampled.
+
+    Attributes:
+        waiting: The same before, where it is in the database already.
+        trial: The trial; without a number and id of its own where it is new.
+        config: What is trained.
+        message: Why its values do not fit together; empty where they do.
+    """
+
+    waiting: FrozenTrial | None
+    trial: FrozenTrial
+    config: TrialConfig
+    message: str
+
+
+@dataclass(frozen=True)
+class TrialSampler:
+    """Samples the trials of one study.
+
+    Attributes:
+        database: Where the study is.
+        study_id: Its id in our table.
+        study: Optuna's.
+        known: Its trials, as this process has read them.
+        spec: Its spec.
+        space: What is sampled.
+        base: The study's default config.
+    """
+
+    database: Database
+    study_id: int
+    study: optuna.Study
+    known: StudyTrials
+    spec: StudySpec
+    space: SearchSpace
+    base: TrialConfig
+
+    @cached_property
+    def points(self) -> list[dict[str, Any]] | None:
+        """The parameters of all trials that there can be; None where they have no end."""
+        return self.space.points()
+
+    def untried(self) -> list[dict[str, Any]] | None:
+        """Those of `points` that no trial has; None where they have no end."""
+        points = self.points
+        return None if points is None else self.database.run(lambda session: untried(session, self.study_id, points))
+
+    def sample(self) -> Sample:
+        """Sample a new trial in memory, or one that waits; to be called with the right to ask.
+
+        Where the sampler proposes what was tried already, it is another point by chance instead.
+        """
+        waiting, shown, asked, number = self.database.run(self._look)
+        sample = self._draw(waiting, shown, asked, number)
+        for attempt in range(_MAX_AGAIN if waiting is None else 0):
+            tried = next((t.number for t in shown if same_params(t.params, sample.trial.params)), None)
+            if tried is None:
+                break
+            again = np.random.default_rng([self.spec.sampler.seed, asked, attempt])
+            left = self.untried()
+            point = left[int(again.integers(len(left)))] if left else None
+            spec = SamplerSpec(name="random", seed=int(again.integers(2**31)))
+            sample = self._draw(None, shown, asked, number, sampler=spec, point=point, instead=tried)
+        return sample
+
+    def _draw(
+        self,
+        waiting: FrozenTrial | None,
+        shown: Sequence[FrozenTrial],
+        asked: int,
+        number: int,
+        *,
+        sampler: SamplerSpec | None = None,
+        point: dict[str, Any] | None = None,
+        instead: int | None = None,
+    ) -> Sample:
+        message = ""
+        with self.database.errors(), quiet():
+            built = build_sampler(sampler or self.spec.sampler, self.space, asked)
+            draft = None if waiting is None else changeable(waiting)
+            if draft is not None:
+                draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
+            drafting = Drafting(self.study, lambda: shown, draft=draft, number=number)
+            study = optuna.Study(self.study.study_name, drafting, built)
+            study.pruner = self.study.pruner  # Hyperband decides what a sampler sees
+            if waiting is None and number == 0:  # nothing waits and nothing ran: the default config begins
+                study.enqueue_trial(self.space.params_of(self.base), user_attrs={DEFAULT: True})
+            elif point is not None:
+                study.enqueue_trial(point)
+            trial = study.ask()
+            if instead is not None:
+                trial.set_user_attr(INSTEAD, instead)
+            try:
+                config = self.space.suggest(trial, self.base)
+            except InfeasibleConfig as error:
+                config, message = self.base, error.message
+        assert drafting.draft is not None
+        return Sample(waiting, drafting.draft, config, message)
+
+    def _look(self, session: Session) -> tuple[FrozenTrial | None, Sequence[FrozenTrial], int, int]:
+        """The trial that is next, where one waits; what a sampler sees; and how many there are, here and at Optuna."""
+        heads = self.known.read(session)
+        waiting = self._waiting(session, heads)
+        begun = [trial for trial in heads if trial.state != optuna.trial.TrialState.WAITING]
+        trials = as_pruned(begun, paused_trials(session, self.study_id))
+        # A grid is walked to its end only by a sampler that sees every trial.
+        shown = trials if self.spec.sampler.name == "grid" else seen(trials, self._rising)
+        self.known.fill(session, shown, "params", "system_attrs", "intermediate_values")
+        asked = session.scalar(select(func.count()).where(TrialRow.study_id == self.study_id)) or 0
+        return waiting, shown, asked, len(heads)
+
+    def _waiting(self, session: Session, heads: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due."""
+        running = [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.RUNNING]
+        ours = set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running)))) if running else ()
+        queue = [trial_id for trial_id in running if trial_id not in ours]
+        queue += [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING]
+        return optuna_rows.read_trial(session, queue[0]) if queue else None
+
+    @property
+    def _rising(self) -> bool | None:
+        directions = self.study.directions
+        return directions[0] == optuna.study.StudyDirection.MAXIMIZE if len(directions) == 1 else None

@@ -1,0 +1,84 @@
+"""Trials that were begun and that nobody runs: interrupted, left by a worker that died, or paused at a rung."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tuner.config.errors import FailureKind
+from tuner.storage.database import Database
+from tuner.studies import journal, leases, pausing
+from tuner.studies.asking import Asker
+from tuner.studies.control import BY_HAND
+from tuner.studies.ending import Ender
+from tuner.studies.leases import assignment_of
+from tuner.studies.pausing import Field, Rungs
+from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.reporting import Reporter
+
+
+def take_over(
+    database: Database, study_id: int, worker: WorkerInfo, reporter: Reporter, ender: Ender
+) -> Assignment | None:
+    """Take over a trial that nobody runs, unless all that is left of it is to end it; None where there is none."""
+    for trial_id, token in database.run(lambda session: leases.claimable(session, study_id)):
+        row = database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
+        if row is None:
+            continue
+        assignment = assignment_of(row)
+        ender.let_go(assignment)
+        failed = database.run(lambda s, i=trial_id: journal.failed_attempts(s, i))  # type: ignore[misc]
+        if failed > journal.MAX_RETRIES:
+            reason = f"{failed} attempts failed, the last because its worker was not heard of any more"
+            ender.end(assignment, TrialState.FAILED, reason, FailureKind.LOST)
+        elif row.stop:
+            ender.prune(assignment, BY_HAND)
+        elif reporter.said(assignment):
+            ender.stop_early(assignment)
+        elif row.epochs >= assignment.config.epochs:
+            ender.complete(assignment)
+        else:
+            return assignment
+    return None
+
+
+def end_left(database: Database, study_id: int, trial_id: int, ender: Ender) -> bool:
+    """End a trial that was stopped by hand, where nobody runs it; returns whether it has ended."""
+    for left, token in database.run(lambda session: leases.claimable(session, study_id)):
+        if left == trial_id:
+            row = database.run(lambda s, t=token: leases.claim(s, trial_id, t, WorkerInfo()))  # type: ignore[misc]
+            if row is not None:
+                ender.prune(assignment_of(row), BY_HAND)
+                return True
+    return False
+
+
+def promote(
+    database: Database,
+    field: Field,
+    rungs: Rungs,
+    worker: WorkerInfo,
+    asker: Asker,
+    ender: Ender,
+    tidy: Callable[[], None],
+) -> Assignment | None:
+    """Go on with the best paused trial that may, after ending those that never will; None where there is none.
+
+    Args:
+        database: Where the study is.
+        field: Its trials.
+        rungs: Where they pause.
+        worker: Who goes on with it.
+        asker: Knows what the budget still holds.
+        ender: Tells Optuna of those that have ended.
+        tidy: Removes what they leave behind.
+    """
+    if not rungs.epochs and not database.run(lambda session: pausing.paused_trials(session, field.study_id)):
+        return None
+    left = asker.left()
+    if rungs.epochs and asker.exhausted():
+        rungs = pausing.without_promotion(rungs)
+    if database.run(lambda session: pausing.retire(session, field, rungs, left)):
+        ender.tell_untold(field.study_id)
+    tidy()
+    row = pausing.promote(database, field, rungs, worker, left)
+    return None if row is None else assignment_of(row)
