@@ -5,7 +5,7 @@ import json
 import pytest
 from test_run import Project, project  # noqa: F401
 
-from tuner.cli.run import device_of
+from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuner.cli.run import device_of
+from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError, DeviceError
 from tuner.workers import devices
 from tuner.workers.devices import Gpu, available_cores, plan_slots

@@ -8,13 +8,11 @@ import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
-from tuner.cli.run import TIMEOUT_HELP, Device, Slots, TrainerPath, exit_code
+from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
+from tuner.cli.work import exit_code, work_on_repeats
 
 if TYPE_CHECKING:
     from tuner.studies.confirm import Confirmation
-    from tuner.studies.repeats import Repeats
-    from tuner.workers.devices import SlotPlan
-    from tuner.workers.observer import WorkerReport
 
 
 def confirm(
@@ -57,27 +55,6 @@ def confirm(
     else:
         print_confirmation(found, opened.spec.objective.metric)
         typer.echo(f"Next: tuner export {study} -o best.yaml")
-
-
-def work_on_repeats(
-    repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
-) -> WorkerReport:
-    """Run what is planned, with a display."""
-    from rich.console import Console
-
-    from tuner.cli.live import LiveTable
-    from tuner.cli.plain import PlainLog
-    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
-
-    console = Console()
-    display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
-    return run_worker(
-        repeats,
-        slots=plans,
-        trainer=trainer or BUILT_IN_TRAINER,
-        timeout=timeout,
-        observers=[] if quiet else [display],
-    )
 
 
 def print_confirmation(found: Confirmation, metric: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.run import TrainerPath, exit_code, work
+from tuner.cli.options import TrainerPath
+from tuner.cli.work import exit_code, work
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec

@@ -115,8 +115,8 @@ def search_limit(study: Study, plan: PlanSpec) -> float:
 def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer: str | None) -> int:
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
-    from tuner.cli.confirm import print_confirmation, work_on_repeats
-    from tuner.cli.run import exit_code
+    from tuner.cli.confirm import print_confirmation
+    from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import confirmation, plan_confirmation
     from tuner.studies.plan import confirmation_for

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.run import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, exit_code, per_gpu_of, work
+from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
+from tuner.cli.work import exit_code, work
 
 
 def worker(

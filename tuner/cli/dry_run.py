@@ -1,0 +1,44 @@
+"""`tuner run --dry-run`: what a run would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+    from tuner.workers.devices import SlotPlan
+
+
+def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
+    """Print what a run would do, after checking the spec and the data set."""
+    from tuner.cli.common import duration
+    from tuner.config.load import base_config
+    from tuner.storage.urls import masked, resolve
+    from tuner.studies.study import check_study
+
+    space, ruled_out, dataset = check_study(spec)
+    base = base_config(spec)
+    typer.echo(f"study      {spec.name}")
+    typer.echo(f"storage    {masked(resolve(spec.storage))}")
+    for split in (dataset.train, dataset.val, dataset.test):
+        if split is not None:
+            typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
+    typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
+    typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
+    typer.echo(f"search     {spec.sampler.name}, pruner {spec.pruner.name}")
+    for name, dimension in space.dimensions.items():
+        how = " (found by a sweep, costs no training)" if name in space.swept else ""
+        typer.echo(f"  {name}: {dimension}{how}")
+    for name, reason in ruled_out.items():
+        typer.echo(f"    not {name}: {reason}")
+    trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
+    timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
+    typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")
+    if spec.plan is not None:
+        from tuner.cli.plan import print_plan
+
+        print_plan(spec.plan)
+    for plan in plans:
+        typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")

@@ -1,0 +1,47 @@
+"""`tuner run --enqueue` and `--warm-start`: points that are trained before anything is sampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+    from tuner.studies.study import Study
+
+
+def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
+    """The points of a file, checked against the space; none without a file.
+
+    Raises:
+        ConfigError: A point lies outside the space.
+    """
+    from tuner.config.load import base_config
+    from tuner.space.load import load_space
+    from tuner.studies.enqueue import read_points
+
+    if file is None:
+        return []
+    return read_points(file, load_space(spec.space), base_config(spec))
+
+
+def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None, storage: str | None) -> None:
+    """Have points trained first, and say what became of them."""
+    from tuner.studies.enqueue import enqueue, warm_points
+    from tuner.studies.study import open_study
+
+    skipped: list[str] = []
+    if warm_start:
+        earlier = open_study(warm_start, storage)
+        try:
+            warm, skipped = warm_points(study, earlier)
+        finally:
+            earlier.close()
+        points = [*points, *warm]
+    queued = enqueue(study, points)
+    for reason in skipped:
+        typer.secho(f"warm start from {warm_start}: {reason}", fg="yellow")
+    there = f"; already there: trial {', '.join(map(str, queued.known))}" if queued.known else ""
+    typer.echo(f"{queued.added} of {len(points)} points are trained first{there}")

@@ -1,0 +1,62 @@
+"""Options of the commands that train, and what their values mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+TIMEOUT_HELP = "Stop after this wall time, such as 90s, 30m or 2h; running trials save their state."
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="the study file's, else auto")
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="How many GPUs to use, or which, as in 0,1,3 (one: `2,`).", show_default="all"),
+]
+PerGpu = Annotated[
+    str | None,
+    typer.Option(
+        "--per-gpu",
+        metavar="N|auto",
+        help="Trials at the same time on each GPU; auto: as many as fit and raise the throughput.",
+        show_default="1",
+    ),
+]
+TrainerPath = Annotated[str | None, typer.Option("--trainer", hidden=True, help="module:callable to train with.")]
+
+
+def device_of(device: str | None, gpus: str | None) -> str | None:
+    """The device that `--device` and `--gpus` (so many, or a list of numbers) mean; None where neither was given.
+
+    Raises:
+        ConfigError: Both were given.
+    """
+    from tuner.config.errors import ConfigError
+
+    if gpus is None:
+        return device
+    if device is not None:
+        raise ConfigError(f"--device {device} and --gpus {gpus}: give one of them")
+    if gpus.isdecimal() and int(gpus) > 0:
+        return f"cuda:{','.join(map(str, range(int(gpus))))}"
+    return f"cuda:{gpus.removesuffix(',')}"
+
+
+def per_gpu_of(text: str | None) -> int | Literal["auto"] | None:
+    """What `--per-gpu` means.
+
+    Raises:
+        ConfigError: It is no number above 0 and not auto.
+    """
+    from tuner.config.errors import ConfigError
+
+    if text is None or text == "auto":
+        return "auto" if text else None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--per-gpu is {text!r}, expected a number from 1 on, or auto")
+    return int(text)

@@ -1,0 +1,57 @@
+"""The phases of `tuner run`: the noise of the default config, the search, and the confirmation of its best."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+    from tuner.studies.study import Study
+    from tuner.workers.devices import SlotPlan
+
+
+def search_and_confirm(
+    study: Study, spec: StudySpec, plans: list[SlotPlan], started: float, baseline_repeats: int, trainer: str | None
+) -> int:
+    """Work on the study, and confirm its best where that was planned; the exit code."""
+    from tuner.cli.plan import confirm_planned, print_plan, search_limit
+    from tuner.cli.work import exit_code, work
+
+    plan, left = spec.plan, spec.budget.timeout
+    if left is not None:
+        left = max(1.0, left - (time.monotonic() - started))
+    if plan is not None:
+        print_plan(plan)
+        left = min(left or search_limit(study, plan), search_limit(study, plan))
+    if baseline_repeats > 1:
+        left = _measure_noise(study, baseline_repeats, plans, left, trainer)
+    report = work(study, plans, left, trainer)
+    if (
+        plan is None
+        or report.reason not in ("finished", "timeout")
+        or (spec.budget.timeout and report.reason == "timeout")
+    ):
+        return exit_code(report)
+    return confirm_planned(study, plan, plans, trainer)
+
+
+def _measure_noise(
+    study: Study, runs: int, plans: list[SlotPlan], timeout: float | None, trainer: str | None
+) -> float | None:
+    """Train the default config with further seeds; returns the time that is left."""
+    from tuner.cli.work import exit_code, work_on_repeats
+    from tuner.studies.noise import plan_baseline
+
+    repeats = plan_baseline(study, runs)
+    if not repeats.unfinished():
+        return timeout
+    report = work_on_repeats(repeats, plans, timeout, trainer)
+    if report.reason != "finished":
+        if report.message:
+            typer.secho(f"error: {report.message}", fg="red", err=True)
+        typer.echo("The default config's repeats are not finished; the same command goes on with them.")
+        raise typer.Exit(exit_code(report))
+    return None if timeout is None else max(1.0, timeout - report.wall_seconds)

@@ -1,0 +1,63 @@
+"""Running a worker, on a study or on its repeats, with a display."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.studies.repeats import Repeats
+    from tuner.studies.study import Study
+    from tuner.workers.devices import SlotPlan
+    from tuner.workers.observer import WorkerReport
+
+
+def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> WorkerReport:
+    """Run a worker with a display and the dashboard's pictures, and print what came of it."""
+    from rich.console import Console
+
+    from tuner.cli.live import LiveTable
+    from tuner.cli.plain import PlainLog
+    from tuner.cli.summary import print_report
+    from tuner.cli.trust import print_trust
+    from tuner.report.dashboard import DashboardObserver
+    from tuner.workers.observer import Background
+    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+
+    console = Console()
+    display = LiveTable(study, console) if console.is_terminal else PlainLog(study)
+    report = run_worker(
+        study,
+        slots=plans,
+        trainer=trainer or BUILT_IN_TRAINER,
+        timeout=timeout,
+        observers=[display, Background(DashboardObserver(study))],
+    )
+    print_report(study, report)
+    print_trust(study)
+    return report
+
+
+def work_on_repeats(
+    repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
+) -> WorkerReport:
+    """Run what is planned, with a display."""
+    from rich.console import Console
+
+    from tuner.cli.live import LiveTable
+    from tuner.cli.plain import PlainLog
+    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+
+    console = Console()
+    display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
+    return run_worker(
+        repeats,
+        slots=plans,
+        trainer=trainer or BUILT_IN_TRAINER,
+        timeout=timeout,
+        observers=[] if quiet else [display],
+    )
+
+
+def exit_code(report: WorkerReport) -> int:
+    """0, 1 where failures ended the study, 130 after Ctrl-C."""
+    return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
