@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tuner.cli.main import main
+from tuner.config.errors import WeightsError
+from tuner.config.load import load_study_spec
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
+from tuner.studies.study import create_or_open
 
 Call = Callable[..., str]
 
@@ -56,6 +59,19 @@ def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, t
     assert "no metric 'mapp'" in call("run", study(tmp_path, data, objective={"metric": "mapp"}), "--dry-run")
     pruner = {"name": "percentile", "percentile": 500}
     assert "percentile" in call("run", study(tmp_path, data, pruner=pruner), "--dry-run")
+
+
+def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, data: DataSpec, tmp_path: Path) -> None:
+    file = study(tmp_path, data, defaults={"weights": "trunk.pt", "model": "dense-small"})
+    missing = f"weights: there is no file {tmp_path / 'trunk.pt'}"
+    assert missing in call("run", file, "--dry-run")
+    assert missing in call("run", file, "--dry-run", "--json")
+    with pytest.raises(WeightsError, match="there is no file"):
+        create_or_open(load_study_spec(file))
+    assert not (tmp_path / "tuner.db").exists()
+    choices = ["none", str(tmp_path / "trunk.pt")]
+    space = {"weights": {"type": "categorical", "choices": choices}}
+    assert missing in call("run", study(tmp_path, data, space=space), "--dry-run")
 
 
 def test_a_wrong_field_is_told_once(call: Call, data: DataSpec, tmp_path: Path) -> None:

@@ -8,17 +8,18 @@ import typer
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
+    from tuner.data.coco import Dataset
+    from tuner.space.space import SearchSpace
     from tuner.workers.devices import SlotPlan
 
 
-def show_plan(spec: StudySpec, plans: list[SlotPlan]) -> None:
-    """Print what a run would do, after checking the spec and the data set."""
+def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace, dict[str, str], Dataset]) -> None:
+    """Print what a run would do, of a spec and what `check_study` found for it."""
     from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.study import check_study
 
-    space, ruled_out, dataset = check_study(spec)
+    space, ruled_out, dataset = checked
     base = base_config(spec)
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")

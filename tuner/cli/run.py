@@ -83,12 +83,15 @@ def run(
     )
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
     if dry_run:
+        from tuner.studies.study import check_study
+
         points_of(enqueue, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
+        checked = check_study(spec)
         if as_json:
             print_json(stored(spec) | {"slots": len(plans)})
         else:
-            show_plan(spec, plans)
+            show_plan(spec, plans, checked)
         return
     started = time.monotonic()
 

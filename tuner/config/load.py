@@ -14,6 +14,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.source import Section, located, read_yaml, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
+from tuner.config.weights import NAMED
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[dhms]\s*)+$")
@@ -50,7 +51,7 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     # Validation makes plain dicts; these two are judged later, by stages that want to name their lines too.
     defaults = data.get("defaults", {})
     weights = defaults.get("weights")
-    if isinstance(weights, str) and weights not in ("none", "default"):
+    if isinstance(weights, str) and weights not in NAMED:
         defaults["weights"] = str(folder / Path(weights).expanduser())
     space = data.get("space", spec.space)
     if isinstance(space, str) and is_path(space):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from tuner.config.errors import WeightsError
+from tuner.config.weights import require_file
 
 StateDict = dict[str, Tensor]
 
@@ -95,8 +96,7 @@ def read_state(path: Path) -> StateDict:
     Raises:
         WeightsError: The file is missing or is no state dict.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights: there is no file {path}", hint="Correct the path, or use weights: none.")
+    require_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:

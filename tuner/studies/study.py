@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StorageError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
+from tuner.config.weights import check_weights
+from tuner.space.dimension import CategoricalDimension
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database, connect
@@ -76,6 +78,7 @@ def create_or_open(spec: StudySpec) -> Study:
 
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
+        WeightsError: A file of weights is missing.
         DataError: The data set is broken, or is not the one that the study was begun with.
         StudyError: A study of that name exists with another spec; says what differs.
         StorageError: The database cannot be used.
@@ -102,6 +105,7 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
         DataError: The data set is broken.
+        WeightsError: A file of weights is missing.
     """
     from tuner.data.coco import load_dataset
 
@@ -111,9 +115,15 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
     check_search(spec)
     build_pruner(spec.pruner, base.epochs)
     build_sampler(spec.sampler, space, 0)
-    space.default_config(base)
+    default = space.default_config(base)
+    check_weights([default.weights, *_sampled_weights(space)])
     dataset = load_dataset(spec.data)
     return *without_ruled_out(space, base, dataset.train), dataset
+
+
+def _sampled_weights(space: SearchSpace) -> list[str]:
+    dimension = space.sampled.get("weights")
+    return [str(choice) for choice in dimension.choices] if isinstance(dimension, CategoricalDimension) else []
 
 
 def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:

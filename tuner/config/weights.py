@@ -1,0 +1,32 @@
+"""The files that `TrialConfig.weights` may name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tuner.config.errors import WeightsError
+
+NAMED = ("none", "default")
+"""What is no path."""
+
+
+def check_weights(values: Iterable[str]) -> None:
+    """Check that the files are there which values of `TrialConfig.weights` name.
+
+    Raises:
+        WeightsError: One is not.
+    """
+    for value in values:
+        if value not in NAMED:
+            require_file(Path(value))
+
+
+def require_file(path: Path) -> None:
+    """Check that a file of weights is there.
+
+    Raises:
+        WeightsError: It is not.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights: there is no file {path}", hint="Correct the path, or use weights: none.")
