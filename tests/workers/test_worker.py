@@ -163,6 +163,7 @@ def test_a_full_disk_pauses_the_study_until_it_is_resumed(make_study: Callable[.
     assert any("is paused" in event and "no space left" in event for event in janitor.events)
     assert report.complete == 2
     assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["disk", "complete"]
+    assert report.epochs == 4  # though the second attempt has reported the first epoch again
 
 
 def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Callable[..., Study]) -> None:

@@ -42,7 +42,7 @@ class Ledger:
 
     Attributes:
         running: In the order in which they were begun.
-        epochs: That were reported.
+        epochs: That were reported; one that a resumed trial reports again counts once.
         cpu_seconds: That they took.
         longest_epoch: In seconds, of all trials.
     """
@@ -165,7 +165,7 @@ class Ledger:
                 return
             running.kept.pop(0)
             running.renewed = time.monotonic()
-            self.epochs += 1
+            self.epochs += result.epoch >= running.assignment.first_epoch
             self.cpu_seconds += result.cpu_seconds
             self._audience.tell(partial(_epoch_reported, assignment=running.assignment, result=result))
 
