@@ -5,6 +5,8 @@ import re
 import pytest
 from test_run import Project, project  # noqa: F401
 
+from tuner.studies.reading import list_studies
+
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
     "anchors": {"type": "categorical", "choices": ["default", "kmeans-iou"]},
@@ -43,13 +45,12 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
 )  # fmt: skip
 def test_a_point_outside_the_space(
     project: Project,  # noqa: F811
-    capsys: pytest.CaptureFixture[str],
     text: str,
     expected: str,
 ) -> None:
     project.write(space=SPACE)
     (project.folder / "points.yaml").write_text(text)
-    out = project.main(capsys, "run", "study.yaml", "--enqueue", str(project.folder / "points.yaml"), code=1)
+    out = project.run("--enqueue", "points.yaml", code=1)
     assert re.search(expected, out, re.DOTALL), out
     assert not (project.folder / "tuner.db").exists()
 
@@ -68,4 +69,7 @@ def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> Non
     assert re.search(r"trial [12] .*learning_rate=", out)
     project.write(name="third", objective={"metric": "map50"})
     assert "study 'cells' was to maximize map" in project.run("--warm-start", "cells", code=1)
+    assert "study 'cells' was to maximize map" in project.run("--warm-start", "cells", "--dry-run", code=1)
     assert "no study 'cels'" in project.run("--warm-start", "cels", code=1)
+    # What was refused leaves no study behind, so that one with another objective may still take the name.
+    assert [found.name for found in list_studies(project.storage)] == ["cells", "second"]

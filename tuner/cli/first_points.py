@@ -27,14 +27,32 @@ def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
     return read_points(file, load_space(spec.space), base_config(spec))
 
 
+def check_source(warm_start: str | None, spec: StudySpec) -> None:
+    """Check that a study can start from the earlier one of this name, if any, before it is made.
+
+    Raises:
+        StudyError: There is no such study, it has another objective, or no complete trial.
+    """
+    from tuner.studies.enqueue import check_warm_start
+    from tuner.studies.reading import read_study
+
+    if warm_start is None:
+        return
+    earlier = read_study(warm_start, spec.storage)
+    try:
+        check_warm_start(spec, earlier)
+    finally:
+        earlier.close()
+
+
 def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None, storage: str | None) -> None:
     """Have points trained first, and say what became of them."""
     from tuner.studies.enqueue import enqueue, warm_points
-    from tuner.studies.study import open_study
+    from tuner.studies.reading import read_study
 
     skipped: list[str] = []
     if warm_start:
-        earlier = open_study(warm_start, storage)
+        earlier = read_study(warm_start, storage)
         try:
             warm, skipped = warm_points(study, earlier)
         finally:

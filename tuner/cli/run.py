@@ -56,7 +56,7 @@ def run(
     """
     from tuner.cli.common import print_json
     from tuner.cli.dry_run import show_plan
-    from tuner.cli.first_points import points_of
+    from tuner.cli.first_points import check_source, points_of
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
     from tuner.cli.supervise import supervised
@@ -86,6 +86,7 @@ def run(
         from tuner.studies.study import check_study
 
         points_of(enqueue, spec)
+        check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         checked = check_study(spec)
         if as_json:
@@ -105,9 +106,10 @@ def run(
 
 def _begin(spec: StudySpec, points: list[dict[str, Any]], warm_start: str | None) -> Study:
     """The study, made where there is none yet, with the points that are trained first."""
-    from tuner.cli.first_points import queue
+    from tuner.cli.first_points import check_source, queue
     from tuner.studies.study import create_or_open
 
+    check_source(warm_start, spec)
     study = create_or_open(spec)
     if points or warm_start:
         queue(study, points, warm_start, spec.storage)

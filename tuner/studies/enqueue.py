@@ -12,13 +12,15 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.config.source import read_yaml_list, where
+from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import get_value
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.studies.handle import Study
 from tuner.studies.leases import asking
 from tuner.studies.quiet import quiet
-from tuner.studies.records import TrialState
+from tuner.studies.reading import StudyReader
+from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.sampling import DEFAULT
 
 WARM_START = 5
@@ -74,26 +76,35 @@ def read_points(path: Path, space: SearchSpace, base: TrialConfig) -> list[dict[
     return points
 
 
-def warm_points(study: Study, earlier: Study, count: int = WARM_START) -> tuple[list[dict[str, Any]], list[str]]:
-    """The best configs of an earlier study, as far as the space of a new one holds them.
-
-    Returns:
-        Their parameters, best first, and what was skipped, for a reader.
+def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
+    """Check that a study can start from an earlier one, before it is made.
 
     Raises:
         StudyError: The earlier study has another objective, or no complete trial.
     """
-    ours, theirs = study.spec.objective, earlier.spec.objective
+    ours, theirs = spec.objective, earlier.spec.objective
     if (ours.metric, ours.direction) != (theirs.metric, theirs.direction):
         raise StudyError(
             f"study {earlier.name!r} was to {theirs.direction} {theirs.metric}, this one is to {ours.direction} "
             f"{ours.metric}: what was best there says little here",
             hint="Start from a study with the same objective.",
         )
-    sign = -1.0 if ours.direction == "maximize" else 1.0
-    complete = [t for t in earlier.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
-    if not complete:
+    if not _complete(earlier):
         raise StudyError(f"study {earlier.name!r} has no complete trial to start from")
+
+
+def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> tuple[list[dict[str, Any]], list[str]]:
+    """The best configs of an earlier study, as far as the space of a new one holds them.
+
+    Returns:
+        Their parameters, best first, and what was skipped, for a reader.
+
+    Raises:
+        StudyError: See `check_warm_start`.
+    """
+    check_warm_start(study.spec, earlier)
+    sign = -1.0 if study.spec.objective.direction == "maximize" else 1.0
+    complete = _complete(earlier)
     points: list[dict[str, Any]] = []
     skipped: list[str] = []
     for trial in sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number)):
@@ -151,6 +162,10 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
             have.append((len(there) + added, params))
             added += 1
     return Queued(added, tuple(known))
+
+
+def _complete(study: StudyReader) -> list[TrialRecord]:
+    return [t for t in study.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
 
 
 def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:
