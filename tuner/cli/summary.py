@@ -89,6 +89,7 @@ def next_commands(study: Study) -> list[str]:
     return [
         "Next:",
         f"  tuner dashboard{storage}",
+        *([] if study.spec.plan else [f"  tuner confirm {study.name}{storage}"]),  # a plan confirms by itself
         f"  tuner export {study.name} -o best.yaml{storage}",
         "  tuner train best.yaml -o model/",
     ]
