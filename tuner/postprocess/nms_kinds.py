@@ -19,6 +19,7 @@ design) depends on the kind:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -56,7 +57,25 @@ _Decay = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 def greedy(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
-    """Greedy NMS: a box goes when its IoU with a kept box of higher score is above `value`; 1.0 switches it off."""
+    """Greedy NMS: a box goes when its IoU with a kept box of higher score is above `value`; 1.0 switches it off.
+
+    On a CPU torchvision's, image by image. On a GPU all images of a block together: a call for each image would wait
+    for the device each time, and torchvision's CUDA kernel rounds the threshold to float32, so that two boxes with an
+    IoU of 0.7 suppress each other at 0.7 there.
+    """
+    return (_greedy_by_image if boxes.device.type == "cpu" else _greedy_together)(
+        boxes, scores, labels, offsets, value, most
+    )
+
+
+def _greedy_together(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
+    def decay(left: Tensor, iou: Tensor, one: Tensor, others: Tensor) -> None:
+        left.masked_fill_(iou > value, -torch.inf)
+
+    return _take_one_by_one(boxes, scores, labels, offsets, most, decay)
+
+
+def _greedy_by_image(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
     spread, wide = apart(boxes, labels), scores.double()
     bounds = offsets.tolist()
     rows = [start + nms(spread[start:stop], wide[start:stop], value)[:most] for start, stop in pairwise(bounds)]
@@ -158,9 +177,10 @@ def apart(boxes: Tensor, groups: Tensor) -> Tensor:
     wide = boxes.double()
     if not len(wide):
         return wide
-    low, high = torch.aminmax(wide)
-    step = 2.0 ** torch.ceil(torch.log2(high - low + 2.0))
-    return wide + (groups * step)[:, None]
+    low, high = torch.stack(torch.aminmax(wide)).tolist()
+    # By the host: a device's power function need not be exact.
+    step = math.ldexp(1.0, math.ceil(math.log2(high - low + 2.0)))
+    return wide + (groups.double() * step)[:, None]
 
 
 def _take_one_by_one(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, most: int, decay: _Decay) -> Kept:
