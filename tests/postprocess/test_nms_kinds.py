@@ -12,7 +12,7 @@ from tests.evaluation.cases import make_predictions, random_case
 from tests.postprocess import plain
 from tests.waits import Waits
 from tuner.models.predictions import RawPredictions
-from tuner.postprocess import nms_kinds
+from tuner.postprocess import fusion, nms_kinds
 from tuner.postprocess.nms import shown_at, suppress
 from tuner.postprocess.nms_kinds import KINDS
 from tuner.postprocess.operating_point import OperatingPoint
@@ -125,7 +125,8 @@ def test_equals_the_paper_where_overlaps_tie(kind, seed, value):
 def test_many_blocks_equal_one(kind, monkeypatch):
     raw = raw_case(1, images=9, detections=200)
     whole = suppress(raw, 0.4, kind=kind)
-    monkeypatch.setitem(nms_kinds._CELLS_PER_BLOCK, "cpu", 40)
+    for module in (nms_kinds, fusion):
+        monkeypatch.setitem(module._CELLS_PER_BLOCK, "cpu", 40)
     parts = suppress(raw, 0.4, kind=kind)
     for name in ("boxes", "scores", "labels", "offsets"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
