@@ -197,6 +197,24 @@ def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
     assert "class never has no boxes: it takes the common threshold" in out
 
 
+def test_a_limit_that_is_never_reached_leaves_the_other_points(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    code, out, err = tuner(results, "--data", truth, "--criterion", "recall@precision=1")
+    assert code == 1
+    assert "no threshold serves recall@precision=1" in err
+    assert any(line.startswith("f1 ") and "greedy" in line for line in out.splitlines())
+    assert not (tmp_path / "operating-point.yaml").exists()
+
+
+def test_one_score_for_all_is_no_score(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    results.write_text(json.dumps([row | {"score": 1} for row in json.loads(results.read_text())]))
+    code, out, _ = tuner(results, "--data", truth)
+    assert code == 0
+    assert "All scores are 1.000" in out
+    assert "No score is below" not in out
+
+
 def test_a_class_without_detections_is_named(tuner, tmp_path: Path) -> None:
     truth, results = write_case(tmp_path)
     rows = json.loads(results.read_text())

@@ -80,12 +80,18 @@ def limits(raw: RawPredictions, split: Split) -> list[str]:
     at = suppressed_at(raw)
     if at is not None and len(raw.scores):
         found.append(
-            f"These detections are suppressed already: no two of a class overlap by more than {at:.2f}. Above it NMS "
-            "IoU has no effect; below it, and for Soft-NMS and fusion, results differ from those on raw predictions, "
-            "because the boxes that were suppressed are missing. Write predictions before NMS to judge these."
+            f"These detections seem to be suppressed already: no two of a class overlap by more than {at:.2f}. Above "
+            "it NMS IoU has no effect; below it, and for Soft-NMS and fusion, results differ from those on raw "
+            "predictions, because the boxes that were suppressed are missing. Write predictions before NMS to judge "
+            "these."
         )
     least = float(raw.scores.min(initial=1.0))
-    if len(raw.scores) and least > 0.05:
+    if len(raw.scores) > 1 and least == raw.scores.max():
+        found.append(
+            f"All scores are {least:.3f}: AP means nothing, and there is no threshold to choose. Let the detector "
+            "write its scores."
+        )
+    elif len(raw.scores) and least > 0.05:
         found.append(f"No score is below {least:.3f}: AP lacks the end of its curve, and lower thresholds are unknown.")
     counts = np.diff(raw.offsets)
     most = int(counts.max(initial=0))
