@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, padded, ranked
 
-_CELLS_PER_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 22}
+_CELLS_PER_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 20}
 """Padded boxes at a time: some 20 float64 arrays of this size. Rounds cost the same for few groups as for many."""
 
 

@@ -31,7 +31,9 @@ from tuner.config.trial import NmsKind
 from tuner.postprocess.fusion import weighted_fusion
 from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, offsets_of, padded, ranked
 
-_CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 22}  # padded boxes at a time: some 15 float64 arrays of this size
+_CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 20}
+"""Padded boxes at a time: some 15 float64 arrays of this size."""
+
 Suppress = Callable[[Tensor, Tensor, Tensor, Tensor, float, int], Kept]
 _Decay = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
