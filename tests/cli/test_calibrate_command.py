@@ -182,6 +182,32 @@ def test_coordinates_of_another_kind_are_noticed(tuner, tmp_path: Path, change, 
     assert words in tuner(results, "--data", truth, "--force")[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "[x1, y1, x2, y2] in pixels"),
+        (lambda x, y, w, h: [y, x, y + h, x + w], "[y1, x1, y2, x2] in pixels"),
+        (lambda x, y, w, h: [y, x, h, w], "[y, x, height, width] in pixels"),
+        (lambda x, y, w, h: [x + w / 2, y + h / 2, w, h], "[centre x, centre y, width, height] in pixels"),
+        (lambda x, y, w, h: [x / 1400, y / 700, w / 1400, h / 700], "[x, y, width, height] as fractions"),
+        (
+            lambda x, y, w, h: [(x + w / 2) / 1400, (y + h / 2) / 700, w / 1400, h / 700],
+            "[centre x, centre y, width, height] as fractions",
+        ),
+    ],
+)
+def test_the_meaning_that_coordinates_seem_to_have_is_named(tuner, tmp_path: Path, change, words: str) -> None:
+    """Where they lie within the image all the same, and so only the ground truth can tell."""
+    truth, results = write_case(tmp_path)
+    annotated = json.loads(truth.read_text())
+    for image in annotated["images"]:
+        image["height"] = 700
+    truth.write_text(json.dumps(annotated))
+    rows = [row | {"bbox": change(*row["bbox"])} for row in json.loads(results.read_text())]
+    results.write_text(json.dumps([row for row in rows if min(row["bbox"][2:]) >= 0]))
+    assert f"would be found if `bbox` were {words}" in tuner(results, "--data", truth)[1]
+
+
 def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
     truth, results = write_case(tmp_path)
     annotated, rows = json.loads(truth.read_text()), json.loads(results.read_text())

@@ -75,10 +75,11 @@ def _first(boxes: Tensor, scores: Tensor, value: float, most: int) -> Tensor:
     few = 4 * most
     if few < len(scores):
         best = torch.argsort(scores, descending=True, stable=True)[:few]
-        kept = best[nms(boxes[best], scores[best], value)]
+        kept: Tensor = best[nms(boxes[best], scores[best], value)]
         if len(kept) >= most:
             return kept[:most]
-    return nms(boxes, scores, value)[:most]
+    kept = nms(boxes, scores, value)
+    return kept[:most]
 
 
 def greedy_agnostic(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
