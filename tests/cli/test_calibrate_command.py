@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -257,6 +258,17 @@ def test_ground_truth_without_boxes_defines_nothing(tuner, tmp_path: Path) -> No
     code, _, err = tuner(results, "--data", truth)
     assert code == 1
     assert "truth.json: no boxes" in err
+
+
+def test_results_that_do_not_fit_into_memory_are_refused(
+    tuner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, results = write_case(tmp_path)
+    free = psutil.virtual_memory()._replace(available=7 * results.stat().st_size)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    code, _, err = tuner(results, "--data", truth)
+    assert code == 1
+    assert "of memory, of which 0.0 GiB are free" in err
 
 
 def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:
