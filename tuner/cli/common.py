@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,13 @@ Tile = Annotated[
 Overlap = Annotated[
     float | None,
     typer.Option("--overlap", help="With --tile: part of a tile that it shares with the next one.", show_default="0.2"),
+]
+OnBadBoxes = Annotated[
+    Literal["refuse", "repair"] | None,
+    typer.Option(
+        help="What to do with annotated boxes outside their image or without area; repair clips and drops them.",
+        show_default="as the study file says; refuse for a COCO JSON",
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
