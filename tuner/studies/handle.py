@@ -134,7 +134,7 @@ class Study(StudyReader):
         Raises:
             LeaseLost: The trial belongs to another worker now, or has ended.
         """
-        self.database.run(lambda session: leases.hold(session, assignment.trial_id, assignment.attempt_id))
+        self.database.run(lambda session: leases.extend(session, assignment.trial_id, assignment.attempt_id))
 
     def report(self, assignment: Assignment, result: EpochResult) -> bool:
         """Store an epoch, and ask the pruner. May be repeated.

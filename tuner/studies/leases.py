@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Update, or_, select, update
+from sqlalchemy import CursorResult, Double, Table, Update, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
@@ -29,6 +29,19 @@ LEASE_SECONDS = 60.0
 RELEASED = 0.0
 """`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 _ASK_SECONDS = 60.0
+
+_TRIALS: Table = TrialRow.__table__  # type: ignore[assignment]
+RENEW = (
+    update(_TRIALS)
+    .where(
+        _TRIALS.c.trial_id == bindparam("held_trial"),
+        _TRIALS.c.token == bindparam("held_token"),
+        _TRIALS.c.state == TrialState.RUNNING,
+        _TRIALS.c.lease_until > RELEASED,
+    )
+    .values(lease_until=now() + bindparam("lease_seconds", type_=Double))
+)
+"""Renews a lease, see `extend`; made once, because making a statement costs more than running it."""
 
 
 @dataclass(frozen=True)
@@ -97,23 +110,21 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
     return session.get_one(TrialRow, trial_id, populate_existing=True)
 
 
-def extend(session: Session, trial_id: int, token: int, **changes: Any) -> None:
+def extend(session: Session, trial_id: int, token: int, statement: Update = RENEW, **values: Any) -> None:
     """Renew a lease, with other changes of the trial's row, in one statement.
+
+    Args:
+        session: A transaction.
+        trial_id: The trial.
+        token: Of the attempt that holds it.
+        statement: `RENEW`, with further values.
+        values: Of its own parameters.
 
     Raises:
         LeaseLost: See `hold`.
     """
-    held = changed(
-        session,
-        update(TrialRow)
-        .where(
-            TrialRow.trial_id == trial_id,
-            TrialRow.token == token,
-            TrialRow.state == TrialState.RUNNING,
-            TrialRow.lease_until > RELEASED,
-        )
-        .values(lease_until=now() + LEASE_SECONDS, **changes),
-    )
+    lease = {"held_trial": trial_id, "held_token": token, "lease_seconds": LEASE_SECONDS}
+    held = changed(session, statement, lease | values)
     if held:
         return
     row = session.get(TrialRow, trial_id, populate_existing=True)
@@ -192,8 +203,8 @@ def end_attempt(session: Session, trial_id: int, number: int, outcome: str, mess
     )
 
 
-def changed(session: Session, statement: Update) -> int:
-    """Run an update; the number of rows that it met."""
-    result: Any = session.execute(statement, execution_options={"synchronize_session": False})
+def changed(session: Session, statement: Update, values: dict[str, Any] | None = None) -> int:
+    """Run an update, with values of its parameters; the number of rows that it met."""
+    result: Any = session.execute(statement, values, execution_options={"synchronize_session": False})
     assert isinstance(result, CursorResult)
     return result.rowcount
