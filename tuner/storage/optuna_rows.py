@@ -135,6 +135,15 @@ def write_changes(session: Session, before: FrozenTrial, after: FrozenTrial) -> 
     return True
 
 
+def set_user_attrs(session: Session, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Write user attributes of a trial."""
+    mine = (_USER_ATTRS.c.trial_id == trial_id, _USER_ATTRS.c.key.in_(sorted(attrs)))
+    session.execute(delete(_USER_ATTRS).where(*mine))
+    session.execute(
+        insert(_USER_ATTRS), [{"trial_id": trial_id, "key": k} | row for k, row in _attr_rows(attrs).items()]
+    )
+
+
 def _write_parts(session: Session, before: FrozenTrial | None, after: FrozenTrial) -> None:
     parts: tuple[tuple[Table, str, Callable[[FrozenTrial], dict[Any, dict[str, Any]]]], ...] = (
         (_VALUES, "objective", _value_rows),

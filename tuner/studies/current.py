@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
 
-def read_current(database: Database, study_id: int, name: str) -> StudyRow:
+def read_current(session: Session, study_id: int, name: str) -> StudyRow:
     """The row of a study that may go on; its `control` says whether it should now.
 
     Raises:
         StudyError: The study was deleted, or has ended by an error.
     """
-    row = database.run(lambda session: session.get(StudyRow, study_id))
+    row = session.get(StudyRow, study_id)
     if row is None:
         raise StudyError(f"study {name!r} was deleted")
     if row.problem is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.config.load import base_config
@@ -40,6 +41,7 @@ from tuner.studies.reporting import Reporter
 from tuner.studies.resolving import prepare
 from tuner.studies.sampling import TrialSampler
 from tuner.studies.taking_over import end_left, promote, take_over
+from tuner.studies.tell import untold
 from tuner.studies.views import StudyTrials
 from tuner.trainers.contract import EpochResult
 
@@ -103,11 +105,12 @@ class Study(StudyReader):
             StorageError: The database is out of reach.
         """
         train = self.dataset.train
-        while self._open():
+        while (found := self.database.run(self._look)) is not None:
+            left, unknown = found
             ender, asker = self._ender, self._asker
-            ender.tell_untold(self._id)
+            ender.tell(unknown)
             assignment = (
-                take_over(self.database, self._id, worker, self._reporter, ender)
+                take_over(self.database, left, worker, self._reporter, ender)
                 or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
                 or asker.ask(worker)
             )
@@ -228,18 +231,23 @@ class Study(StudyReader):
 
     # Inside
 
-    def _open(self) -> bool:
-        """Whether trials may be begun; reads what another command may have changed meanwhile."""
-        row = read_current(self.database, self._id, self.name)
+    def _look(self, session: Session) -> tuple[list[tuple[int, int]], list[int]] | None:
+        """The trials that nobody runs, and those that Optuna does not know to have ended; None: none may be begun.
+
+        Takes over what another command may have changed meanwhile.
+        """
+        row = read_current(session, self._id, self.name)
         pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
         if self.spec.pruner != pruner:
             self.optuna.pruner = build_pruner(self.spec.pruner, self.base.epochs)
-        return row.control is None
+        if row.control is not None:
+            return None
+        return leases.claimable(session, self._id), untold(session, self._id)
 
     @property
     def _asker(self) -> Asker:
         sampler = TrialSampler(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
-        return Asker(sampler)
+        return Asker(sampler, self._judge)
 
     @property
     def _reporter(self) -> Reporter:

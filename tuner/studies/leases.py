@@ -44,22 +44,24 @@ RENEW = (
 """Renews a lease, see `extend`; made once, because making a statement costs more than running it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class AskLock:
-    """The right to ask for a new trial of a study, held by one worker at a time."""
+    """The right to ask for a new trial of a study, held by one worker at a time.
+
+    Attributes:
+        study_id: The study.
+        token: Of its holder.
+        used: Whether it was given back by a transaction that has ended well; then there is nothing left to give.
+    """
 
     study_id: int
     token: str
+    used: bool = False
 
-    def confirm(self, session: Session) -> bool:
-        """Whether it is still held; once confirmed, it stays so until the transaction ends."""
-        held = changed(
-            session,
-            update(StudyRow)
-            .where(StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
-            .values(ask_until=now() + _ASK_SECONDS),
-        )
-        return held == 1
+    def give(self, session: Session) -> bool:
+        """Give it back with the end of the transaction, until which no other worker has it; False where it was lost."""
+        mine = (StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
+        return changed(session, update(StudyRow).where(*mine).values(ask_token=None)) == 1
 
 
 @contextmanager
@@ -86,10 +88,6 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
             raise StudyError("the study was deleted while a worker ran it")
         return taken == 1
 
-    def give(session: Session) -> None:
-        mine = (StudyRow.id == study_id, StudyRow.ask_token == lock.token)
-        changed(session, update(StudyRow).where(*mine).values(ask_token=None))
-
     longest = 0.05
     while not database.run(take):
         time.sleep(random.uniform(0.01, longest))
@@ -97,7 +95,8 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
     try:
         yield lock
     finally:
-        database.run(give)
+        if not lock.used:
+            database.run(lock.give)
 
 
 def hold(session: Session, trial_id: int, token: int) -> TrialRow:
@@ -177,6 +176,7 @@ def assignment_of(row: TrialRow) -> Assignment:
         attempt_id=row.token,
         trial_id=row.trial_id,
         is_default=row.is_default,
+        resolved=row.resolved,
     )
 
 

@@ -96,6 +96,7 @@ class Assignment:
         attempt_id: Number of this attempt at the trial, from 1; also its fencing token.
         trial_id: Optuna's id of the trial.
         is_default: Whether it is the study's default config.
+        resolved: Whether the config holds its anchors, as it does whenever a study hands a trial out.
     """
 
     number: int
@@ -106,6 +107,7 @@ class Assignment:
     attempt_id: int
     trial_id: int
     is_default: bool
+    resolved: bool
 
 
 @dataclass(frozen=True)
