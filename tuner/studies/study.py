@@ -24,6 +24,7 @@ from tuner.config.weights import check_weights
 from tuner.space.dimension import CategoricalDimension
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
+from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
@@ -182,17 +183,22 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         row = _find(database, name)
         if row is None or name.endswith(REPEATS):
             raise unknown_study(database, name)
-        ours = (StudyRow.optuna_study_id.in_([row.optuna_study_id, -row.optuna_study_id]),)
-        ids = database.run(lambda session: list(session.scalars(select(StudyRow.id).where(*ours))))
-        running = database.run(lambda session: [number for one in ids for number in live_trials(session, one)])
-        if running:
-            raise StudyError(
-                f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
-                hint="Stop its workers first; one that was killed is taken for dead after a minute.",
-            )
-        database.run(lambda session: session.execute(delete(StudyRow).where(*ours)) and None)
-        with database.errors():
-            optuna.delete_study(study_name=row.name, storage=database.optuna)
+        optuna_id = row.optuna_study_id
+
+        def remove(session: Session) -> None:
+            ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
+            # Locked, so that no worker begins a trial meanwhile.
+            ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
+            running = [number for one in ids for number in live_trials(session, one)]
+            if running:
+                raise StudyError(
+                    f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
+                    hint="Stop its workers first; one that was killed is taken for dead after a minute.",
+                )
+            session.execute(delete(StudyRow).where(ours))
+            optuna_rows.delete_study(session, optuna_id)
+
+        database.run(remove)
         for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
             if not folder.is_dir():
                 continue
