@@ -25,6 +25,8 @@ def export(
     production = production_config(opened, trial)
     save_production(production, output, force=force)
     source = production.provenance
+    opened.exported(source.trial, output, production.model_dump(mode="json"))
+    opened.close()
     gain = "" if source.gain is None else f", {source.gain:+.4f} over the default config"
     typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
     typer.secho(source.trust, fg="yellow" if not source.confirmed else None)

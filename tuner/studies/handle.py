@@ -11,12 +11,13 @@ begun by another.
 
 from __future__ import annotations
 
+import socket
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
@@ -25,7 +26,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
-from tuner.storage.tables import StudyRow
+from tuner.storage.tables import ExportRow, StudyRow, TrialRow
 from tuner.storage.urls import studies_folder
 from tuner.studies import keeping, leases, remembered
 from tuner.studies.asking import Asker
@@ -220,6 +221,17 @@ class Study(StudyReader):
         """
         trial_id = self.database.run(lambda session: order_stop(session, self._id, number))
         return end_left(self.database, self._id, trial_id, self._ender)
+
+    def exported(self, trial: int, path: Path, content: dict[str, Any]) -> None:
+        """Note that a production config was written from a trial on this host."""
+
+        def add(session: Session) -> None:
+            of_trial = (TrialRow.study_id == self._id, TrialRow.number == trial)
+            trial_id = session.scalars(select(TrialRow.trial_id).where(*of_trial)).one()
+            host = socket.gethostname()[:255]
+            session.add(ExportRow(trial_id=trial_id, host=host, path=str(path.absolute()), content=content))
+
+        self.database.run(add)
 
     # For readers
 
