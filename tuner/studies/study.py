@@ -17,7 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import StorageError, StudyError
+from tuner.config.errors import NoStudies, StorageError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.config.weights import check_weights
@@ -27,7 +27,7 @@ from tuner.space.space import SearchSpace
 from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+from tuner.storage.urls import masked, studies_folder
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials
@@ -160,10 +160,10 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
     Raises:
         StorageError: The database cannot be used.
     """
-    file = sqlite_file(resolve(storage_url))
-    if file is not None and not file.exists():
+    try:
+        database = connect(storage_url, create=False)
+    except NoStudies:
         return None
-    database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
         return None if row is None else StudySpec.model_validate(row.spec)
