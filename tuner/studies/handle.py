@@ -89,7 +89,7 @@ class Study(StudyReader):
         Raises:
             DataError: It is missing or broken, or differs; says in what.
         """
-        return load_same_data(self.database, self._id, self.name, self.spec, self._loaded)
+        return load_same_data(self.database, self._id, self.spec, self._loaded)
 
     # For workers
 
@@ -198,9 +198,9 @@ class Study(StudyReader):
 
     # From outside
 
-    def pause(self, reason: str = "") -> None:
-        """Let all workers save their trials and wait, until `resume`."""
-        self.database.run(lambda session: set_control(session, self._id, "paused", reason))
+    def pause(self, reason: str = "") -> bool:
+        """Let all workers save their trials and wait, until `resume`; False where the study is stopped, and stays."""
+        return self.database.run(lambda session: set_control(session, self._id, "paused", reason))
 
     def stop(self, reason: str = "") -> None:
         """Let all workers save their trials and end; no worker takes the study until `resume`."""
