@@ -122,6 +122,19 @@ def test_the_database_keeps_exports_and_attempts_and_show_reads_them(
         assert words in shown[0]
 
 
+def test_a_study_that_may_only_be_read_can_be_exported(
+    study: Study, export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuse = "create trigger refuse before insert on tuner_exports begin select raise(abort, 'read only'); end"
+    with study.database.engine.begin() as connection:
+        connection.exec_driver_sql(refuse)
+    assert export("-o", tmp_path / "best.yaml") == 0
+    assert "warning: the study does not know of this export: " in capsys.readouterr().err
+    assert load_production(tmp_path / "best.yaml").config
+    with study.database.engine.begin() as connection:
+        connection.exec_driver_sql("drop trigger refuse")
+
+
 def commit() -> str | None:
     """Of this checkout, which need not be one."""
     root = Path(__file__).parents[2]

@@ -149,7 +149,8 @@ def upgrade(url: str | None = None) -> Path | None:
         with Database(resolved, engine).errors():
             backup = migrate.upgrade(engine)
             storage = RDBStorage(_optuna_url(resolved), _engine_options(resolved), skip_compatibility_check=True)
-            storage.upgrade()
+            if storage.get_current_version() != storage.get_head_version():
+                storage.upgrade()
             _release(storage)
     finally:
         engine.dispose()

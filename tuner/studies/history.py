@@ -141,7 +141,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         )
     )
     unfinished = (TrialState.RUNNING, TrialState.INTERRUPTED, TrialState.PAUSED)
-    finished = [row for row in counted if row[0] not in unfinished]
+    finished = [row for row in counted if row[0] not in (*unfinished, TrialState.FAILED)]
     return StudySummary(
         name=study.name,
         metric=spec.objective.metric,
