@@ -8,6 +8,10 @@ process each, report epochs of 2 s: each sleeps for what its report left over of
 process that has read the study, so that what is measured is a worker in the middle of its life; what the first
 ask of a fresh worker costs is printed beside. So are the CPU time of a report in the worker itself, and the time of
 one trivial transaction of each worker in the middle of each epoch: the floor of a machine that runs all of them.
+
+Workers report twice: in trials that end as the pruner says, so that they ask for new ones all the time, and in one
+trial each, all asked for before. Sampling is work of the workers' own CPUs, which here are the server's, too: the
+second figure is what the database costs workers that are hosts of their own.
 """
 
 from __future__ import annotations
@@ -77,7 +81,8 @@ def run(url: str, trials: int, workers: Sequence[int], epochs: int, space: str, 
     status(name, url)
     asks(study)
     for count in workers:
-        report(study, count, epochs)
+        for asking in (True, False):
+            report(study, count, epochs, asking=asking)
     study.close()
 
 
@@ -199,17 +204,20 @@ def finish(study: Study, assignment: Assignment) -> None:
     study.complete(assignment)
 
 
-def report(study: Study, workers: int, epochs: int) -> None:
-    """Time reports of epochs by several workers at once."""
+def report(study: Study, workers: int, epochs: int, *, asking: bool) -> None:
+    """Time reports of epochs by several workers at once, in trials that end early or in one trial each."""
     context = multiprocessing.get_context("fork")
     for _ in range(3):
         assignment = study.next_trial(WorkerInfo())
         assert assignment is not None
         finish(study, assignment)
     pipes, processes = [], []
+    begun = context.Barrier(workers)
     for number in range(workers):
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=simulate, args=(study, theirs, epochs, EPOCH_SECONDS * number / workers))
+        offset = EPOCH_SECONDS * number / workers
+        wait = (lambda: None) if asking else begun.wait
+        process = context.Process(target=simulate, args=(study, theirs, epochs, offset, wait, asking))
         process.start()
         theirs.close()
         pipes.append(ours)
@@ -219,8 +227,9 @@ def report(study: Study, workers: int, epochs: int) -> None:
     for process in processes:
         process.join()
     mean, worst = statistics.mean(times), statistics.quantiles(times, n=20)[-1]
+    who = f"{workers} workers" if asking else f"{workers} workers, none asks"
     print(
-        f"  {workers} workers: {1e3 * mean:.1f} ms of database per reported epoch ({mean / EPOCH_SECONDS:.2%} of "
+        f"  {who}: {1e3 * mean:.1f} ms of database per reported epoch ({mean / EPOCH_SECONDS:.2%} of "
         f"{EPOCH_SECONDS:.0f} s), median {1e3 * statistics.median(times):.1f} ms, 95 % below {1e3 * worst:.1f} ms; "
         f"{1e3 * statistics.mean(cpu):.1f} ms of CPU in the worker; a trivial transaction meanwhile: mean "
         f"{1e3 * statistics.mean(floor):.1f} ms, median {1e3 * statistics.median(floor):.1f} ms; "
@@ -228,8 +237,10 @@ def report(study: Study, workers: int, epochs: int) -> None:
     )
 
 
-def simulate(study: Study, answer: Connection, epochs: int, offset: float) -> None:
-    """A worker: asks, trains by sleeping, and reports."""
+def simulate(
+    study: Study, answer: Connection, epochs: int, offset: float, wait: Callable[[], object], asking: bool
+) -> None:
+    """A worker: asks, waits for the others, trains by sleeping, and reports."""
     study.database.engine.dispose(close=False)
     times: list[float] = []
     cpu: list[float] = []
@@ -242,16 +253,18 @@ def simulate(study: Study, answer: Connection, epochs: int, offset: float) -> No
         into.append(time.perf_counter() - began)
         return done
 
-    time.sleep(offset)
     while len(times) < epochs:
         assignment = timed(others, lambda: study.next_trial(WorkerInfo(pid=os.getpid())))
         assert assignment is not None
+        if not times:
+            wait()
+            time.sleep(offset)
         time.sleep(EPOCH_SECONDS)
         for epoch in range(assignment.first_epoch, assignment.config.epochs + 1):
             began = time.process_time()
             prune = timed(times, partial(study.report, assignment, result(epoch)))
             cpu.append(time.process_time() - began)
-            if prune or len(times) == epochs:
+            if (prune and asking) or len(times) == epochs:
                 break
             time.sleep(max(0.0, EPOCH_SECONDS / 2 - times[-1]))
             timed(floor, study.ping)

@@ -1,5 +1,6 @@
 """Orders from outside, budgets and the choice of studies, with real processes and a fake trainer."""
 
+import json
 import re
 import time
 from typing import Any
@@ -65,6 +66,7 @@ def test_stop_ends_all_workers_and_no_other_joins_until_run(
     assert "No study has budget left" in project.call("worker", "--trainer", "fake_trainer:train")
     assert "Stopped" in project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train")
     assert attempts == [attempt for trial in project.trials() for attempt in trial["attempts"]]
+    assert "study 'cells' is stopped" in project.main(capsys, "pause", "cells", code=1)
     project.misbehave()
     project.run()
     check_curves(project.trials())
@@ -148,6 +150,28 @@ def test_a_worker_takes_studies_by_priority(project: Project) -> None:
     order = re.findall(r"study (\S+): 1 slots", out)
     assert order == ["data-elsewhere", "high", "low"]
     assert "No study has budget left" in project.call("worker")
+
+
+def test_what_is_refused_changes_nothing_and_a_dry_run_refuses_it_too(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.create()
+    project.main(capsys, "stop", "cells")
+    annotations = project.folder / "data" / "annotations" / "val.json"
+    before = annotations.read_text()
+    moved = json.loads(before)
+    moved["annotations"][0]["bbox"][0] += 1
+    space = {"learning_rate": {"type": "float", "low": 1e-4, "high": 0.5, "log": True}}
+    for data, changes, words in (
+        (json.dumps(moved), {"budget": {"trials": 7}}, "val: other annotations"),
+        (before, {"budget": {"trials": 7}, "space": space}, "space.learning_rate: "),
+    ):
+        annotations.write_text(data)
+        project.write(**changes)
+        for option in ([], ["--dry-run"]):
+            assert words in project.run(*option, code=1)
+            kept = json.loads(project.main(capsys, "status", "cells", "--json"))
+            assert (kept["budget"], kept["control"]) == (4, "stopped")
 
 
 def test_what_keeps_old_trials_valid_may_change(project: Project) -> None:

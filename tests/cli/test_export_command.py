@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 from finished_study import EPOCHS, finished_study
 
 from tuner.cli.main import main
-from tuner.export.production import load_production
+from tuner.export.production import ProductionConfig, load_production
 from tuner.studies.study import Study, WorkerInfo
 
 
@@ -81,3 +85,60 @@ def test_refuses_a_trial_that_is_not_complete(
     assert export("--trial", trial, "-o", tmp_path / "none.yaml") == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "none.yaml").exists()
+
+
+def test_the_database_keeps_exports_and_attempts_and_show_reads_them(
+    study: Study, export, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.yaml"
+    assert export("--trial", 1, "-o", path) == 0
+    shown = []
+    for arguments in ([], ["--json"]):
+        command = ["tuner", "show", "scenes", "1", "--storage", str(study.spec.storage), *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main()
+        shown.append(capsys.readouterr().out)
+    told = json.loads(shown[1])
+    kept = told["exports"][-1]
+    assert (kept["host"], kept["path"]) == (socket.gethostname(), str(path))
+    assert ProductionConfig.model_validate(kept["content"]) == load_production(path)
+    (attempt,) = told["attempts"]
+    assert (attempt["host"], attempt["pid"], attempt["device"]) == (socket.gethostname(), os.getpid(), "cpu")
+    assert {"python", "torch", "optuna", "tuner"} <= attempt["versions"].keys()
+    assert attempt["commit"] == commit()
+    assert 0 < attempt["started_at"] <= attempt["ended_at"] <= kept["exported_at"]
+    assert (attempt["outcome"], attempt["peak_memory"]) == ("complete", 2**28)
+    assert attempt["seconds"] == pytest.approx(1.1 * EPOCHS)
+    assert attempt["cpu_seconds"] == pytest.approx(1.1 * EPOCHS)
+    for words in (
+        f"to {path} on {socket.gethostname()}",
+        f"process {os.getpid()}, cpu",
+        "256 MiB",
+        "torch ",
+        " until ",
+    ):
+        assert words in shown[0]
+
+
+def test_a_study_that_may_only_be_read_can_be_exported(
+    study: Study, export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuse = "create trigger refuse before insert on tuner_exports begin select raise(abort, 'read only'); end"
+    with study.database.engine.begin() as connection:
+        connection.exec_driver_sql(refuse)
+    assert export("-o", tmp_path / "best.yaml") == 0
+    assert "warning: the study does not know of this export: " in capsys.readouterr().err
+    assert load_production(tmp_path / "best.yaml").config
+    with study.database.engine.begin() as connection:
+        connection.exec_driver_sql("drop trigger refuse")
+
+
+def commit() -> str | None:
+    """Of this checkout, which need not be one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()

@@ -321,6 +321,21 @@ def test_a_worker_that_dies_is_started_again_by_its_command(project: Project) ->
     assert len({attempt["pid"] for attempt in attempts}) == 2
 
 
+def test_a_worker_that_joined_is_started_again_by_its_command(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.2})
+    project.create()
+    process = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
+    until(process, r"epoch 2/4")
+    (worker,) = psutil.Process(process.pid).children()
+    worker.kill()
+    project.misbehave()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
+    check_curves(project.trials())
+    assert [trial["state"] for trial in project.trials()] == ["complete"] * 4
+
+
 def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
     project.misbehave(all={"seconds": 30})
     process = project.start_run("--slots", "1")
@@ -387,6 +402,27 @@ def test_a_users_mistake_gets_a_message(
     assert re.search(expected, out), out
     assert "secret" not in out
     assert "Traceback" not in out
+
+
+def test_two_commands_begin_a_study_in_a_new_database_at_once(project: Project, database_url: str) -> None:
+    arguments = ("--slots", "1", "--storage", database_url)
+    assert "No studies" in project.call("list", "--storage", database_url)
+    for process in [project.start_run(*arguments), project.start_run(*arguments)]:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    study = open_study("cells", database_url)
+    trials = [trial_json(trial) for trial in study.trials()]
+    study.close()
+    check_curves(json.loads(json.dumps(trials, default=str)))
+    assert [(trial["number"], len(trial["attempts"])) for trial in trials] == [(number, 1) for number in range(4)]
+
+
+def test_debug_does_not_repeat_a_users_mistake(project: Project) -> None:
+    process = project.start_run("--debug", "--storage", "postgresql://me:secret@127.0.0.1:1/none")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.count("StorageAway: the database postgresql+psycopg://me:***@127.0.0.1:1/none") == 1
+    assert "secret" not in err
 
 
 def test_debug_shows_the_traceback(project: Project) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages._rdb import models
 from sqlalchemy import func, select
 from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import ConfigError, DataError, StudyError
 from tuner.config.study import DataSpec
-from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
+from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.study import Study, TrialState, create_or_open, delete_study, list_studies, open_study
 
 Begin = Callable[..., Study]
@@ -117,6 +118,7 @@ def test_list_and_delete(database_url: str, data: DataSpec) -> None:
         assignment = study.next_trial(WORKER)
         assert assignment is not None
         train(study, assignment, 0.4)
+        study.exported(0, Path("best.yaml"), {"config": {}})
     running = studies[0].next_trial(WORKER)
     assert running is not None
     found = {summary.name: summary for summary in list_studies(database_url)}
@@ -135,12 +137,16 @@ def test_list_and_delete(database_url: str, data: DataSpec) -> None:
     assert studies[1].folder.exists()
     with pytest.raises(StudyError, match="deleted"):
         studies[0].next_trial(WORKER)
-    for table in (StudyRow, TrialRow, AttemptRow):
+    for table in (StudyRow, TrialRow, AttemptRow, ExportRow, models.StudyModel, models.TrialModel):
         count = select(func.count()).select_from(table)
         assert studies[1].database.run(lambda session, count=count: session.scalar(count)) == 1
     assert studies[1].database.run(lambda s: s.scalar(select(func.count()).select_from(EpochRow))) == EPOCHS
     assert [study.study_name for study in studies[1].database.optuna.get_all_studies()] == ["two"]
     delete_study("two", database_url)
+    for table in (*Base.metadata.sorted_tables, *models.BaseModel.metadata.sorted_tables):
+        if table.name != models.VersionInfoModel.__tablename__:
+            rows = select(func.count()).select_from(table)
+            assert studies[1].database.run(lambda session, rows=rows: session.scalar(rows)) == 0, table.name
     for study in studies:
         study.close()
 

@@ -5,7 +5,7 @@ import pytest
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError, DeviceError
 from tuner.workers import devices
-from tuner.workers.devices import Gpu, available_cores, plan_slots
+from tuner.workers.devices import Gpu, available_cores, plan_slots, visible_as
 
 
 @pytest.fixture
@@ -34,6 +34,19 @@ def test_each_gpu_gets_a_slot_that_sees_no_other() -> None:
     assert [plan.visible_gpu for plan in plan_slots("cuda:1", 2)] == ["GPU-b", "GPU-b"]
     assert plan_slots("cuda:1")[0].label == "cuda:1 Small"
     assert [plan.visible_gpu for plan in plan_slots("cuda", 3)] == ["GPU-a", "GPU-b", "GPU-a"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "shown"),
+    [([], "GPU-b"), (["1", "0"], "GPU-b"), (["GPU-x", "GPU-b"], "GPU-b"), (["MIG-x", "MIG-y"], "MIG-y")],
+)
+def test_a_gpu_is_shown_by_its_uuid(entries: list[str], shown: str) -> None:
+    assert visible_as(1, "b", entries) == shown
+
+
+def test_a_gpu_whose_uuid_torch_does_not_tell_keeps_the_users_number() -> None:
+    assert visible_as(0, "", ["3", "5"]) == "3"
+    assert visible_as(1, "", []) == "1"
 
 
 @pytest.mark.usefixtures("two_gpus")

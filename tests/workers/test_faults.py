@@ -89,6 +89,40 @@ def test_a_database_that_is_stopped_and_started(data: DataSpec, folder: Path, se
     study.close()
 
 
+def test_a_worker_that_is_killed_while_the_database_is_stopped(data: DataSpec, folder: Path, server: Postgres) -> None:
+    plan = folder / "tuner-studies" / "plan.json"
+    fields = {"defaults": {"epochs": 8, "image_size": 64}, "budget": {"trials": 4}}
+    study = make_study(data, server.url, name="undisturbed", **fields)
+    plan.write_text(json.dumps({"*": {"seconds": 0.0}}))
+    run_worker(study, slots=SLOT, trainer="fake_trainer:train")
+    undisturbed = outcome(study)
+    study.close()
+
+    study = make_study(data, server.url, **fields)
+    plan.write_text(json.dumps({"*": {"seconds": 0.4}}))
+    first, second = start_host(study), start_host(study)
+    until(lambda: min(epochs_of(study, 0), epochs_of(study, 1)) >= 2, of=first)
+    hit = next(trial for trial in study.trials() if trial.attempts[-1].pid == first.pid)
+    worked = study.folder / "trials" / str(hit.number) / "worked.txt"
+    server.stop("immediate")
+    before = len(worked.read_text().splitlines())
+    until(lambda: len(worked.read_text().splitlines()) >= before + 2, of=first)
+    first.kill()
+    first.communicate()
+    server.start()
+    plan.write_text(json.dumps({"*": {"seconds": 0.0}}))
+    said = second.communicate(timeout=200)[0]
+    assert second.returncode == 0, said
+    check_whole(study, 4)
+    assert outcome(study) == undisturbed
+    attempts = study.trials(numbers=[hit.number])[0].attempts
+    assert [attempt.outcome for attempt in attempts] == ["lost", "complete"]
+    # What was trained while the database was away, by a worker that could not tell, is not trained again.
+    epochs = [line.split()[1] for line in worked.read_text().splitlines()]
+    assert len(epochs) - len(set(epochs)) <= 1  # that which the blow met
+    study.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"

@@ -166,6 +166,28 @@ def test_a_full_disk_pauses_the_study_until_it_is_resumed(make_study: Callable[.
     assert report.epochs == 4  # though the second attempt has reported the first epoch again
 
 
+def test_a_pause_between_two_trials_ends_nothing(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 2)
+
+    complete = study.complete
+
+    def complete_then_paused(assignment: Assignment) -> None:
+        complete(assignment)
+        if assignment.number == 0:  # no trial is left to go on with, and none is begun yet
+            study.pause()
+
+    study.complete = complete_then_paused  # type: ignore[method-assign]
+
+    class Director(Recorder):
+        def notice(self, text: str) -> None:
+            super().notice(text)
+            if "is paused" in text:
+                study.resume()
+
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[Director()], timing=Timing(heartbeat=0.2))
+    assert (report.reason, report.complete) == ("finished", 2)
+
+
 def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Callable[..., Study]) -> None:
     study = make_study(1, 5)
 

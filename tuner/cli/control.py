@@ -36,11 +36,14 @@ def stop(
 
 def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> None:
     """Pause a study: its workers save their trials, free their devices and wait for `tuner resume`."""
+    from tuner.config.errors import StudyError
     from tuner.studies.study import open_study
 
     opened = open_study(study, storage)
-    opened.pause(reason)
+    paused = opened.pause(reason)
     opened.close()
+    if not paused:
+        raise StudyError(f"study {study!r} is stopped", hint=f"Let it go on first, with: tuner resume {study}")
     typer.echo(f"Paused study {study!r}: its workers save their trials with the next heartbeat and wait.")
 
 

@@ -18,6 +18,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the best config, its operating point and where both came from, for `tuner train`."""
+    from tuner.config.errors import StorageError
     from tuner.export.production import production_config, save_production
     from tuner.studies.study import open_study
 
@@ -25,6 +26,11 @@ def export(
     production = production_config(opened, trial)
     save_production(production, output, force=force)
     source = production.provenance
+    try:
+        opened.exported(source.trial, output, production.model_dump(mode="json"))
+    except StorageError as error:  # of a study that may only be read
+        typer.secho(f"warning: the study does not know of this export: {error.message}", fg="yellow", err=True)
+    opened.close()
     gain = "" if source.gain is None else f", {source.gain:+.4f} over the default config"
     typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
     typer.secho(source.trust, fg="yellow" if not source.confirmed else None)

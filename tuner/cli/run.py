@@ -83,12 +83,13 @@ def run(
     )
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
     if dry_run:
-        from tuner.studies.study import check_study
+        from tuner.studies.study import check_known, check_study
 
         points_of(enqueue, spec)
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         checked = check_study(spec)
+        check_known(spec, checked[0], checked[2])
         if as_json:
             print_json(stored(spec) | {"slots": len(plans)})
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from tuner.config.objective import Constraint, Objective
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
     from tuner.studies.reading import StudyReader
-    from tuner.studies.records import TrialRecord
+    from tuner.studies.records import AttemptRecord, TrialRecord
 
 
 def show(
@@ -111,6 +112,7 @@ def trial_json(trial: TrialRecord) -> dict[str, Any]:
     data["cost"] = asdict(trial.cost)
     data["epochs"] = [asdict(epoch) | {"metrics": epoch.metrics.model_dump(mode="json")} for epoch in trial.epochs]
     data["attempts"] = [asdict(attempt) for attempt in trial.attempts]
+    data["exports"] = [asdict(export) for export in trial.exports]
     point = trial.operating_point
     data["operating_point"] = point.model_dump(mode="json") if point else None
     return data
@@ -148,11 +150,26 @@ def _print_trial(trial: TrialRecord, metric: str) -> None:
         )  # fmt: skip
     print_table(table)
     for attempt in trial.attempts:
-        typer.echo(
-            f"attempt {attempt.number}: {attempt.host}, process {attempt.pid}, {attempt.device},"
-            f" {duration(attempt.seconds)}, {attempt.outcome or 'running'}"
-            + (f": {attempt.message}" if attempt.message else "")
-        )
+        _print_attempt(attempt)
+    for export in trial.exports:
+        typer.echo(f"exported {_time(export.exported_at)} to {export.path} on {export.host}")
+
+
+def _print_attempt(attempt: AttemptRecord) -> None:
+    typer.echo(
+        f"attempt {attempt.number}: {attempt.host}, process {attempt.pid}, {attempt.device},"
+        f" {duration(attempt.seconds)}, {attempt.outcome or 'running'}"
+        + (f": {attempt.message}" if attempt.message else "")
+    )
+    until = f" until {_time(attempt.ended_at)}" if attempt.ended_at else ""
+    memory = f", at most {attempt.peak_memory / 2**20:.0f} MiB" if attempt.peak_memory else ""
+    typer.echo(f"  from {_time(attempt.started_at)}{until}, {duration(attempt.cpu_seconds)} of CPU time{memory}")
+    commit = f", commit {attempt.commit}" if attempt.commit else ""
+    typer.echo(f"  {', '.join(f'{name} {version}' for name, version in attempt.versions.items())}{commit}")
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
 
 
 def _value(value: Any) -> str:

@@ -16,6 +16,7 @@ from typing import NoReturn
 import typer
 
 from tuner.cli.errors import errors_shown
+from tuner.config.errors import TunerError
 
 RESTART_DELAY = 5.0
 """Seconds before a worker that died is started again; doubled with each death soon after a start."""
@@ -86,9 +87,12 @@ def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
         with errors_shown(debug="--debug" in sys.argv):
             code = work(first)
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except typer.Exit as ended:
         code = ended.exit_code
+    except (TunerError, OSError):  # with --debug; another start would end like this one
+        traceback.print_exc()
+        code = 1
     except BaseException:
         traceback.print_exc()
     finally:

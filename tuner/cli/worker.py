@@ -34,35 +34,41 @@ def worker(
 
     Without a study, takes those that have budget left, highest priority first, until none is left.
     """
+    from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError
     from tuner.config.load import parse_duration
     from tuner.studies.study import open_study
     from tuner.workers.devices import plan_slots
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
-    tried: set[str] = set()
-    while (name := study or _next(storage, tried)) is not None:
-        opened = open_study(name, storage, data_root=data)
-        left = None if deadline is None else max(0.1, deadline - time.monotonic())
-        plans = plan_slots(
-            device_of(device, gpus) or opened.spec.device,
-            slots or (None if per_gpu else opened.spec.slots),
-            per_gpu=per_gpu_of(per_gpu),
-        )
-        try:
-            code = exit_code(work(opened, plans, left, trainer))
-        except DataError as error:
-            if study is not None:
-                raise
-            typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
-            code = 0
-        finally:
-            opened.close()
-        if study is not None or code or (deadline is not None and time.monotonic() >= deadline):
-            raise typer.Exit(code)
-        tried.add(name)
-    if not tried:
-        typer.echo("No study has budget left.")
+
+    def begin(first: bool) -> int:
+        tried: set[str] = set()
+        while (name := study or _next(storage, tried)) is not None:
+            opened = open_study(name, storage, data_root=data)
+            left = None if deadline is None else max(0.1, deadline - time.monotonic())
+            plans = plan_slots(
+                device_of(device, gpus) or opened.spec.device,
+                slots or (None if per_gpu else opened.spec.slots),
+                per_gpu=per_gpu_of(per_gpu),
+            )
+            try:
+                code = exit_code(work(opened, plans, left, trainer))
+            except DataError as error:
+                if study is not None:
+                    raise
+                typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
+                code = 0
+            finally:
+                opened.close()
+            if study is not None or code or (deadline is not None and time.monotonic() >= deadline):
+                return code
+            tried.add(name)
+        if not tried:
+            typer.echo("No study has budget left.")
+        return 0
+
+    raise typer.Exit(supervised(begin))
 
 
 def _next(storage: str | None, tried: set[str]) -> str | None:

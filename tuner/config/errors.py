@@ -60,6 +60,10 @@ class StorageAway(StorageError):
     """The study database is out of reach for now: a server that is down, a line that is cut, a lock that is kept."""
 
 
+class NoStudies(StorageError):
+    """The study database is not there yet, or nothing was ever begun in it."""
+
+
 class StudyError(TunerError):
     """A study does not exist, exists with another spec, or cannot do what was asked."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import DiskError, StorageAway, StorageError, TunerError
+from tuner.config.errors import DiskError, NoStudies, StorageAway, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
@@ -103,6 +103,7 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
         create: Whether a new SQLite file and missing tables are made.
 
     Raises:
+        NoStudies: There is no database, or no tables in it, and none shall be made.
         StorageError: The URL is wrong, its driver is not installed, the database cannot be reached, or its
             tables are of another version; the password is masked.
     """
@@ -110,7 +111,7 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
     file = sqlite_file(resolved)
     if file is not None and not file.exists():
         if not create:
-            raise StorageError(
+            raise NoStudies(
                 f"there is no database at {file}",
                 hint="Start a study with `tuner run`, or name the database with --storage or TUNER_STORAGE.",
             )
@@ -148,7 +149,8 @@ def upgrade(url: str | None = None) -> Path | None:
         with Database(resolved, engine).errors():
             backup = migrate.upgrade(engine)
             storage = RDBStorage(_optuna_url(resolved), _engine_options(resolved), skip_compatibility_check=True)
-            storage.upgrade()
+            if storage.get_current_version() != storage.get_head_version():
+                storage.upgrade()
             _release(storage)
     finally:
         engine.dispose()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, column, inspect, select, table, text
 
-from tuner.config.errors import StorageError
+from tuner.config.errors import NoStudies, StorageError
 from tuner.storage.urls import masked, sqlite_file
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def check(engine: Engine) -> None:
     """Refuse a database whose tables are older or newer than this package's.
 
     Raises:
+        NoStudies: There are none.
         StorageError: Says which versions met, and what to do.
     """
     found, wanted = current(engine), head()
@@ -56,7 +57,7 @@ def check(engine: Engine) -> None:
             hint="Install the newer tuner on this machine.",
         )
     if found is None:
-        raise StorageError(f"{place} holds no studies of tuner", hint="Start one with `tuner run`.")
+        raise NoStudies(f"{place} holds no studies of tuner", hint="Start one with `tuner run`.")
     raise StorageError(
         f"{place} was made by an older tuner: its tables have version {found}, this tuner needs {wanted}",
         hint=f"Stop all workers, then run: tuner db upgrade --storage {place}",

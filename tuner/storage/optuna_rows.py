@@ -135,6 +135,27 @@ def write_changes(session: Session, before: FrozenTrial, after: FrozenTrial) -> 
     return True
 
 
+def delete_study(session: Session, study_id: int) -> None:
+    """Delete a study with its trials, in a few statements; Optuna's own way takes a minute for ten thousand trials."""
+    trials = select(_TRIALS.c.trial_id).where(_TRIALS.c.study_id == study_id)
+    tables = list(reversed(models.BaseModel.metadata.sorted_tables))  # those that refer to others first
+    for table in tables:
+        if "trial_id" in table.c and table is not _TRIALS:
+            session.execute(delete(table).where(table.c.trial_id.in_(trials)))
+    for table in tables:
+        if "study_id" in table.c:
+            session.execute(delete(table).where(table.c.study_id == study_id))
+
+
+def set_user_attrs(session: Session, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Write user attributes of a trial."""
+    mine = (_USER_ATTRS.c.trial_id == trial_id, _USER_ATTRS.c.key.in_(sorted(attrs)))
+    session.execute(delete(_USER_ATTRS).where(*mine))
+    session.execute(
+        insert(_USER_ATTRS), [{"trial_id": trial_id, "key": k} | row for k, row in _attr_rows(attrs).items()]
+    )
+
+
 def _write_parts(session: Session, before: FrozenTrial | None, after: FrozenTrial) -> None:
     parts: tuple[tuple[Table, str, Callable[[FrozenTrial], dict[Any, dict[str, Any]]]], ...] = (
         (_VALUES, "objective", _value_rows),

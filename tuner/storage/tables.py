@@ -177,3 +177,16 @@ class EpochRow(Base):
     prune: Mapped[bool | None]
     """What the pruner said; None until it was asked."""
     reported_at: Mapped[float] = mapped_column(default=now())
+
+
+class ExportRow(Base):
+    """A production config that was written from a trial, whole, and where to."""
+
+    __tablename__ = "tuner_exports"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("tuner_trials.trial_id", ondelete="CASCADE"), index=True)
+    exported_at: Mapped[float] = mapped_column(default=now())
+    host: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(Text)
+    content: Mapped[dict[str, Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from optuna.trial import FrozenTrial
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
@@ -11,10 +12,11 @@ from tuner.storage import optuna_rows
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
 from tuner.studies.budgets import spent, untried
+from tuner.studies.judging import Judge
 from tuner.studies.leases import LEASE_SECONDS, AskLock, asking, assignment_of
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.studies.samplers import grid_size
-from tuner.studies.sampling import DEFAULT, Sample, TrialSampler
+from tuner.studies.sampling import DEFAULT, Sample, TrialSampler, View
 from tuner.studies.tell import tell
 from tuner.studies.views import changeable
 
@@ -26,10 +28,12 @@ class Asker:
 
     Args:
         sampler: Proposes them.
+        judge: Will be asked about them, and need not read them again.
     """
 
-    def __init__(self, sampler: TrialSampler) -> None:
+    def __init__(self, sampler: TrialSampler, judge: Judge) -> None:
         self._sampler = sampler
+        self._judge = judge
         self._database = sampler.database
         self._id = sampler.study_id
         self._spec = sampler.spec
@@ -45,11 +49,15 @@ class Asker:
         message = ""
         for _ in range(_MAX_INFEASIBLE):
             with asking(self._database, self._id) as lock:
-                if self._database.run(self._over):
+                view = self._database.run(self._look)
+                if view is None:
                     return None
-                sample = self._sampler.sample()
-                row = self._database.run(partial(self._add, lock=lock, sample=sample, worker=worker))
-            if row is not None and row.state == TrialState.RUNNING:
+                sample = self._sampler.sample(view)
+                added = self._database.run(partial(self._add, lock=lock, sample=sample, worker=worker))
+                lock.used = added is not None
+            if added is not None and added[0].state == TrialState.RUNNING:
+                row, trial = added
+                self._judge.keep(trial)
                 return assignment_of(row)
             message = sample.message or message
         raise StudyError(
@@ -57,26 +65,36 @@ class Asker:
             hint="Narrow the ranges of the dimensions that the message names.",
         )
 
-    def left(self) -> int | None:
+    def left(self, session: Session) -> int | None:
         """Trials that may still be asked for: none where a budget is spent; None without a limit of trials."""
-        if self._database.run(self._over):
+        if self._over(session):
             return 0
-        counted = self._database.run(lambda session: journal.counted_trials(session, self._id))
-        limits = [] if self._spec.budget.trials is None else [self._spec.budget.trials - counted]
-        left = self._sampler.untried()
+        trials = self._spec.budget.trials
+        limits = [] if trials is None else [trials - journal.counted_trials(session, self._id)]
+        left = self._sampler.untried(session)
         if left is not None:
             limits.append(len(left))
         return max(0, min(limits)) if limits else None
 
-    def exhausted(self) -> bool:
+    def exhausted(self, session: Session) -> bool:
         """Whether a budget other than that of trials is spent, so that paused trials should cost nothing more."""
         budget = self._spec.budget.model_copy(update={"trials": None})
         spec = self._spec.model_copy(update={"budget": budget})
-        return self._database.run(lambda session: spent(session, self._id, spec)) is not None
+        return spent(session, self._id, spec) is not None
 
-    def _add(self, session: Session, lock: AskLock, sample: Sample, worker: WorkerInfo) -> TrialRow | None:
-        """Write a sampled trial; None when the right to ask, or the waiting trial, was lost meanwhile."""
-        if not lock.confirm(session):
+    def _look(self, session: Session) -> View | None:
+        """What the next trial is sampled from; None when there shall be none."""
+        return None if self._over(session) else self._sampler.look(session)
+
+    def _add(
+        self, session: Session, lock: AskLock, sample: Sample, worker: WorkerInfo
+    ) -> tuple[TrialRow, FrozenTrial] | None:
+        """Write a sampled trial, and give the right to ask back.
+
+        Returns:
+            The trial, here and at Optuna; None when that right, or the waiting trial, was lost meanwhile.
+        """
+        if not lock.give(session):
             return None
         trial = changeable(sample.trial)  # so that this may be done again
         if sample.waiting is None:
@@ -102,7 +120,7 @@ class Asker:
         journal.add_trial(session, row, worker)
         if sample.message:
             tell(session, self._sampler.study, row.trial_id)
-        return row
+        return row, trial
 
     def _over(self, session: Session) -> bool:
         """Whether the budget is spent or the grid is walked."""

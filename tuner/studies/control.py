@@ -53,12 +53,12 @@ def read_orders(session: Session, study_id: int) -> Orders:
     return Orders(cast("Control | None", row[0]), row[1] or "", frozenset(numbers))
 
 
-def set_control(session: Session, study_id: int, control: Control | None, reason: str = "") -> None:
-    """Pause or stop a study, or let it go on; a study that was stopped is not merely paused by a later order."""
+def set_control(session: Session, study_id: int, control: Control | None, reason: str = "") -> bool:
+    """Pause or stop a study, or let it go on; False where it is stopped, which a later pause does not change."""
     statement = update(StudyRow).where(StudyRow.id == study_id)
     if control == "paused":
         statement = statement.where(StudyRow.control.is_distinct_from("stopped"))
-    session.execute(statement.values(control=control, control_reason=reason or None))
+    return changed(session, statement.values(control=control, control_reason=reason or None)) == 1
 
 
 def clear_control(session: Session, study_id: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import DataError, StudyError
-from tuner.config.study import StudySpec
+from tuner.config.study import DataSpec, StudySpec
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
 
-def read_current(database: Database, study_id: int, name: str) -> StudyRow:
+def read_current(session: Session, study_id: int, name: str) -> StudyRow:
     """The row of a study that may go on; its `control` says whether it should now.
 
     Raises:
         StudyError: The study was deleted, or has ended by an error.
     """
-    row = database.run(lambda session: session.get(StudyRow, study_id))
+    row = session.get(StudyRow, study_id)
     if row is None:
         raise StudyError(f"study {name!r} was deleted")
     if row.problem is not None:
@@ -39,15 +39,12 @@ def with_changes(spec: StudySpec, row: StudyRow) -> StudySpec:
     return spec.model_copy(update=changes)
 
 
-def load_same_data(
-    database: Database, study_id: int, name: str, spec: StudySpec, loaded: Dataset | None = None
-) -> Dataset:
+def load_same_data(database: Database, study_id: int, spec: StudySpec, loaded: Dataset | None = None) -> Dataset:
     """The data set on this machine, checked to be the one that the study was begun with.
 
     Args:
         database: Where the study is.
         study_id: Its id in our table.
-        name: Its name.
         spec: Says where the data are.
         loaded: They, where they were read already.
 
@@ -55,22 +52,34 @@ def load_same_data(
         DataError: It is missing or broken, or differs; says in what.
     """
     from tuner.data.coco import load_dataset
-    from tuner.data.fingerprint import Fingerprint, fingerprint
+    from tuner.data.fingerprint import fingerprint
 
     dataset = loaded or load_dataset(spec.data)
-    found = fingerprint(spec.data, dataset)
+    found = fingerprint(spec.data, dataset).model_dump(mode="json")
 
-    def known(session: Session) -> Fingerprint:
+    def known(session: Session) -> StudyRow:
         row = session.get_one(StudyRow, study_id)
         if row.fingerprint is None:
-            row.fingerprint = found.model_dump(mode="json")
-        return Fingerprint.model_validate(row.fingerprint)
+            row.fingerprint = found
+        return row
 
-    differs = database.run(known).differences(found)
+    refuse_other_data(database.run(known), spec.data, dataset)
+    return dataset
+
+
+def refuse_other_data(row: StudyRow, spec: DataSpec, dataset: Dataset) -> None:
+    """Check that a data set is the one that a study was begun with, where it was begun.
+
+    Raises:
+        DataError: It differs; says in what.
+    """
+    from tuner.data.fingerprint import Fingerprint, fingerprint
+
+    if row.fingerprint is None:
+        return
+    differs = Fingerprint.model_validate(row.fingerprint).differences(fingerprint(spec, dataset))
     if differs:
         raise DataError(
-            f"the data in {spec.data.root} are not those that study {name!r} was begun with:\n  "
-            + "\n  ".join(differs),
+            f"the data in {spec.root} are not those that study {row.name!r} was begun with:\n  " + "\n  ".join(differs),
             hint="Bring the old data back, or begin another study under another name.",
         )
-    return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import optuna
@@ -12,7 +13,7 @@ from tuner.storage.database import Database
 from tuner.studies import journal, pausing
 from tuner.studies.judging import Judge
 from tuner.studies.records import Assignment, TrialState
-from tuner.studies.tell import tell, untold
+from tuner.studies.tell import tell
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class Ender:
         if self.judge is not None:
             self.judge.drop(assignment.trial_id)
 
-    def tell_untold(self, study_id: int) -> None:
-        """Tell Optuna what another worker left untold."""
-        for trial_id in self.database.run(lambda session: untold(session, study_id)):
+    def tell(self, trial_ids: Iterable[int]) -> None:
+        """Tell Optuna of trials that have ended without its knowing."""
+        for trial_id in trial_ids:
             self.database.run(lambda session, i=trial_id: self._tell(session, i))  # type: ignore[misc]
 
     def _tell(self, session: Session, trial_id: int) -> None:

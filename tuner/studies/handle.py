@@ -11,12 +11,14 @@ begun by another.
 
 from __future__ import annotations
 
+import socket
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.config.load import base_config
@@ -24,7 +26,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
-from tuner.storage.tables import StudyRow
+from tuner.storage.tables import ExportRow, StudyRow, TrialRow
 from tuner.storage.urls import studies_folder
 from tuner.studies import keeping, leases, remembered
 from tuner.studies.asking import Asker
@@ -40,6 +42,7 @@ from tuner.studies.reporting import Reporter
 from tuner.studies.resolving import prepare
 from tuner.studies.sampling import TrialSampler
 from tuner.studies.taking_over import end_left, promote, take_over
+from tuner.studies.tell import untold
 from tuner.studies.views import StudyTrials
 from tuner.trainers.contract import EpochResult
 
@@ -86,7 +89,7 @@ class Study(StudyReader):
         Raises:
             DataError: It is missing or broken, or differs; says in what.
         """
-        return load_same_data(self.database, self._id, self.name, self.spec, self._loaded)
+        return load_same_data(self.database, self._id, self.spec, self._loaded)
 
     # For workers
 
@@ -103,11 +106,12 @@ class Study(StudyReader):
             StorageError: The database is out of reach.
         """
         train = self.dataset.train
-        while self._open():
+        while (found := self.database.run(self._look)) is not None:
+            left, unknown = found
             ender, asker = self._ender, self._asker
-            ender.tell_untold(self._id)
+            ender.tell(unknown)
             assignment = (
-                take_over(self.database, self._id, worker, self._reporter, ender)
+                take_over(self.database, left, worker, self._reporter, ender)
                 or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
                 or asker.ask(worker)
             )
@@ -134,7 +138,7 @@ class Study(StudyReader):
         Raises:
             LeaseLost: The trial belongs to another worker now, or has ended.
         """
-        self.database.run(lambda session: leases.hold(session, assignment.trial_id, assignment.attempt_id))
+        self.database.run(lambda session: leases.extend(session, assignment.trial_id, assignment.attempt_id))
 
     def report(self, assignment: Assignment, result: EpochResult) -> bool:
         """Store an epoch, and ask the pruner. May be repeated.
@@ -194,9 +198,9 @@ class Study(StudyReader):
 
     # From outside
 
-    def pause(self, reason: str = "") -> None:
-        """Let all workers save their trials and wait, until `resume`."""
-        self.database.run(lambda session: set_control(session, self._id, "paused", reason))
+    def pause(self, reason: str = "") -> bool:
+        """Let all workers save their trials and wait, until `resume`; False where the study is stopped, and stays."""
+        return self.database.run(lambda session: set_control(session, self._id, "paused", reason))
 
     def stop(self, reason: str = "") -> None:
         """Let all workers save their trials and end; no worker takes the study until `resume`."""
@@ -218,6 +222,17 @@ class Study(StudyReader):
         trial_id = self.database.run(lambda session: order_stop(session, self._id, number))
         return end_left(self.database, self._id, trial_id, self._ender)
 
+    def exported(self, trial: int, path: Path, content: dict[str, Any]) -> None:
+        """Note that a production config was written from a trial on this host."""
+
+        def add(session: Session) -> None:
+            of_trial = (TrialRow.study_id == self._id, TrialRow.number == trial)
+            trial_id = session.scalars(select(TrialRow.trial_id).where(*of_trial)).one()
+            host = socket.gethostname()[:255]
+            session.add(ExportRow(trial_id=trial_id, host=host, path=str(path.absolute()), content=content))
+
+        self.database.run(add)
+
     # For readers
 
     def front(self) -> list[TrialRecord]:
@@ -228,18 +243,23 @@ class Study(StudyReader):
 
     # Inside
 
-    def _open(self) -> bool:
-        """Whether trials may be begun; reads what another command may have changed meanwhile."""
-        row = read_current(self.database, self._id, self.name)
+    def _look(self, session: Session) -> tuple[list[tuple[int, int]], list[int]] | None:
+        """The trials that nobody runs, and those that Optuna does not know to have ended; None: none may be begun.
+
+        Takes over what another command may have changed meanwhile.
+        """
+        row = read_current(session, self._id, self.name)
         pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
         if self.spec.pruner != pruner:
             self.optuna.pruner = build_pruner(self.spec.pruner, self.base.epochs)
-        return row.control is None
+        if row.control is not None:
+            return None
+        return leases.claimable(session, self._id), untold(session, self._id)
 
     @property
     def _asker(self) -> Asker:
         sampler = TrialSampler(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
-        return Asker(sampler)
+        return Asker(sampler, self._judge)
 
     @property
     def _reporter(self) -> Reporter:

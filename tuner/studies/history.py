@@ -13,7 +13,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
-from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.storage.tables import AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
 from tuner.studies.objective import feasible
 from tuner.studies.records import (
@@ -21,6 +21,7 @@ from tuner.studies.records import (
     AttemptRecord,
     Cost,
     EpochRecord,
+    ExportRecord,
     StudySummary,
     TrialRecord,
     TrialState,
@@ -50,11 +51,18 @@ def read_trials(
     attempts: dict[int, list[AttemptRecord]] = defaultdict(list)
     for attempt in _of_trials(session, AttemptRow, ids, AttemptRow.number):
         attempts[attempt.trial_id].append(_attempt(attempt))
+    exports: dict[int, list[ExportRecord]] = defaultdict(list)
+    of_study = select(ExportRow).join(TrialRow, TrialRow.trial_id == ExportRow.trial_id).where(*wanted)
+    for row in session.scalars(of_study.order_by(ExportRow.id)):
+        exports[row.trial_id].append(ExportRecord(row.exported_at, row.host, row.path, row.content))
     curves: dict[int, list[EpochRecord]] = defaultdict(list)
     if epochs:
         for epoch in _of_trials(session, EpochRow, ids, EpochRow.epoch):
             curves[epoch.trial_id].append(_epoch(epoch))
-    return [_trial(row, TrialState(state), curves[row.trial_id], attempts[row.trial_id]) for row, state in rows]
+    return [
+        _trial(row, TrialState(state), curves[row.trial_id], attempts[row.trial_id], exports[row.trial_id])
+        for row, state in rows
+    ]
 
 
 def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
@@ -133,7 +141,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         )
     )
     unfinished = (TrialState.RUNNING, TrialState.INTERRUPTED, TrialState.PAUSED)
-    finished = [row for row in counted if row[0] not in unfinished]
+    finished = [row for row in counted if row[0] not in (*unfinished, TrialState.FAILED)]
     return StudySummary(
         name=study.name,
         metric=spec.objective.metric,
@@ -165,7 +173,13 @@ def _of_trials(session: Session, table: Any, ids: Sequence[int], order: Any) -> 
     return rows
 
 
-def _trial(row: TrialRow, state: TrialState, epochs: list[EpochRecord], attempts: list[AttemptRecord]) -> TrialRecord:
+def _trial(
+    row: TrialRow,
+    state: TrialState,
+    epochs: list[EpochRecord],
+    attempts: list[AttemptRecord],
+    exports: list[ExportRecord],
+) -> TrialRecord:
     return TrialRecord(
         number=row.number,
         state=state,
@@ -182,6 +196,7 @@ def _trial(row: TrialRow, state: TrialState, epochs: list[EpochRecord], attempts
         finished_at=row.finished_at,
         epochs=tuple(epochs),
         attempts=tuple(attempts),
+        exports=tuple(exports),
     )
 
 

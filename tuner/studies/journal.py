@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import Any
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import BigInteger, Double, Insert, Table, bindparam, case, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import FailureKind
+from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
-from tuner.studies.leases import RELEASED, end_attempt, extend, hold, new_attempt
+from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
 from tuner.studies.records import INFEASIBLE, UNCOUNTED, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
@@ -22,7 +24,6 @@ RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind
 """Failures that say nothing about the trial itself, so that another attempt may succeed."""
 
 _PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED, INFEASIBLE)
-_UNSYNCHRONISED = {"synchronize_session": False}
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -54,32 +55,10 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
         What the pruner said about it, where it was asked before; else None.
     """
     trial_id, attempt = assignment.trial_id, assignment.attempt_id
-    known = session.execute(
-        select(EpochRow.attempt, EpochRow.prune).where(EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
-    ).first()
-    changes: dict[str, Any] = {}
-    if known is None or known.attempt != attempt:
-        changes = _spent(TrialRow, result)
-        this = (AttemptRow.trial_id == trial_id, AttemptRow.number == attempt)
-        charge = update(AttemptRow).where(*this).values(**_spent(AttemptRow, result))
-    if known is None:
-        further = TrialRow.epochs < result.epoch
-        changes["value"] = case((further, value), else_=TrialRow.value)
-        changes["epochs"] = case((further, result.epoch), else_=TrialRow.epochs)
-    extend(session, trial_id, attempt, **changes)
-    if changes:
-        session.execute(charge, execution_options=_UNSYNCHRONISED)
-    if known is not None:
-        if changes:  # paid for by this attempt, too, and only once
-            this_epoch = (EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
-            again = update(EpochRow).where(*this_epoch).values(attempt=attempt)
-            session.execute(again, execution_options=_UNSYNCHRONISED)
-        verdict: bool | None = known.prune
-        return verdict
     row = {
-        "trial_id": assignment.trial_id,
+        "trial_id": trial_id,
         "epoch": result.epoch,
-        "attempt": assignment.attempt_id,
+        "attempt": attempt,
         "value": value,
         "metrics": result.metrics.model_dump(mode="json"),
         # JSON knows no infinity and no NaN.
@@ -92,23 +71,74 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
         "peak_memory": result.peak_memory,
         "prune": False,  # until the pruner says something else, in the same transaction
     }
-    session.execute(insert(EpochRow.__table__), row)  # type: ignore[arg-type]
-    return None
-
-
-def _spent(table: type[TrialRow] | type[AttemptRow], result: EpochResult) -> dict[str, Any]:
-    larger = case((table.peak_memory < result.peak_memory, result.peak_memory), else_=table.peak_memory)
-    return {
-        "seconds": table.seconds + result.train_seconds + result.eval_seconds,
-        "cpu_seconds": table.cpu_seconds + result.cpu_seconds,
-        "peak_memory": larger,
+    cost = {
+        "paid_seconds": result.train_seconds + result.eval_seconds,
+        "paid_cpu_seconds": result.cpu_seconds,
+        "paid_memory": result.peak_memory,
     }
+    this_attempt = {"of_trial": trial_id, "of_attempt": attempt}
+    count = {"preserve_rowcount": True}
+    inserted: Any = session.execute(_insert_epoch(session.get_bind().dialect.name), row, execution_options=count)
+    if inserted.rowcount:
+        extend(session, trial_id, attempt, _ADVANCE, new_epoch=result.epoch, new_value=value, **cost)
+        session.execute(_CHARGE, this_attempt | cost)
+        return None
+    known = session.execute(
+        select(EpochRow.attempt, EpochRow.prune).where(EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
+    ).one_or_none()
+    again = known is not None and known.attempt != attempt
+    extend(session, trial_id, attempt, _PAY if again else RENEW, **(cost if again else {}))
+    if known is None:
+        raise StorageError(f"the database took no row for epoch {result.epoch} of trial {assignment.number}")
+    if again:  # paid for by this attempt, too, and only once
+        this_epoch = (EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
+        session.execute(_CHARGE, this_attempt | cost)
+        changed(session, update(EpochRow).where(*this_epoch).values(attempt=attempt))
+    verdict: bool | None = known.prune
+    return verdict
+
+
+@cache
+def _insert_epoch(dialect: str) -> Insert:
+    """Inserts a row, or nothing where the epoch has one."""
+    if dialect == "mysql":
+        return insert(_EPOCHS).prefix_with("ignore").inline()
+    if dialect == "postgresql":
+        return postgresql.insert(_EPOCHS).on_conflict_do_nothing().inline()
+    return sqlite.insert(_EPOCHS).on_conflict_do_nothing().inline()
+
+
+def _spent(table: Table) -> dict[str, Any]:
+    """What an epoch adds to what a trial or an attempt has cost."""
+    memory = bindparam("paid_memory", type_=BigInteger)
+    return {
+        "seconds": table.c.seconds + bindparam("paid_seconds", type_=Double),
+        "cpu_seconds": table.c.cpu_seconds + bindparam("paid_cpu_seconds", type_=Double),
+        "peak_memory": case((table.c.peak_memory < memory, memory), else_=table.c.peak_memory),
+    }
+
+
+_TRIALS: Table = TrialRow.__table__  # type: ignore[assignment]
+_ATTEMPTS: Table = AttemptRow.__table__  # type: ignore[assignment]
+_EPOCHS: Table = EpochRow.__table__  # type: ignore[assignment]
+_FURTHER = _TRIALS.c.epochs < bindparam("new_epoch")
+_PAY = RENEW.values(**_spent(_TRIALS))
+# MySQL sets from left to right, and sees what it has set: the value stands before the epoch that decides about it.
+_ADVANCE = _PAY.values(
+    value=case((_FURTHER, bindparam("new_value", type_=Double)), else_=_TRIALS.c.value),
+    epochs=case((_FURTHER, bindparam("new_epoch")), else_=_TRIALS.c.epochs),
+)
+_CHARGE = (
+    update(_ATTEMPTS)
+    .where(_ATTEMPTS.c.trial_id == bindparam("of_trial"), _ATTEMPTS.c.number == bindparam("of_attempt"))
+    .values(**_spent(_ATTEMPTS))
+)
 
 
 def store_verdict(session: Session, trial_id: int, epoch: int) -> None:
     """Store that the pruner ends a trial after an epoch."""
     this = (EpochRow.trial_id == trial_id, EpochRow.epoch == epoch)
-    session.execute(update(EpochRow).where(*this).values(prune=True), execution_options=_UNSYNCHRONISED)
+    changed(session, update(EpochRow).where(*this).values(prune=True))
 
 
 def end_trial(

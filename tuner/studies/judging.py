@@ -71,9 +71,9 @@ class Judge:
         optuna_rows.write_changes(session, before, written)
         return Verdict(prune, after)
 
-    def keep(self, verdict: Verdict) -> None:
-        """Remember a trial as it is now."""
-        self._held[verdict.trial._trial_id] = verdict.trial
+    def keep(self, trial: FrozenTrial) -> None:
+        """Remember a trial as it is now, until `drop`."""
+        self._held[trial._trial_id] = trial
 
     def drop(self, trial_id: int) -> None:
         """Forget a trial: others may write to it now."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Update, or_, select, update
+from sqlalchemy import CursorResult, Double, Table, Update, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
@@ -30,23 +30,38 @@ RELEASED = 0.0
 """`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 _ASK_SECONDS = 60.0
 
+_TRIALS: Table = TrialRow.__table__  # type: ignore[assignment]
+RENEW = (
+    update(_TRIALS)
+    .where(
+        _TRIALS.c.trial_id == bindparam("held_trial"),
+        _TRIALS.c.token == bindparam("held_token"),
+        _TRIALS.c.state == TrialState.RUNNING,
+        _TRIALS.c.lease_until > RELEASED,
+    )
+    .values(lease_until=now() + bindparam("lease_seconds", type_=Double))
+)
+"""Renews a lease, see `extend`; made once, because making a statement costs more than running it."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class AskLock:
-    """The right to ask for a new trial of a study, held by one worker at a time."""
+    """The right to ask for a new trial of a study, held by one worker at a time.
+
+    Attributes:
+        study_id: The study.
+        token: Of its holder.
+        used: Whether it was given back by a transaction that has ended well; then there is nothing left to give.
+    """
 
     study_id: int
     token: str
+    used: bool = False
 
-    def confirm(self, session: Session) -> bool:
-        """Whether it is still held; once confirmed, it stays so until the transaction ends."""
-        held = changed(
-            session,
-            update(StudyRow)
-            .where(StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
-            .values(ask_until=now() + _ASK_SECONDS),
-        )
-        return held == 1
+    def give(self, session: Session) -> bool:
+        """Give it back with the end of the transaction, until which no other worker has it; False where it was lost."""
+        mine = (StudyRow.id == self.study_id, StudyRow.ask_token == self.token)
+        return changed(session, update(StudyRow).where(*mine).values(ask_token=None)) == 1
 
 
 @contextmanager
@@ -73,10 +88,6 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
             raise StudyError("the study was deleted while a worker ran it")
         return taken == 1
 
-    def give(session: Session) -> None:
-        mine = (StudyRow.id == study_id, StudyRow.ask_token == lock.token)
-        changed(session, update(StudyRow).where(*mine).values(ask_token=None))
-
     longest = 0.05
     while not database.run(take):
         time.sleep(random.uniform(0.01, longest))
@@ -84,7 +95,8 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
     try:
         yield lock
     finally:
-        database.run(give)
+        if not lock.used:
+            database.run(lock.give)
 
 
 def hold(session: Session, trial_id: int, token: int) -> TrialRow:
@@ -97,23 +109,21 @@ def hold(session: Session, trial_id: int, token: int) -> TrialRow:
     return session.get_one(TrialRow, trial_id, populate_existing=True)
 
 
-def extend(session: Session, trial_id: int, token: int, **changes: Any) -> None:
+def extend(session: Session, trial_id: int, token: int, statement: Update = RENEW, **values: Any) -> None:
     """Renew a lease, with other changes of the trial's row, in one statement.
+
+    Args:
+        session: A transaction.
+        trial_id: The trial.
+        token: Of the attempt that holds it.
+        statement: `RENEW`, with further values.
+        values: Of its own parameters.
 
     Raises:
         LeaseLost: See `hold`.
     """
-    held = changed(
-        session,
-        update(TrialRow)
-        .where(
-            TrialRow.trial_id == trial_id,
-            TrialRow.token == token,
-            TrialRow.state == TrialState.RUNNING,
-            TrialRow.lease_until > RELEASED,
-        )
-        .values(lease_until=now() + LEASE_SECONDS, **changes),
-    )
+    lease = {"held_trial": trial_id, "held_token": token, "lease_seconds": LEASE_SECONDS}
+    held = changed(session, statement, lease | values)
     if held:
         return
     row = session.get(TrialRow, trial_id, populate_existing=True)
@@ -166,6 +176,7 @@ def assignment_of(row: TrialRow) -> Assignment:
         attempt_id=row.token,
         trial_id=row.trial_id,
         is_default=row.is_default,
+        resolved=row.resolved,
     )
 
 
@@ -192,8 +203,8 @@ def end_attempt(session: Session, trial_id: int, number: int, outcome: str, mess
     )
 
 
-def changed(session: Session, statement: Update) -> int:
-    """Run an update; the number of rows that it met."""
-    result: Any = session.execute(statement, execution_options={"synchronize_session": False})
+def changed(session: Session, statement: Update, values: dict[str, Any] | None = None) -> int:
+    """Run an update, with values of its parameters; the number of rows that it met."""
+    result: Any = session.execute(statement, values, execution_options={"synchronize_session": False})
     assert isinstance(result, CursorResult)
     return result.rowcount

@@ -7,11 +7,12 @@ for good, once, as complete or pruned; samplers are shown it as pruned (`tuner.s
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import and_, case, exists, func, or_, select, update
+from sqlalchemy import Row, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
@@ -61,7 +62,7 @@ def without_promotion(rungs: Rungs) -> Rungs:
 
 
 class Field:
-    """The trials of a study as the rule sees them; what they reached at rungs is read once for each attempt.
+    """The trials of a study as the rule sees them; one that has ended is read once.
 
     Args:
         study_id: Of the study, in our table.
@@ -70,38 +71,54 @@ class Field:
     def __init__(self, study_id: int) -> None:
         self.study_id = study_id
         self._rungs: tuple[int, ...] = ()
-        self._values: dict[int, dict[int, float]] = {}
-        self._settled: dict[int, int] = {}
+        self._entrants: dict[int, Entrant] = {}
+        self._tokens: dict[int, int] = {}
 
     def read(self, session: Session, rungs: Rungs) -> list[Entrant]:
         """All trials now, in order."""
         if rungs.epochs != self._rungs:
-            self._rungs, self._values, self._settled = rungs.epochs, {}, {}
+            self._rungs, self._entrants, self._tokens = rungs.epochs, {}, {}
+        rows = self._changed(session)
+        # What rests reports no more with this token.
+        stale = [number for number, _, _, token in rows if self._tokens.get(number) != token]
+        values = self._values(session, stale, rungs)
+        for number, state, is_default, token in rows:
+            known = self._entrants.get(number)
+            reached = known.values if known and number not in values else values.get(number, {})
+            self._entrants[number] = Entrant(number, reached, _STATES.get(state, "stopped"), is_default)
+            if state != TrialState.RUNNING:
+                self._tokens[number] = token
+        return list(self._entrants.values())
+
+    def _changed(self, session: Session) -> list[Row[int, str, bool, int]]:
+        """Number, state, whether it is the default, and token of the trials that are new or had not ended, in order."""
+        open_ = {number for number, entrant in self._entrants.items() if entrant.state in ("active", "paused")}
         of_study = TrialRow.study_id == self.study_id
-        heads = (TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token)
-        rows = session.execute(select(*heads).where(of_study).order_by(TrialRow.number)).all()
-        stale = [number for number, _, _, token in rows if self._settled.get(number) != token]
-        at_rungs = (of_study, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None))
-        for start in range(0, len(stale), _MANY):
-            some = TrialRow.number.in_(stale[start : start + _MANY])
+        heads = select(TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token).where(of_study)
+        unfinished = TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED))
+        new = TrialRow.number > max(self._entrants, default=-1)
+        rows = list(session.execute(heads.where(or_(unfinished, new))))
+        ended = sorted(open_.difference(row.number for row in rows))
+        for start in range(0, len(ended), _MANY):
+            rows += session.execute(heads.where(TrialRow.number.in_(ended[start : start + _MANY])))
+        return sorted(rows, key=lambda row: row.number)
+
+    def _values(self, session: Session, numbers: Sequence[int], rungs: Rungs) -> dict[int, dict[int, float]]:
+        """What trials have reached at rungs, by their numbers and the rungs; larger is better."""
+        values: dict[int, dict[int, float]] = {}
+        at_rungs = (
+            TrialRow.study_id == self.study_id, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None)
+        )  # fmt: skip
+        for start in range(0, len(numbers), _MANY):
+            some = TrialRow.number.in_(numbers[start : start + _MANY])
             for number, epoch, value in session.execute(
                 select(TrialRow.number, EpochRow.epoch, EpochRow.value)
                 .join(EpochRow, EpochRow.trial_id == TrialRow.trial_id)
                 .where(*at_rungs, some)
             ):
                 assert value is not None
-                self._values.setdefault(number, {})[epoch] = value
-        # What rests reports no more with this token.
-        self._settled |= {number: token for number, state, _, token in rows if state != TrialState.RUNNING}
-        return [
-            Entrant(
-                number,
-                {epoch: rungs.sign * value for epoch, value in self._values.get(number, {}).items()},
-                _STATES.get(state, "stopped"),
-                is_default,
-            )
-            for number, state, is_default, _ in rows
-        ]
+                values.setdefault(number, {})[epoch] = rungs.sign * value
+        return values
 
 
 def should_pause(session: Session, study_id: int, rungs: Rungs, number: int, epoch: int) -> bool:

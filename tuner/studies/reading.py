@@ -7,11 +7,11 @@ from collections.abc import Collection
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import StudyError, nearest
+from tuner.config.errors import NoStudies, StudyError, nearest
 from tuner.config.study import StudySpec
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import masked, resolve, sqlite_file
+from tuner.storage.urls import masked
 from tuner.studies import history
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
@@ -107,15 +107,15 @@ def read_study(name: str, storage_url: str | None = None) -> StudyReader:
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
-    """All studies of a database, oldest first; none where there is no SQLite file yet.
+    """All studies of a database, oldest first; none where nothing was ever begun.
 
     Raises:
         StorageError: The database cannot be used.
     """
-    file = sqlite_file(resolve(storage_url))
-    if file is not None and not file.exists():
+    try:
+        database = connect(storage_url, create=False)
+    except NoStudies:
         return []
-    database = connect(storage_url, create=False)
     try:
         return database.run(
             lambda session: [

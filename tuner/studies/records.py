@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -56,14 +57,15 @@ def software_versions() -> dict[str, str]:
 @cache
 def git_commit() -> str | None:
     """The commit of the checkout that this package runs from; None where it is installed."""
-    git = Path(tuner.__file__).parents[1] / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head[:64]
-        return (git / head.removeprefix("ref: ")).read_text().strip()[:64]
-    except OSError:
+    checkout = Path(tuner.__file__).parents[1]
+    if not (checkout / ".git").exists():
         return None
+    try:
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None  # there is no git here
+    return said.stdout.strip()[:64] or None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Assignment:
         attempt_id: Number of this attempt at the trial, from 1; also its fencing token.
         trial_id: Optuna's id of the trial.
         is_default: Whether it is the study's default config.
+        resolved: Whether the config holds its anchors, as it does whenever a study hands a trial out.
     """
 
     number: int
@@ -106,6 +109,7 @@ class Assignment:
     attempt_id: int
     trial_id: int
     is_default: bool
+    resolved: bool
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,23 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True)
+class ExportRecord:
+    """A production config that was written from a trial.
+
+    Attributes:
+        exported_at: Seconds since 1970 by the database's clock.
+        host: On which it was written.
+        path: Its file there.
+        content: What the file holds.
+    """
+
+    exported_at: float
+    host: str
+    path: str
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a trial cost over all its attempts: device seconds, CPU seconds, and its largest memory in bytes."""
 
@@ -173,6 +194,7 @@ class TrialRecord:
         finished_at: When it ended; None before.
         epochs: Its epochs in order; empty where they were not asked for.
         attempts: Its attempts in order.
+        exports: Production configs that were written from it, oldest first.
     """
 
     number: int
@@ -190,6 +212,7 @@ class TrialRecord:
     finished_at: float | None
     epochs: tuple[EpochRecord, ...] = ()
     attempts: tuple[AttemptRecord, ...] = ()
+    exports: tuple[ExportRecord, ...] = ()
 
     @property
     def metrics(self) -> Metrics | None:

@@ -46,12 +46,16 @@ class Repeats(Study):
             StudyError: The same config error came twice, or the study was deleted.
             StorageError: The database is out of reach.
         """
-        study = self.database.run(lambda session: session.get(StudyRow, self._id))
-        if study is None:
-            raise StudyError("the study was deleted while a worker ran it")
-        if study.problem is not None:
-            raise StudyError(f"the repeats of the study have ended: {study.problem}")
-        return take_over(self.database, self._id, worker, self._reporter, self._ender)
+
+        def look(session: Session) -> list[tuple[int, int]]:
+            study = session.get(StudyRow, self._id)
+            if study is None:
+                raise StudyError("the study was deleted while a worker ran it")
+            if study.problem is not None:
+                raise StudyError(f"the repeats of the study have ended: {study.problem}")
+            return leases.claimable(session, self._id)
+
+        return take_over(self.database, self.database.run(look), worker, self._reporter, self._ender)
 
     def plan(self, trial: int, config: TrialConfig, seeds: Sequence[int], *, is_default: bool = False) -> None:
         """Have a config trained with these seeds; with which it was, or will be, changes nothing.

@@ -90,5 +90,5 @@ class Reporter:
         if isinstance(verdict, bool):
             return verdict
         assert self.judge is not None
-        self.judge.keep(verdict)
+        self.judge.keep(verdict.trial)
         return verdict.prune

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import ConfigError, FailureKind, TunerError
+from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.space.space import SearchSpace
 from tuner.storage import optuna_rows
@@ -19,7 +20,6 @@ from tuner.storage.tables import TrialRow
 from tuner.studies import journal
 from tuner.studies.ending import Ender
 from tuner.studies.records import DUPLICATE, Assignment, TrialState
-from tuner.studies.views import changeable
 
 
 def prepare(
@@ -39,8 +39,9 @@ def prepare(
         TunerError: Something else than the config is wrong; the trial is left to the next worker.
     """
     try:
-        assignment = resolve(database, assignment, train)
-        same = twin(database, study_id, space, assignment)
+        if assignment.resolved:
+            return assignment
+        assignment, same = resolve(database, study_id, space, assignment, train)
         if same is None:
             return assignment
         ender.prune(assignment, f"trains the same as trial {same}: equal anchors", DUPLICATE)
@@ -52,8 +53,13 @@ def prepare(
     return None
 
 
-def resolve(database: Database, assignment: Assignment, train: Split) -> Assignment:
-    """The assignment with its anchors: stored ones, or made from the training split and stored.
+def resolve(
+    database: Database, study_id: int, space: SearchSpace, assignment: Assignment, train: Split
+) -> tuple[Assignment, int | None]:
+    """Make the anchors of a trial from the training split, and store them with it.
+
+    Returns:
+        The assignment with them, and the number of an earlier trial that trains the same, if any.
 
     Raises:
         ConfigError: The anchors cannot be made.
@@ -61,34 +67,25 @@ def resolve(database: Database, assignment: Assignment, train: Split) -> Assignm
     """
     from tuner.models.anchors import resolve_anchors
 
-    stored = database.run(lambda session: session.get_one(TrialRow, assignment.trial_id).resolved)
-    if stored:
-        return assignment
     config = resolve_anchors(assignment.config, train)
 
-    def store(session: Session) -> None:
+    def store(session: Session) -> int | None:
         journal.store_config(session, assignment, config)
-        trial = optuna_rows.read_trial(session, assignment.trial_id)
-        shown = changeable(trial)
-        shown.user_attrs |= {"config": config.model_dump(mode="json"), "seed": assignment.seed}
-        optuna_rows.write_changes(session, trial, shown)
+        shown = {"config": config.model_dump(mode="json"), "seed": assignment.seed}
+        optuna_rows.set_user_attrs(session, assignment.trial_id, shown)
+        searched = "anchors" in space.sampled and assignment.attempt_id == 1
+        return twin(session, study_id, assignment.trial_id, config) if searched else None
 
-    database.run(store)
-    return replace(assignment, config=config)
+    same = database.run(store)
+    return replace(assignment, config=config, resolved=True), same
 
 
-def twin(database: Database, study_id: int, space: SearchSpace, assignment: Assignment) -> int | None:
+def twin(session: Session, study_id: int, trial_id: int, config: TrialConfig) -> int | None:
     """Number of an earlier trial that trains the same, though its anchors were made by another recipe."""
-    if assignment.attempt_id > 1:
-        return None
-
-    def find(session: Session) -> int | None:
-        alike = optuna_rows.earlier_alike(session, assignment.trial_id, but="anchors")
-        others = (TrialRow.study_id == study_id, TrialRow.trial_id.in_(alike), TrialRow.resolved)
-        known = session.execute(
-            select(TrialRow.number, TrialRow.config).where(*others, TrialRow.state != TrialState.FAILED)
-        )
-        mine = assignment.config.model_dump(mode="json", exclude={"anchors"})
-        return next((number for number, config in known if config | mine == config), None)
-
-    return database.run(find) if "anchors" in space.sampled else None
+    alike = optuna_rows.earlier_alike(session, trial_id, but="anchors")
+    others = (TrialRow.study_id == study_id, TrialRow.trial_id.in_(alike), TrialRow.resolved)
+    known = session.execute(
+        select(TrialRow.number, TrialRow.config).where(*others, TrialRow.state != TrialState.FAILED)
+    )
+    mine = config.model_dump(mode="json", exclude={"anchors"})
+    return next((number for number, other in known if other | mine == other), None)

@@ -51,6 +51,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a trial is sampled from.
+
+    Attributes:
+        waiting: The trial that is next, where one waits.
+        shown: What a sampler sees.
+        asked: Trials of the study, here.
+        known: Likewise at Optuna.
+    """
+
+    waiting: FrozenTrial | None
+    shown: Sequence[FrozenTrial]
+    asked: int
+    known: int
+
+
+@dataclass(frozen=True)
 class TrialSampler:
     """Samples the trials of one study.
 
@@ -82,35 +99,30 @@ class TrialSampler:
         """The parameters of all trials that there can be; None where they have no end."""
         return self.space.points()
 
-    def untried(self) -> list[dict[str, Any]] | None:
+    def untried(self, session: Session) -> list[dict[str, Any]] | None:
         """Those of `points` that no trial has; None where they have no end."""
-        points = self.points
-        return None if points is None else self.database.run(lambda session: untried(session, self.study_id, points))
+        return None if self.points is None else untried(session, self.study_id, self.points)
 
-    def sample(self) -> Sample:
+    def sample(self, view: View) -> Sample:
         """Sample a new trial in memory, or one that waits; to be called with the right to ask.
 
         Where the sampler proposes what was tried already, it is another point by chance instead.
         """
-        waiting, shown, asked, number = self.database.run(self._look)
-        sample = self._draw(waiting, shown, asked, number)
-        for attempt in range(_MAX_AGAIN if waiting is None else 0):
-            tried = next((t.number for t in shown if same_params(t.params, sample.trial.params)), None)
+        sample = self._draw(view)
+        for attempt in range(_MAX_AGAIN if view.waiting is None else 0):
+            tried = next((t.number for t in view.shown if same_params(t.params, sample.trial.params)), None)
             if tried is None:
                 break
-            again = np.random.default_rng([self.spec.sampler.seed, asked, attempt])
-            left = self.untried()
+            again = np.random.default_rng([self.spec.sampler.seed, view.asked, attempt])
+            left = self.database.run(self.untried)
             point = left[int(again.integers(len(left)))] if left else None
             spec = SamplerSpec(name="random", seed=int(again.integers(2**31)))
-            sample = self._draw(None, shown, asked, number, sampler=spec, point=point, instead=tried)
+            sample = self._draw(view, sampler=spec, point=point, instead=tried)
         return sample
 
     def _draw(
         self,
-        waiting: FrozenTrial | None,
-        shown: Sequence[FrozenTrial],
-        asked: int,
-        number: int,
+        view: View,
         *,
         sampler: SamplerSpec | None = None,
         point: dict[str, Any] | None = None,
@@ -118,14 +130,14 @@ class TrialSampler:
     ) -> Sample:
         message = ""
         with self.database.errors(), quiet():
-            built = build_sampler(sampler or self.spec.sampler, self.space, asked, self.default)
-            draft = None if waiting is None else changeable(waiting)
+            built = build_sampler(sampler or self.spec.sampler, self.space, view.asked, self.default)
+            draft = None if view.waiting is None else changeable(view.waiting)
             if draft is not None:
                 draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
-            drafting = Drafting(self.study, lambda: shown, draft=draft, number=number)
+            drafting = Drafting(self.study, lambda: view.shown, draft=draft, number=view.known)
             study = optuna.Study(self.study.study_name, drafting, built)
             study.pruner = self.study.pruner  # Hyperband decides what a sampler sees
-            if waiting is None and number == 0:  # nothing waits and nothing ran: the default config begins
+            if view.waiting is None and view.known == 0:  # nothing waits and nothing ran: the default config begins
                 study.enqueue_trial(self.default, user_attrs={DEFAULT: True})
             elif point is not None:
                 study.enqueue_trial(point)
@@ -137,10 +149,10 @@ class TrialSampler:
             except InfeasibleConfig as error:
                 config, message = self.base, error.message
         assert drafting.draft is not None
-        return Sample(waiting, drafting.draft, config, message)
+        return Sample(view.waiting, drafting.draft, config, message)
 
-    def _look(self, session: Session) -> tuple[FrozenTrial | None, Sequence[FrozenTrial], int, int]:
-        """The trial that is next, where one waits; what a sampler sees; and how many there are, here and at Optuna."""
+    def look(self, session: Session) -> View:
+        """Read what a trial is sampled from."""
         heads = self.known.read(session)
         waiting = self._waiting(session, heads)
         begun = [trial for trial in heads if trial.state != optuna.trial.TrialState.WAITING]
@@ -149,7 +161,7 @@ class TrialSampler:
         shown = trials if self.spec.sampler.name == "grid" else seen(trials, self._rising)
         self.known.fill(session, shown, "params", "system_attrs", "intermediate_values")
         asked = session.scalar(select(func.count()).where(TrialRow.study_id == self.study_id)) or 0
-        return waiting, shown, asked, len(heads)
+        return View(waiting, shown, asked, len(heads))
 
     def _waiting(self, session: Session, heads: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due."""

@@ -17,23 +17,25 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import StorageError, StudyError
+from tuner.config.errors import NoStudies, StorageError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.config.weights import check_weights
 from tuner.space.dimension import CategoricalDimension
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
+from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+from tuner.storage.urls import masked, studies_folder
 from tuner.studies.anchor_space import without_ruled_out
+from tuner.studies.current import refuse_other_data
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import REPEATS, list_studies, unknown_study
+from tuner.studies.reading import REPEATS, find_study, list_studies, unknown_study
 from tuner.studies.records import (
     Assignment,
     AttemptRecord,
@@ -62,6 +64,7 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "WorkerInfo",
+    "check_known",
     "create_or_open",
     "delete_study",
     "list_studies",
@@ -89,6 +92,7 @@ def create_or_open(spec: StudySpec) -> Study:
         row = _create(database, spec, space)
         study = Study(database, row, spec, space, dataset)
         study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
+        database.run(lambda session: _take_over(session, row.id, spec))  # not before nothing can be refused any more
         study.folder.mkdir(parents=True, exist_ok=True)
     except BaseException:
         database.close()
@@ -119,6 +123,27 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
     check_weights([default.weights, *_sampled_weights(space)])
     dataset = load_dataset(spec.data)
     return *without_ruled_out(space, base, dataset.train), dataset
+
+
+def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
+    """Check that a study of this name, where there is one, is of this spec and of these data; changes nothing.
+
+    Raises:
+        DataError: It was begun with other data; says in what they differ.
+        StudyError: It has another spec; says what differs.
+        StorageError: The database cannot be used.
+    """
+    try:
+        database = connect(spec.storage, create=False)
+    except NoStudies:
+        return
+    try:
+        row = find_study(database, spec.name)
+        if row is not None:
+            _refuse_another(database, row, spec, space)
+            refuse_other_data(row, spec.data, dataset)
+    finally:
+        database.close()
 
 
 def _sampled_weights(space: SearchSpace) -> list[str]:
@@ -159,10 +184,10 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
     Raises:
         StorageError: The database cannot be used.
     """
-    file = sqlite_file(resolve(storage_url))
-    if file is not None and not file.exists():
+    try:
+        database = connect(storage_url, create=False)
+    except NoStudies:
         return None
-    database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
         return None if row is None else StudySpec.model_validate(row.spec)
@@ -182,17 +207,22 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         row = _find(database, name)
         if row is None or name.endswith(REPEATS):
             raise unknown_study(database, name)
-        ours = (StudyRow.optuna_study_id.in_([row.optuna_study_id, -row.optuna_study_id]),)
-        ids = database.run(lambda session: list(session.scalars(select(StudyRow.id).where(*ours))))
-        running = database.run(lambda session: [number for one in ids for number in live_trials(session, one)])
-        if running:
-            raise StudyError(
-                f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
-                hint="Stop its workers first; one that was killed is taken for dead after a minute.",
-            )
-        database.run(lambda session: session.execute(delete(StudyRow).where(*ours)) and None)
-        with database.errors():
-            optuna.delete_study(study_name=row.name, storage=database.optuna)
+        optuna_id = row.optuna_study_id
+
+        def remove(session: Session) -> None:
+            ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
+            # Locked, so that no worker begins a trial meanwhile.
+            ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
+            running = [number for one in ids for number in live_trials(session, one)]
+            if running:
+                raise StudyError(
+                    f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
+                    hint="Stop its workers first; one that was killed is taken for dead after a minute.",
+                )
+            session.execute(delete(StudyRow).where(ours))
+            optuna_rows.delete_study(session, optuna_id)
+
+        database.run(remove)
         for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
             if not folder.is_dir():
                 continue
@@ -239,6 +269,11 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
         if found is None:
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
         row = found
+    _refuse_another(database, row, spec, space)
+    return row
+
+
+def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace) -> None:
     changes = differences(StudySpec.model_validate(row.spec), SearchSpace.model_validate(row.space), spec, space)
     if changes:
         raise StudyError(
@@ -246,12 +281,10 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
             hint=f"Choose another name, or delete the old study with `tuner delete {spec.name}`.",
         )
 
-    def take_over(session: Session) -> None:
-        kept = session.get_one(StudyRow, row.id)
-        kept.spec, kept.problem, kept.control, kept.control_reason = stored(spec), None, None, None
 
-    database.run(take_over)
-    return row
+def _take_over(session: Session, study_id: int, spec: StudySpec) -> None:
+    kept = session.get_one(StudyRow, study_id)
+    kept.spec, kept.problem, kept.control, kept.control_reason = stored(spec), None, None, None
 
 
 def _find(database: Database, name: str) -> StudyRow | None:

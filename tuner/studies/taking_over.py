@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
 from tuner.storage.database import Database
@@ -14,13 +16,22 @@ from tuner.studies.leases import assignment_of
 from tuner.studies.pausing import Field, Rungs
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
+from tuner.studies.tell import untold
 
 
 def take_over(
-    database: Database, study_id: int, worker: WorkerInfo, reporter: Reporter, ender: Ender
+    database: Database, left: Iterable[tuple[int, int]], worker: WorkerInfo, reporter: Reporter, ender: Ender
 ) -> Assignment | None:
-    """Take over a trial that nobody runs, unless all that is left of it is to end it; None where there is none."""
-    for trial_id, token in database.run(lambda session: leases.claimable(session, study_id)):
+    """Take over one of the trials that nobody runs, after ending those of which only that is left; None: no such one.
+
+    Args:
+        database: Where the study is.
+        left: The trials (see `leases.claimable`).
+        worker: Who takes them over.
+        reporter: Knows what the pruner said.
+        ender: Ends them.
+    """
+    for trial_id, token in left:
         row = database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, worker))  # type: ignore[misc]
         if row is None:
             continue
@@ -72,13 +83,21 @@ def promote(
         ender: Tells Optuna of those that have ended.
         tidy: Removes what they leave behind.
     """
-    if not rungs.epochs and not database.run(lambda session: pausing.paused_trials(session, field.study_id)):
+
+    def retire(session: Session) -> tuple[int | None, Rungs, list[int]] | None:
+        if not rungs.epochs and not pausing.paused_trials(session, field.study_id):
+            return None
+        left = asker.left(session)
+        closing = bool(rungs.epochs) and asker.exhausted(session)
+        allowed = pausing.without_promotion(rungs) if closing else rungs
+        retired = pausing.retire(session, field, allowed, left)
+        return left, allowed, untold(session, field.study_id) if retired else []
+
+    found = database.run(retire)
+    if found is None:
         return None
-    left = asker.left()
-    if rungs.epochs and asker.exhausted():
-        rungs = pausing.without_promotion(rungs)
-    if database.run(lambda session: pausing.retire(session, field, rungs, left)):
-        ender.tell_untold(field.study_id)
+    left, allowed, retired = found
+    ender.tell(retired)
     tidy()
-    row = pausing.promote(database, field, rungs, worker, left)
+    row = pausing.promote(database, field, allowed, worker, left)
     return None if row is None else assignment_of(row)

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,10 +99,21 @@ def find_gpus() -> list[Gpu]:
     entries = [entry.strip() for entry in asked.split(",") if entry.strip()]
     gpus = []
     for index, (name, uuid, memory) in enumerate(json.loads(answer.stdout.splitlines()[-1])):
-        # What the user has set is kept as it is: it may name MIG slices, whose UUID torch does not tell.
-        visible = entries[index] if index < len(entries) else f"GPU-{uuid}" if uuid else str(index)
-        gpus.append(Gpu(index, name, visible, memory))
+        gpus.append(Gpu(index, name, visible_as(index, uuid, entries), memory))
     return gpus
+
+
+def visible_as(index: int, uuid: str, entries: Sequence[str]) -> str:
+    """The value of CUDA_VISIBLE_DEVICES that shows one device alone, whatever order devices are counted in.
+
+    Args:
+        index: Torch's number of the device.
+        uuid: As torch tells it; empty where it does not.
+        entries: Of the user's own CUDA_VISIBLE_DEVICES.
+    """
+    entry = entries[index] if index < len(entries) else str(index)
+    # A name is kept as it is: it may be that of a MIG slice, whose UUID torch does not tell.
+    return f"GPU-{uuid}" if uuid and entry.isdecimal() else entry
 
 
 def plan_slots(
