@@ -29,12 +29,14 @@ def search_and_confirm(
     if baseline_repeats > 1:
         left = _measure_noise(study, baseline_repeats, plans, left, trainer)
     report = work(study, plans, left, trainer)
+    code = exit_code(report, study)
     if (
-        plan is None
+        code
+        or plan is None
         or report.reason not in ("finished", "timeout")
         or (spec.budget.timeout and report.reason == "timeout")
     ):
-        return exit_code(report)
+        return code
     return confirm_planned(study, plan, plans, trainer)
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
+from tuner.config.objective import Objective
 from tuner.config.source import Section, located, read_yaml, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
@@ -47,6 +48,10 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
         raise located(error, data, StudySpec) from None
+    try:
+        Objective.parse(spec.objective.metric)
+    except ConfigError as error:
+        raise ConfigError(where(data, ("objective", "metric")) + error.message, hint=error.hint) from None
     folder = path.absolute().parent
     # Validation makes plain dicts; these two are judged later, by stages that want to name their lines too.
     defaults = data.get("defaults", {})
