@@ -46,6 +46,8 @@ def print_report(study: Study, report: WorkerReport) -> None:
     typer.echo("")
     if report.reason == "failed":
         typer.echo("The same command goes on with the study, once what failed is mended.")
+    elif report.reason == "timeout" and study.spec.plan is not None and study.spec.budget.timeout is None:
+        typer.echo("A larger --hours goes on with the search.")
     elif report.reason != "finished":
         typer.echo("The same command goes on with the study.")
     elif only_failures(found):
