@@ -25,6 +25,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert "unconfirmed" in (project.folder / "before.yaml").read_text()
     out = confirm(project, "--top", "2", "--seeds", "3")
     assert "95 % interval" in out
+    assert re.search("9 complete.* left 0 s", out)
     assert "better than the default" in out
     assert "fresh seeds" in out
     # No trial of the study: neither counted nor seen.
