@@ -381,7 +381,8 @@ def test_a_run_of_failures_alone_is_no_success(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "missing.yaml"], "missing.yaml"),
+        (["run", "missing.yaml"], "missing.yaml: no such file\nWrite a study file with `tuner init DIR`"),
+        (["run", "data"], "data: cannot be read: Is a directory\nWrite a study file with `tuner init DIR`"),
         (["run", "study.yaml", "--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
         (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
         (["status", "cels"], "Did you mean 'cells'?"),

@@ -125,6 +125,7 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
         ),
         (MINIMAL + "space: [1\n", "study.yaml:6: not valid YAML: "),
         ("name: [x\n\tdata: 1", "study.yaml:2: not valid YAML: "),
+        ("config: {}\nprovenance: {}\n", "study.yaml is a production config, not a study file\nTrain it with"),
         ("- name\n", "study.yaml: expected a mapping of keys to values, found a list"),
         ("", "study.yaml: expected a mapping of keys to values, found nothing"),
         ("a: &a [*a]\n", "study.yaml:1: an alias that contains itself"),

@@ -77,6 +77,10 @@ def print_findings(found: StudySummary) -> None:
         typer.echo("default    its trial is not complete")
     elif value == found.default_value:
         typer.echo("gain       none: no trial was better than the default config")
+        if not value and found.metric in ("map", "map50"):
+            typer.echo(
+                "           nothing is detected yet: give more epochs, or see what is learned in `tuner dashboard`"
+            )
     else:
         typer.echo(f"default    {metric} {number(found.default_value)}")
         typer.echo(f"gain       {gain(value, found.default_value)}")

@@ -37,7 +37,11 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
         ConfigError: Names the file, line and key of each problem.
     """
     path = Path(path)
-    data = read_yaml(path)
+    data = read_yaml(path, hint="Write a study file with `tuner init DIR`, or check the path.")
+    if "provenance" in data:
+        raise ConfigError(
+            f"{path} is a production config, not a study file", hint=f"Train it with `tuner train {path} -o model/`."
+        )
     for name in [name for name, value in data.items() if value is None]:
         del data[name]  # a key whose lines are all commented out
     for name, value in (overrides or {}).items():

@@ -65,13 +65,17 @@ for _tag, _pattern, _first in (
     )
 
 
-def read_yaml(path: Path) -> Section:
+def read_yaml(path: Path, *, hint: str = "Check the path.") -> Section:
     """Read a YAML file that holds one mapping.
+
+    Args:
+        path: The file.
+        hint: What to do where it is no file.
 
     Raises:
         ConfigError: The file cannot be read, is not valid YAML, is not a mapping, or names a key twice.
     """
-    return parse_yaml(_text_of(path, "Write one with `tuner init`, or check the path."), path)
+    return parse_yaml(_text_of(path, hint), path)
 
 
 def read_yaml_list(path: Path) -> list[Section]:
@@ -113,7 +117,7 @@ def _text_of(path: Path, hint: str) -> str:
             f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}", hint="Save it in UTF-8."
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
 
 
 @contextmanager
