@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def init(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Folder of a COCO data set: images and annotations are found in it."),
+        typer.Argument(metavar="DIR", help="Folder of a COCO data set: images and annotations are found in it."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the images.", show_default="found in DIR")
