@@ -122,7 +122,7 @@ def replay(sampler: SamplerSpec, pruner: PrunerSpec, code: int, seeds: int) -> n
             return surrogate.curve({name: trial._suggest(name, d) for name, d in distributions.items()})
 
         done = simulate(
-            draw, lambda ask, spec=spec: build_sampler(spec, space, ask), pruner,
+            draw, lambda ask, spec=spec: build_sampler(spec, space, ask, default), pruner,
             epochs=EPOCHS, budget=EPOCHS * FULL_TRAININGS,
         )  # fmt: skip
         reached = [0] * len(done.trials)

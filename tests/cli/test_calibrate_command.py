@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -182,6 +183,32 @@ def test_coordinates_of_another_kind_are_noticed(tuner, tmp_path: Path, change, 
     assert words in tuner(results, "--data", truth, "--force")[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "[x1, y1, x2, y2] in pixels"),
+        (lambda x, y, w, h: [y, x, y + h, x + w], "[y1, x1, y2, x2] in pixels"),
+        (lambda x, y, w, h: [y, x, h, w], "[y, x, height, width] in pixels"),
+        (lambda x, y, w, h: [x + w / 2, y + h / 2, w, h], "[centre x, centre y, width, height] in pixels"),
+        (lambda x, y, w, h: [x / 1400, y / 700, w / 1400, h / 700], "[x, y, width, height] as fractions"),
+        (
+            lambda x, y, w, h: [(x + w / 2) / 1400, (y + h / 2) / 700, w / 1400, h / 700],
+            "[centre x, centre y, width, height] as fractions",
+        ),
+    ],
+)
+def test_the_meaning_that_coordinates_seem_to_have_is_named(tuner, tmp_path: Path, change, words: str) -> None:
+    """Where they lie within the image all the same, and so only the ground truth can tell."""
+    truth, results = write_case(tmp_path)
+    annotated = json.loads(truth.read_text())
+    for image in annotated["images"]:
+        image["height"] = 700
+    truth.write_text(json.dumps(annotated))
+    rows = [row | {"bbox": change(*row["bbox"])} for row in json.loads(results.read_text())]
+    results.write_text(json.dumps([row for row in rows if min(row["bbox"][2:]) >= 0]))
+    assert f"would be found if `bbox` were {words}" in tuner(results, "--data", truth)[1]
+
+
 def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
     truth, results = write_case(tmp_path)
     annotated, rows = json.loads(truth.read_text()), json.loads(results.read_text())
@@ -195,6 +222,24 @@ def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
     assert code == 0, err
     assert "too few images to judge f1" in out
     assert "class never has no boxes: it takes the common threshold" in out
+
+
+def test_a_limit_that_is_never_reached_leaves_the_other_points(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    code, out, err = tuner(results, "--data", truth, "--criterion", "recall@precision=1")
+    assert code == 1
+    assert "no threshold serves recall@precision=1" in err
+    assert any(line.startswith("f1 ") and "greedy" in line for line in out.splitlines())
+    assert not (tmp_path / "operating-point.yaml").exists()
+
+
+def test_one_score_for_all_is_no_score(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    results.write_text(json.dumps([row | {"score": 1} for row in json.loads(results.read_text())]))
+    code, out, _ = tuner(results, "--data", truth)
+    assert code == 0
+    assert "All scores are 1.000" in out
+    assert "No score is below" not in out
 
 
 def test_a_class_without_detections_is_named(tuner, tmp_path: Path) -> None:
@@ -213,6 +258,17 @@ def test_ground_truth_without_boxes_defines_nothing(tuner, tmp_path: Path) -> No
     code, _, err = tuner(results, "--data", truth)
     assert code == 1
     assert "truth.json: no boxes" in err
+
+
+def test_results_that_do_not_fit_into_memory_are_refused(
+    tuner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, results = write_case(tmp_path)
+    free = psutil.virtual_memory()._replace(available=7 * results.stat().st_size)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    code, _, err = tuner(results, "--data", truth)
+    assert code == 1
+    assert "of memory, of which 0.0 GiB are free" in err
 
 
 def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:

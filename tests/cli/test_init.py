@@ -360,7 +360,7 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     output = run_init("--images", BCCD / "images", "--annotations", train, "-o", tmp_path / "study.yaml")
     spec = spec_of(tmp_path / "study.yaml")
     config = base_config(spec)
-    assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 320, 8)
+    assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 320, 4)
     assert 20 <= config.epochs <= 36
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.production import make_production
 from tuner.cli.main import main
@@ -235,6 +236,76 @@ def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec
     assert (found.scores >= thresholds[found.labels]).all()
     listed = coco_json(found, split, loaded.info)["annotations"]
     assert [a["image_id"] for a in listed] == split.image_ids[found.image_index].tolist()
+
+
+def test_nothing_in_a_folder_is_passed_over_in_silence(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    pictures = [Image.open(split.images_dir / name) for name in split.file_names[:2]]
+    folder = tmp_path / "mixed"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.png", "b.bmp", "c.GIF", "d.webp", "e.jp2"):
+        pictures[0].save(folder / name)
+    pictures[0].save(folder / "stack.tif", save_all=True, append_images=pictures[1:])
+    for name in ("notes.txt", ".hidden"):
+        (folder / name).write_text("text")
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert "2 files and folders passed over: more/; notes.txt" in said
+    assert "stack.tif has 2 pictures; only the first is looked at" in said
+    assert "on 6 images" in said
+    for name in ("a.png", "b.bmp"):
+        (folder / name).write_text("no image")
+    assert run("predict", model, folder, "-o", tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert "2 images cannot be read" in err
+    assert "a.png" in err
+    assert "b.bmp" in err
+    assert "annotation" not in err
+    assert run("predict", model, tmp_path, "-o", tmp_path / "out") == 1
+    assert "no images in this folder; there are mixed/" in capsys.readouterr().err
+
+
+def test_images_without_objects_are_judged_by_what_is_detected_on_them(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data.test is not None
+    annotated = json.loads(data.path(data.test).read_text())
+    file = tmp_path / "empty.json"
+    wanted = ("evaluate", model, "--data", file, "--images", data.path(data.images), "--device", "cpu", "--errors")
+    for boxes in ([], [a | {"iscrowd": 1} for a in annotated["annotations"]]):
+        file.write_text(json.dumps(annotated | {"annotations": boxes}))
+        assert run(*wanted, "--json", "--pictures", tmp_path / "worst") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {found["metrics"]["map"], found["f1"], found["detail"]["micro"]["recall"]} == {None}
+        assert found["errors"]["lost"]["background"] is None
+        counts = found["detail"]["counts"]
+        assert counts["negative_images"] == len(annotated["images"])
+        assert counts["false_positives_on_negatives"] == sum(found["detail"]["confusion"][-1])
+    assert run(*wanted) == 0
+    said = capsys.readouterr().out
+    assert "undefined" in said
+    assert "nan" not in said
+    assert "-1" not in said
+
+
+def test_bad_boxes_are_repaired_where_that_is_asked_for(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data.test is not None
+    annotated = json.loads(data.path(data.test).read_text())
+    annotated["annotations"][0]["bbox"] = [-5.0, 3.0, 30.0, 30.0]
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(annotated))
+    for command in ("evaluate", "calibrate"):
+        wanted = (command, model, "--data", file, "--images", data.path(data.images), "--device", "cpu")
+        if command == "calibrate":
+            wanted += ("-o", tmp_path / "point.yaml")
+        assert run(*wanted) == 1
+        assert "--on-bad-boxes repair" in capsys.readouterr().err
+        assert run(*wanted, "--on-bad-boxes", "repair") == 0
+        assert "1 clipped, 0 dropped" in capsys.readouterr().out
 
 
 def test_names_the_image_that_is_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.evaluation.cases import make_predictions, random_case
 from tests.postprocess import plain
+from tests.waits import Waits
 from tuner.models.predictions import RawPredictions
-from tuner.postprocess import nms_kinds
+from tuner.postprocess import fusion, nms_kinds
 from tuner.postprocess.nms import shown_at, suppress
 from tuner.postprocess.nms_kinds import KINDS
 from tuner.postprocess.operating_point import OperatingPoint
@@ -71,6 +72,48 @@ def test_equals_the_paper(kind, device, seed, value, cap, **shape):
     assert_defined(kind, raw_case(seed, **shape), value, cap, device)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    detections=st.integers(0, 80),
+    grid=st.sampled_from([0.0, 16.0]),
+    value=st.sampled_from([0.05, 0.3, 0.5, 0.7, 1.0]),
+    cap=st.sampled_from([1, 7, 100]),
+)
+def test_greedy_as_a_gpu_does_it_equals_the_definition(seed, value, cap, **shape):
+    """All images together: the same function that CUDA tensors go through."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "greedy", nms_kinds._greedy_together)
+        assert_defined("greedy", raw_case(seed, score_steps=8, **shape), value, cap)
+
+
+@pytest.mark.parametrize("greedy", [nms_kinds._greedy_by_image, nms_kinds._greedy_together])
+def test_greedy_is_exact_on_large_canvases_and_at_its_threshold(greedy):
+    """Boxes of float32 in an image of 30,000 pixels with 300 classes; 0.7 is not 0.7 in float32."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 30_000, size=(600, 1, 2)).repeat(3, axis=1) + rng.uniform(0, 3, size=(600, 3, 2))
+    boxes = np.concatenate([low, low + rng.uniform(8, 12, size=(600, 3, 2))], axis=2).reshape(-1, 4).astype(np.float32)
+    boxes[:2] = [0, 0, 10, 10], [0, 0, 7, 10]
+    labels = np.repeat(np.arange(600) % 300, 3)
+    scores = np.linspace(1, 0.1, 1800, dtype=np.float32)
+    tensors = [torch.from_numpy(a) for a in (boxes, scores, labels, np.array([0, 1800]))]
+    close = np.unique([plain.iou(boxes[i], boxes[i + 1]) for i in range(0, 1800, 3)])
+    for value in (0.7, *close[len(close) // 2 :: 60].tolist()):
+        kept = greedy(*tensors, value, 1800)
+        assert kept.source.tolist() == plain.greedy(boxes, scores, labels, value)
+
+
+def test_greedy_on_a_gpu_waits_as_often_for_many_images_as_for_few():
+    looks = []
+    for images in (2, 200):
+        raw = raw_case(4, images=images, detections=images * 20, boxes=images * 3)
+        tensors = [torch.from_numpy(a) for a in (raw.boxes, raw.scores, raw.labels, raw.offsets)]
+        with Waits() as waits:
+            nms_kinds._greedy_together(*tensors, 0.5, 8)
+        looks.append(len(waits.found))
+    assert looks[0] == looks[1] < 10
+
+
 @pytest.mark.parametrize("kind", ["greedy", "diou", "none"])
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), value=st.sampled_from([0.2, 1 / 3, 0.5, 1.0]))
@@ -82,7 +125,8 @@ def test_equals_the_paper_where_overlaps_tie(kind, seed, value):
 def test_many_blocks_equal_one(kind, monkeypatch):
     raw = raw_case(1, images=9, detections=200)
     whole = suppress(raw, 0.4, kind=kind)
-    monkeypatch.setitem(nms_kinds._CELLS_PER_BLOCK, "cpu", 40)
+    for module in (nms_kinds, fusion):
+        monkeypatch.setitem(module._CELLS_PER_BLOCK, "cpu", 40)
     parts = suppress(raw, 0.4, kind=kind)
     for name in ("boxes", "scores", "labels", "offsets"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

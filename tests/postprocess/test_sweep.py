@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from tests.evaluation.cases import make_predictions, make_split, random_case
 from tests.postprocess import plain
 from tuner.config.errors import ConfigError
+from tuner.config.objective import Objective
 from tuner.config.trial import WHOLE, Tiles, TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
+from tuner.evaluation.named import objective_value
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, choose, cross_fit, few_boxes
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
-from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, best_row, nms_grid, sweep
+from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, nms_grid, sweep
 from tuner.postprocess.swept import Swept
 
 
@@ -244,12 +246,12 @@ def test_one_image_cannot_be_cross_fitted():
     assert point.f1 == row.hits.curve().f1.max()
 
 
-def test_of_equal_scores_the_preferred_nms_iou():
-    split, raw = case(4)
-    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), score=lambda _: 0.25)
-    assert best_row(rows, prefer=0.55).nms_iou == 0.5
-    undefined = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7))
-    assert best_row(undefined, prefer=0.8).nms_iou == 0.7
+def test_of_equal_suppressions_the_preferred_nms_iou():
+    split = make_split([0], [0], [[0, 0, 50, 50]], images=2, classes=1)
+    raw = make_predictions(RawPredictions, [0, 1], [0, 0], [[0, 0, 50, 50], [9, 9, 50, 50]], [0.9, 0.1], images=2)
+    for prefer in (0.35, 0.65):
+        config = CONFIG.model_copy(update={"nms_iou": prefer})
+        assert judge(CocoEvaluator(split), [(WHOLE, raw)], config, Swept()).metrics.operating_point.nms_iou == prefer
 
 
 CONFIG = TrialConfig(nms_iou=0.45, confidence=0.3, max_detections=50)
@@ -301,8 +303,71 @@ def test_a_narrower_range_is_kept_to():
     judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.5, 0.62), confidence=(low, high)))
     assert [row.nms_iou for row in judgement.rows] == [0.5, 0.54, 0.58, 0.62]
     assert low <= judgement.metrics.operating_point.confidence <= high
-    out_of_reach = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=None, confidence=(2.0, 3.0)))
-    assert out_of_reach.metrics.operating_point is None
+    raw = dataclasses.replace(raw, scores=raw.scores * np.float32(0.9))
+    out_of_reach = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=None, confidence=(0.95, 1.0)))
+    point = out_of_reach.metrics.operating_point
+    assert (point.confidence, point.recall, point.f1, point.f1_spread) == (1.0, 0.0, 0.0, None)
+
+
+OBJECTIVES = ("map", "map_small", "worst_class_map", "f1", "recall@precision=0.6", "count_mae", "0.7*map + 0.3*f1")
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "map - 0.01*latency_ms", "latency_ms"])
+def test_tiles_and_nms_are_chosen_by_the_objective(objective):
+    split, whole = case(9, images=10, boxes=60, detections=500)
+    _, other = case(9, images=10, boxes=60, detections=450)
+    seen = [(WHOLE, whole), (Tiles(size=64), other)]
+    every = Swept(nms=("greedy", "soft-linear"), nms_iou=(0.3, 0.7))
+    evaluator = CocoEvaluator(split)
+    of_detections = {"map - 0.01*latency_ms": "map", "latency_ms": "map"}.get(objective, objective)
+    parsed = Objective.parse(of_detections)
+    turned = -1 if parsed.direction == "minimize" else 1
+
+    def value(metrics):
+        return turned * objective_value(parsed, metrics)
+
+    found = judge(evaluator, seen, CONFIG, every, objective=objective).metrics
+    values = []
+    for one in seen:
+        for kind in every.nms:
+            for nms_iou in nms_grid(*every.nms_iou):
+                config = CONFIG.model_copy(update={"nms": kind, "nms_iou": nms_iou})
+                alone = judge(evaluator, [one], config, Swept(nms_iou=None), objective=objective).metrics
+                values.append(value(alone))
+                point = found.operating_point
+                if (one[0], kind, nms_iou) == (point.tiles, point.nms, point.nms_iou):
+                    assert alone == found
+    assert len(set(values)) > 1
+    assert value(found) == max(values)
+
+
+@pytest.mark.parametrize(
+    ("objective", "criterion"),
+    [
+        ("map", "f1"),
+        ("map + 0.1*recall", "f1"),
+        ("0.5*map + precision@recall=0.7", "precision@recall=0.7"),
+        ("map - 0.1*count_mae", "count"),
+        ("recall@precision=1", "f1"),  # never reached here
+    ],
+)
+def test_the_threshold_serves_what_the_objective_says_of_thresholds(objective, criterion):
+    split, raw = case(9, images=20, boxes=100, detections=900)
+    raw = dataclasses.replace(raw, scores=np.where(raw.scores == raw.scores.max(), 0.5, raw.scores))
+    lone = make_predictions(RawPredictions, [0], [0], [[600, 600, 640, 640]], [1.0], images=20)  # a false positive
+    raw = make_predictions(
+        RawPredictions,
+        np.append(raw.image_index, 0),
+        np.append(raw.labels, 0),
+        np.concatenate([raw.boxes, lone.boxes]),
+        np.append(raw.scores, 1.0),
+        images=20,
+    )
+    metrics = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(), objective=objective).metrics
+    assert metrics.operating_point.criterion == criterion
+    assert metrics.count_mae == metrics.operating_point.count_error
+    if "@" in objective:
+        assert set(metrics.criteria) == {name for name in Objective.parse(objective).names if "@" in name}
 
 
 def test_grid_of_nms_values():
@@ -337,7 +402,9 @@ def test_no_detections():
     raw = make_predictions(RawPredictions, [], [], [], [], images=1)
     judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=(0.0, 1.0)))
     assert judgement.metrics.map == 0
-    assert judgement.metrics.operating_point is None
+    nothing = judgement.metrics.operating_point
+    assert (nothing.confidence, nothing.precision, nothing.recall, nothing.f1) == (1, 0, 0, 0)
+    assert judgement.metrics.count_mae == 1
     judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=None))
     given = judgement.metrics.operating_point
     assert (given.precision, given.recall, given.f1) == (0, 0, 0)

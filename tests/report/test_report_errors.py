@@ -33,6 +33,10 @@ def test_false_positives_by_score_and_misses_by_size(tmp_path: Path) -> None:
     assert names[2:] == [f"missed-{i:02d}-{split.classes[k]}.jpg" for i, k in enumerate(largest, start=1)]
     for path in written:
         assert min(cv2.imread(str(path)).shape[:2]) > 1
+    (tmp_path / "worst" / "missed.txt").write_text("not ours")
+    fewer = draw_worst(explain(split, found.subset(found.scores > 0.5)), tmp_path / "worst", most=1)
+    left = {path.name for path in (tmp_path / "worst").iterdir()}
+    assert left == {path.name for path in fewer} | {"missed.txt"}
 
 
 @given(

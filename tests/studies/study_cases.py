@@ -27,7 +27,7 @@ def spec_for(data: DataSpec, url: str, name: str, **changes: Any) -> StudySpec:
     """A small study, by default with a pruner of Optuna's, so that no trial pauses."""
     defaults = {"epochs": EPOCHS, "image_size": 96}
     fields: dict[str, Any] = {"data": data, "storage": url, "name": name, "space": SPACE, "defaults": defaults}
-    fields["pruner"] = {"name": "successive_halving"}
+    fields["pruner"] = {"name": "successive_halving", "first_rung": 1}
     return StudySpec.model_validate(fields | changes)
 
 

@@ -8,6 +8,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.study import PlanSpec, PrunerSpec
 from tuner.studies.plan import confirmation_epochs, confirmation_for, expected_epochs, make_plan
 from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion, rungs_of
+from tuner.studies.pruners import first_rung
 
 PROMOTE = PrunerSpec(name="promote")
 PRUNERS = st.sampled_from(["promote", "successive_halving", "hyperband", "median", "none"]).map(
@@ -67,7 +68,7 @@ def test_what_the_user_fixes_stays() -> None:
 
 @pytest.mark.parametrize(("epochs", "trials"), [(10, 12), (30, 30), (52, 60), (9, 9), (100, 90)])
 def test_a_search_with_promotion_trains_about_the_expected_epochs(epochs: int, trials: int) -> None:
-    rungs = rungs_of(max(1, round(epochs / 10)), 3, epochs)
+    rungs = rungs_of(first_rung(PROMOTE, epochs), 3, epochs)
     entrants: list[Entrant] = []
     reached: list[int] = []
 

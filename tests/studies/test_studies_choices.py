@@ -13,15 +13,17 @@ from tuner.config.objective import MAXIMISED, MINIMISED, Constraint
 from tuner.config.study import ObjectiveSpec, PrunerSpec, SamplerSpec
 from tuner.evaluation.named import VALUES
 from tuner.space.load import load_space
+from tuner.studies.near_default import NearDefaultSampler
 from tuner.studies.objective import check_objective, objective_value
-from tuner.studies.pruners import build_pruner
-from tuner.studies.samplers import build_sampler, grid, grid_size
+from tuner.studies.pruners import build_pruner, first_rung
+from tuner.studies.samplers import STARTUP_TRIALS, build_sampler, grid, grid_size
 
 STEPPED = {
     "image_size": {"type": "int", "low": 64, "high": 128, "step": 32},
     "augment.mosaic": {"type": "float", "low": 0.0, "high": 0.3, "step": 0.1},
     "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
 }
+DEFAULT = {"image_size": 96, "augment.mosaic": 0.3, "optimizer": "adamw"}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ STEPPED = {
 )
 def test_each_sampler_proposes(name: Any, kind: type) -> None:
     space = load_space(STEPPED)
-    sampler = build_sampler(SamplerSpec(name=name), space, 0)
+    sampler = build_sampler(SamplerSpec(name=name), space, STARTUP_TRIALS, DEFAULT)
     assert isinstance(sampler, kind)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for value in range(3):
@@ -50,11 +52,28 @@ def test_a_sampler_depends_on_seed_and_ask_alone() -> None:
     space = load_space(SPACE)
 
     def first(seed: int, ask: int) -> dict[str, Any]:
-        study = optuna.create_study(sampler=build_sampler(SamplerSpec(seed=seed), space, ask))
+        study = optuna.create_study(sampler=build_sampler(SamplerSpec(seed=seed), space, ask, {}))
         return study.ask(space.distributions()).params
 
     assert first(0, 3) == first(0, 3)
     assert len({str(first(seed, ask)) for seed in range(3) for ask in range(3)}) == 9
+
+
+@pytest.mark.parametrize("spec", [SamplerSpec(), SamplerSpec(name="gp"), SamplerSpec(startup_trials=300)])
+def test_a_model_begins_near_the_default_config(spec: SamplerSpec) -> None:
+    space = load_space(STEPPED)
+    startup = spec.startup_trials or STARTUP_TRIALS
+    study = optuna.create_study()
+    kept = []
+    for ask in range(startup):
+        study.sampler = build_sampler(spec, space, ask, DEFAULT)
+        params = study.ask(space.distributions()).params
+        assert space.contains(params)
+        kept += [params[name] == value for name, value in DEFAULT.items()]
+    # A kept value aside, a range gives the default's own by chance: one of 3, 4 and 2 values.
+    assert 0.4 < sum(kept) / len(kept) < 0.9
+    assert not isinstance(build_sampler(spec, space, startup, DEFAULT), NearDefaultSampler)
+    assert not isinstance(build_sampler(SamplerSpec(name="random"), space, 0, DEFAULT), NearDefaultSampler)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +86,7 @@ def test_a_sampler_depends_on_seed_and_ask_alone() -> None:
 )
 def test_an_option_that_a_sampler_has_no_use_for(spec: SamplerSpec, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"sampler\.{key}: the sampler '{spec.name}' has no use for it"):
-        build_sampler(spec, load_space(STEPPED), 0)
+        build_sampler(spec, load_space(STEPPED), 0, DEFAULT)
 
 
 def test_grid() -> None:
@@ -81,7 +100,7 @@ def test_grid() -> None:
     assert grid_size(SamplerSpec(name="grid"), space) == 25
     assert grid_size(SamplerSpec(), space) is None
     with pytest.raises(ConfigError, match=r"learning_rate is a range without steps: 0\.0001 … 0\.1"):
-        build_sampler(SamplerSpec(name="grid"), load_space(SPACE), 0)
+        build_sampler(SamplerSpec(name="grid"), load_space(SPACE), 0, {})
 
 
 def _pruned_at(spec: PrunerSpec, curves: list[list[float]], epochs: int) -> list[int | None]:
@@ -153,6 +172,12 @@ def test_hyperband_prunes_within_the_epochs() -> None:
 def test_an_option_that_a_pruner_has_no_use_for(spec: PrunerSpec, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"pruner\.{key}: the pruner '{spec.name}' has no use for it"):
         build_pruner(spec, 30)
+
+
+@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (2, 1), (6, 2), (9, 3), (12, 3), (30, 3), (36, 4), (100, 10)])
+def test_the_first_rung_is_a_tenth_of_the_epochs_but_not_before_the_third(epochs: int, rung: int) -> None:
+    assert first_rung(PrunerSpec(), epochs) == rung
+    assert first_rung(PrunerSpec(first_rung=1), epochs) == 1
 
 
 def test_a_first_rung_beyond_the_last_epoch() -> None:

@@ -17,7 +17,7 @@ from tuner.cli.main import app
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec
 from tuner.evaluation.cost import BatchTimes, ImageCost, Timing
-from tuner.studies.objective import criteria_of, needs_cost
+from tuner.studies.objective import chosen_by, criteria_of, needs_cost
 from tuner.studies.study import Study, open_study
 from tuner.trainers.contract import BadConfig
 
@@ -160,4 +160,7 @@ def test_what_a_study_asks_of_the_trainer(data: DataSpec) -> None:
     )
     assert criteria_of(spec) == ("precision@recall=0.5", "recall@precision=0.9")
     assert needs_cost(spec)
+    assert chosen_by(spec) == "precision@recall=0.5"
+    assert chosen_by(spec_for(data, "sqlite://", "cheap", objectives=["latency_ms", "f1"])) == "f1"
+    assert chosen_by(spec_for(data, "sqlite://", "count", objective={"metric": "count_mae"})) == "count_mae"
     assert not needs_cost(spec_for(data, "sqlite://", "plain"))

@@ -139,7 +139,7 @@ def test_rungs() -> None:
 
 def test_a_trial_whose_objective_is_not_known_yet_is_not_judged(begin: Begin, tmp_path: Path) -> None:
     assert goes_on([Entrant(0, {1: 9.0}, "paused"), Entrant(1, {}, "active")], 1, 1, 3)
-    study = begin(f"sqlite:///{tmp_path}/t.db", pruner={"name": "promote"}, objective={"metric": "f1"})
+    study = begin(f"sqlite:///{tmp_path}/t.db", pruner={"name": "promote", "first_rung": 1}, objective={"metric": "f1"})
     for number in range(2):
         assert reach(study, take(study, number), 0.5) is TrialState.COMPLETE
 
@@ -166,7 +166,7 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     studies_url: str, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the files of a study on a server go
-    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 6})
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 6})
     folder = study.folder / "trials"
     for number, value in enumerate((0.5, 0.4, 0.3)):
         assignment = take(study, number)
@@ -212,7 +212,7 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
 
 
 def test_of_two_workers_that_would_go_on_with_a_trial_one_does(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote"})
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1})
     assert reach(study, take(study, 0), 0.5) is TrialState.PAUSED
     first, second = (study.database.run(lambda session: _go_on(session, study._id, 0, WORKER)) for _ in range(2))
     assert first is not None
@@ -220,7 +220,7 @@ def test_of_two_workers_that_would_go_on_with_a_trial_one_does(studies_url: str,
 
 
 def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 3})
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 3})
     first, second, third = (take(study, number) for number in range(3))
     assert reach(study, first, 0.3) is TrialState.PAUSED
     assert reach(study, second, 0.2) is TrialState.PAUSED
@@ -236,7 +236,7 @@ def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Be
 
 
 def test_a_study_that_no_longer_promotes_ends_its_paused_trials(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": 8})
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 8})
     for number, value in enumerate((0.3, 0.2)):
         reach(study, take(study, number), value)
     study = begin(studies_url, pruner={"name": "none"}, budget={"trials": 8})
@@ -245,7 +245,7 @@ def test_a_study_that_no_longer_promotes_ends_its_paused_trials(studies_url: str
 
 
 def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote"}, budget={"trials": None, "epochs": 6})
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": None, "epochs": 6})
     for number, value in enumerate((0.3, 0.2, 0.5, 0.4)):
         reach(study, take(study, number), value)
     assert study.summary().epochs == 6  # the third was the best of three, and reached the second rung

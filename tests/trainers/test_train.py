@@ -105,6 +105,39 @@ def test_learns(task: TrainingTask) -> None:
     assert results[-1].metrics.operating_point.f1 > 0.5
 
 
+def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
+    task: TrainingTask, undisturbed: tuple[TrainingTask, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes = train_module.predict, []
+
+    def cramped(detector: Any, batches: Any, *rest: Any) -> RawPredictions:
+        seen = list(batches)
+        sizes.append(len(seen[0]))
+        if len(seen[0]) > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(detector, iter(seen), *rest)
+
+    monkeypatch.setattr(train_module, "predict", cramped)
+    results = list(train(variant(task, "cramped"), never))
+    assert sizes == [16, 8, 4, 4, 4]
+    assert results[-1].metrics.map == pytest.approx(undisturbed[1][-1].metrics.map)
+
+
+def test_predictions_that_are_no_numbers_mean_that_the_training_diverged(
+    task: TrainingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_module.predict
+
+    def broken(detector: torch.nn.Module, *rest: Any) -> RawPredictions:
+        with torch.no_grad():
+            next(detector.parameters()).fill_(torch.nan)
+        return real(detector, *rest)
+
+    monkeypatch.setattr(train_module, "predict", broken)
+    with pytest.raises(Diverged, match=r"after epoch 1: .* NaN or infinite"):
+        list(train(variant(task, "broken"), never))
+
+
 def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     task: TrainingTask, undisturbed: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

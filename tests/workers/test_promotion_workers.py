@@ -28,7 +28,7 @@ from tuner.workers.worker import run_worker
 TRAINER = "fake_trainer:train"
 SLOT = [SlotPlan(0, "cpu", 1)]
 TRIALS, EPOCHS = 9, 9
-PRUNER = PrunerSpec(name="promote")
+PRUNER = PrunerSpec(name="promote", first_rung=1)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, Overlap, Tile, print_json, tiles_of
+from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, print_json, tiles_of
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from tuner.config.trial import Tiles
+    from tuner.data.check import BoxReport
     from tuner.data.split import Split
     from tuner.evaluation.calibration import Calibration
     from tuner.models.predictions import RawPredictions
@@ -27,6 +28,7 @@ def calibrate(
         Path | None,
         typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
     ] = None,
+    on_bad_boxes: OnBadBoxes = None,
     nms: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +72,9 @@ def calibrate(
     tiles = tiles_of(tile, overlap)
     if tiles is not None and not is_model:
         raise ConfigError("--tile goes with a model folder; results were made from tiles or not")
-    annotated = _ground_truth(data, split, images, needs_images=is_model)
+    annotated, boxes = _ground_truth(data, split, images, on_bad_boxes, needs_images=is_model)
+    if not boxes.clean:
+        typer.echo(boxes.text(), err=as_json)
 
     from tuner.config.trial import WHOLE
     from tuner.evaluation.calibration import CRITERIA
@@ -101,6 +105,10 @@ def calibrate(
         max_detections=max_detections or most,
         per_class=per_class,
     )
+    if not as_json:
+        for warning in found.warnings:
+            typer.echo(f"note: {warning}")
+        typer.echo(_table(found))
     written = _write(found, criterion, output, picture, source, force=force)
     if as_json:
         print_json(
@@ -112,15 +120,17 @@ def calibrate(
             }
         )
         return
-    for warning in found.warnings:
-        typer.echo(f"note: {warning}")
-    typer.echo(_table(found))
     typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
 
 
 def _ground_truth(
-    data: Path, which: Literal["train", "val", "test"], images: Path | None, *, needs_images: bool
-) -> Split:
+    data: Path,
+    which: Literal["train", "val", "test"],
+    images: Path | None,
+    on_bad_boxes: Literal["refuse", "repair"] | None,
+    *,
+    needs_images: bool,
+) -> tuple[Split, BoxReport]:
     from tuner.cli.evaluate import images_beside
     from tuner.config.load import load_study_spec
     from tuner.data.annotations import read_annotations
@@ -129,9 +139,10 @@ def _ground_truth(
     if data.suffix in (".yaml", ".yml"):
         if images is not None:
             raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
-        return load_split(load_study_spec(data).data, which)[0]
+        spec = load_study_spec(data).data
+        return load_split(spec.model_copy(update={"on_bad_boxes": on_bad_boxes or spec.on_bad_boxes}), which)
     folder = images or (images_beside(data) if needs_images else data.parent)
-    return read_annotations(data, folder, name=data.stem)[0]
+    return read_annotations(data, folder, name=data.stem, on_bad_boxes=on_bad_boxes or "refuse")
 
 
 def _predict(
@@ -184,7 +195,8 @@ def _table(found: Calibration) -> str:
     widths = [max(len(line[i]) for line in lines if line[2] or i == 0) for i in range(len(head))]
     text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.append(
-        "Expected on images that did not choose the point (5 folds); ±: spread of F1 over folds, –: too few images."
+        "Expected on images that did not choose the point (5 folds at most); ±: spread of F1 over folds, –: too few "
+        "images."
     )
     scores = [row for row in found.rows if row.score is not None]
     if scores:

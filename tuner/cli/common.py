@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,13 @@ Tile = Annotated[
 Overlap = Annotated[
     float | None,
     typer.Option("--overlap", help="With --tile: part of a tile that it shares with the next one.", show_default="0.2"),
+]
+OnBadBoxes = Annotated[
+    Literal["refuse", "repair"] | None,
+    typer.Option(
+        help="What to do with annotated boxes outside their image or without area; repair clips and drops them.",
+        show_default="as the study file says; refuse for a COCO JSON",
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 

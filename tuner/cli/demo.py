@@ -45,14 +45,13 @@ def demo(
 
 def demo_spec(folder: Path) -> StudySpec:
     """Generate the demo's scenes below a folder, and describe its study."""
-    from tuner.config.study import BudgetSpec, PrunerSpec, StudySpec
+    from tuner.config.study import BudgetSpec, StudySpec
     from tuner.data.scenes import generate
 
     return StudySpec(
         name="demo",
         data=generate(folder.absolute() / "data", train=128),
         defaults={"model": "dense-tiny", "image_size": IMAGE_SIZE, "epochs": EPOCHS},
-        pruner=PrunerSpec(first_rung=3),
         budget=BudgetSpec(trials=TRIALS),
         storage=f"sqlite:///{folder.absolute()}/tuner.db",
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, Overlap, Tile, tiles_of
+from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, tiles_of
 
 
 def evaluate(
@@ -18,6 +18,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
     ] = None,
+    on_bad_boxes: OnBadBoxes = None,
     evaluator: Annotated[
         Literal["tuner", "pycocotools"], typer.Option(help="What computes the COCO metrics.")
     ] = "tuner",
@@ -60,7 +61,11 @@ def evaluate(
         # One file only: it stands for every split of the data set.
         spec = DataSpec(root=Path.cwd(), images=folder, train=data, val=data, test=data)
         which = "test"
-    annotated, _ = load_split(spec, which)
+    if on_bad_boxes is not None:
+        spec = spec.model_copy(update={"on_bad_boxes": on_bad_boxes})
+    annotated, boxes = load_split(spec, which, needs_boxes=False)
+    if not boxes.clean:
+        typer.echo(boxes.text(), err=as_json)
 
     from tuner.evaluation.detail import detail
     from tuner.evaluation.errors import explain, report

@@ -22,10 +22,12 @@ def predict(
     """Write detections as COCO JSON and draw them, at the model's operating point."""
     from tuner.export.files import find_images, picture_names
 
-    paths = find_images(images)  # before torch is imported
+    paths, notes = find_images(images)  # before torch is imported
+    for note in notes:
+        typer.echo(f"note: {note}")
     tiles = tiles_of(tile, overlap)
 
-    from tuner.data.images import read_image
+    from tuner.data.images import frames, read_image
     from tuner.export.model import load_model
     from tuner.export.predicting import coco_json, predict_shown, unlabelled_split
     from tuner.report.pictures import draw_boxes, encode
@@ -34,6 +36,9 @@ def predict(
     where = resolve_device(device)
     loaded = load_model(model, where)
     split = unlabelled_split(paths, loaded.info)
+    for path in paths:
+        if (number := frames(path)) > 1:
+            typer.echo(f"note: {path} has {number} pictures; only the first is looked at")
     detections = predict_shown(loaded, split, where, tiles=tiles)
     drawn = output / "drawn"
     drawn.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,10 @@ def replay(
         typer.Option(help="Sampler to try, beside the order in which the trials ran; may be repeated."),
     ] = None,
     first_rung: Annotated[
-        int | None, typer.Option(min=1, help="Epochs before the first decision.", show_default="a tenth of all")
+        int | None,
+        typer.Option(
+            min=1, help="Epochs before the first decision.", show_default="a tenth of all, not before the third"
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Replays of each sampler.")] = 20,
     storage: Storage = None,

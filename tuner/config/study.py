@@ -61,7 +61,9 @@ class SamplerSpec(Frozen):
         description="seed of the sampler and of every trial: the same, so that trials compare as pairs",
     )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
-    startup_trials: PositiveInt | None = Field(None, description="TPE, GP, CMA-ES: random trials before the model")
+    startup_trials: PositiveInt | None = Field(
+        None, description="TPE, GP: trials near the default config before the model; CMA-ES: random ones"
+    )
 
 
 class PrunerSpec(Frozen):
@@ -69,7 +71,7 @@ class PrunerSpec(Frozen):
 
     name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = "promote"
     first_rung: PositiveInt | None = Field(
-        None, description="epochs before the first decision; default: a tenth of all"
+        None, description="epochs before the first decision; default: a tenth of all, but not before the third"
     )
     reduction_factor: int | None = Field(
         None, ge=2, description="successive halving, promote, Hyperband: keep one of so many (3)"

@@ -21,7 +21,12 @@ _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number"
 
 
 def read_annotations(
-    path: Path, images_dir: Path, *, name: str, on_bad_boxes: Literal["refuse", "repair"] = "refuse"
+    path: Path,
+    images_dir: Path,
+    *,
+    name: str,
+    on_bad_boxes: Literal["refuse", "repair"] = "refuse",
+    needs_boxes: bool = True,
 ) -> tuple[Split, BoxReport]:
     """Read a COCO annotation file; image files are opened only where it lacks their width or height.
 
@@ -34,14 +39,14 @@ def read_annotations(
         name: Name of the split.
         on_bad_boxes: What to do with boxes outside their image or without area: refuse the file, or clip
             and drop them, counted in the report.
+        needs_boxes: Whether a file without objects is refused; false where false positives alone can be counted.
 
     Returns:
         The split and what was found wrong with its boxes.
 
     Raises:
-        DataError: The file is missing, is not JSON or not COCO, has no images, no categories or no boxes,
-            all boxes are crowds, ids are doubled or unknown, numbers are not finite, or boxes are bad and to be
-            refused.
+        DataError: The file is missing, is not JSON or not COCO, has no images, no categories or (where they are needed)
+            no boxes but crowds; ids are doubled or unknown, numbers are not finite, or boxes are bad and to be refused.
     """
     return parse_annotations(read_content(path), path, images_dir, name=name, on_bad_boxes=on_bad_boxes)
 
@@ -52,7 +57,7 @@ def parse_annotations(
     """What `read_annotations` does with the content of its file; `path` is for messages."""
     images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
     for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
-        if not rows:
+        if not rows and (needs_boxes or key != "boxes"):
             raise DataError(f"{path}: no {key}", hint="Check that this is the annotation file you mean.")
 
     category_ids, classes = _categories(categories, path)
@@ -83,9 +88,9 @@ def parse_annotations(
             hint="Mend the annotations, or let boxes be clipped and dropped: `on_bad_boxes: repair` "
             "(--on-bad-boxes repair).",
         )
-    if not keep.any():
+    if needs_boxes and not keep.any():
         raise DataError(f"{path}: none of its {len(boxes)} boxes has an area inside its image")
-    if crowd[keep].all():
+    if needs_boxes and crowd[keep].all():
         raise DataError(
             f"{path}: all {keep.sum()} boxes are crowd regions (iscrowd 1), so there is no object to learn or to find",
             hint="Set iscrowd to 0 for boxes that hold one object.",
@@ -167,7 +172,7 @@ def _column(rows: Rows, key: str, what: str, path: Path) -> list[Any]:
 
 def _ids(rows: Rows, key: str, what: str, path: Path) -> NDArray[np.int64]:
     values = _column(rows, key, what, path)
-    if set(map(type, values)) != {int} or not all(-(2**63) <= value < 2**63 for value in values):
+    if not set(map(type, values)) <= {int} or not all(-(2**63) <= value < 2**63 for value in values):
         at = next(i for i, value in enumerate(values) if type(value) is not int or not -(2**63) <= value < 2**63)
         raise DataError(f"{path}: {what} number {at + 1} has {key} {values[at]!r}, expected a whole number")
     return np.array(values, np.int64)
@@ -239,6 +244,8 @@ def _positive_whole(value: object) -> bool:
 
 
 def _boxes(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
+    if not rows:
+        return np.zeros((0, 4))
     values = _column(rows, "bbox", "annotation", path)
     boxes = _numbers(values)
     if boxes is None or boxes.shape != (len(rows), 4) or not np.isfinite(boxes).all():

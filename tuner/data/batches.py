@@ -134,17 +134,15 @@ class TrainingBatches:
         return found
 
 
-def evaluation_batches(cached: CachedImages, batch_size: int, *, pin_memory: bool = False) -> Iterator[Tensor]:
+def evaluation_batches(cached: CachedImages, batch_size: int) -> Iterator[Tensor]:
     """The images of a split in its order, unchanged.
 
     Args:
         cached: The split's letterboxed images.
         batch_size: Images per batch; the last one may be smaller.
-        pin_memory: Put batches into pinned memory, for asynchronous copies to a CUDA device.
 
     Yields:
         (B, 3, H, W) uint8, RGB, channels-last in memory.
     """
     for start in range(0, len(cached), batch_size):
-        images = torch.from_numpy(np.array(cached.images[start : start + batch_size]))
-        yield (images.pin_memory() if pin_memory else images).permute(0, 3, 1, 2)
+        yield torch.from_numpy(np.array(cached.images[start : start + batch_size])).permute(0, 3, 1, 2)

@@ -63,8 +63,13 @@ def load_dataset(spec: DataSpec) -> Dataset:
     )
 
 
-def load_split(spec: DataSpec, which: SplitName) -> tuple[Split, BoxReport]:
+def load_split(spec: DataSpec, which: SplitName, *, needs_boxes: bool = True) -> tuple[Split, BoxReport]:
     """Read one split and check that its image files exist (their contents are checked by `load_dataset`).
+
+    Args:
+        spec: The data set.
+        which: Split of it.
+        needs_boxes: See `read_annotations`.
 
     Raises:
         DataError: As `read_annotations`; the spec has no such split; the folder or image files are missing.
@@ -75,7 +80,9 @@ def load_split(spec: DataSpec, which: SplitName) -> tuple[Split, BoxReport]:
     images_dir = spec.path(spec.images)
     if not images_dir.is_dir():
         raise DataError(f"the image folder {images_dir} does not exist", hint="Check `data.images` and `data.root`.")
-    split, report = read_annotations(spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes)
+    split, report = read_annotations(
+        spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes, needs_boxes=needs_boxes
+    )
     check_files_exist(_paths(split))
     return split, report
 

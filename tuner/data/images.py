@@ -70,6 +70,17 @@ def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be decoded: {error}", hint=_HINT) from error
 
 
+def frames(path: Path) -> int:
+    """Number of pictures in a TIFF or an animation, of which `read_image` reads the first; 1 for other formats."""
+    if path.suffix.lower() not in (".tif", ".tiff", ".gif", ".webp", ".png"):
+        return 1
+    try:
+        with Image.open(path) as file:
+            return int(getattr(file, "n_frames", 1))
+    except (OSError, EOFError, SyntaxError, ValueError):
+        return 1  # what is wrong with it, reading the first will tell
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, from the file's header (about 0.1 ms).
 

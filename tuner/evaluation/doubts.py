@@ -18,6 +18,9 @@ _HARDLY = 0.1
 """With less than this part of the boxes found at any threshold, numbers say nothing about the detector."""
 
 
+_COCO = "[x, y, width, height] in pixels of the original image"
+
+
 def doubts(raw: RawPredictions, split: Split, truth: TruthIndex) -> list[str]:
     """Sentences on what a reader should check before believing any number.
 
@@ -50,14 +53,41 @@ def doubts(raw: RawPredictions, split: Split, truth: TruthIndex) -> list[str]:
     if absent:
         found.append(f"Nothing is detected of {listed(absent)}: all of them count as missed.")
     if present.sum():
-        matches = truth.match(Detections(raw.boxes, raw.scores, raw.labels, raw.offsets), (0.5,))
-        share = float((matches.taken != 0).sum() / present.sum())
+        share = _found(raw.boxes, raw, truth) / present.sum()
         if share < _HARDLY:
-            found.append(
+            text = (
                 f"Only {share:.1%} of the boxes are found at any threshold. If the detector is better than that, image "
                 "ids, category ids or coordinates are not those of this ground truth."
             )
+            read = {name: _found(b, raw, truth) / present.sum() for name, b in _otherwise(boxes, sizes).items()}
+            likely = max(read, key=lambda name: read[name])
+            if read[likely] > max(_HARDLY, 3 * share):
+                text += f" {read[likely]:.1%} would be found if `bbox` were {likely}; COCO's is {_COCO}."
+            found.append(text)
     return found
+
+
+def _found(boxes: NDArray[np.floating], raw: RawPredictions, truth: TruthIndex) -> int:
+    """Number of boxes to be found that predictions find at any threshold, if they were at these places."""
+    placed = Detections(boxes.astype(np.float32), raw.scores, raw.labels, raw.offsets)
+    return int((truth.match(placed, (0.5,)).taken != 0).sum())
+
+
+def _otherwise(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """What xyxy boxes would be, had the file's four numbers another meaning than COCO's."""
+    first, second = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    centred = np.concatenate([first - second / 2, first + second / 2], axis=1)
+    corners = np.concatenate([first, second], axis=1)
+    whole = np.tile(sizes, 2)
+    return {
+        "[x1, y1, x2, y2] in pixels": corners,
+        "[centre x, centre y, width, height] in pixels": centred,
+        "[y, x, height, width] in pixels": boxes[:, [1, 0, 3, 2]],
+        "[y1, x1, y2, x2] in pixels": corners[:, [1, 0, 3, 2]],
+        "[x, y, width, height] as fractions of the image": boxes * whole,
+        "[x1, y1, x2, y2] as fractions of the image": corners * whole,
+        "[centre x, centre y, width, height] as fractions of the image": centred * whole,
+    }
 
 
 def _beyond(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:

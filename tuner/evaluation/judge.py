@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
+from tuner.config.objective import AT_OPERATING_POINT, CRITERION, MINIMISED, Objective
 from tuner.config.trial import Tiles, TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.counting import count_errors
 from tuner.evaluation.metrics import Metrics
+from tuner.evaluation.named import value_after_nms
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.apply import class_thresholds
 from tuner.postprocess.curve import Criterion, Curve
-from tuner.postprocess.sweep import (
-    SweepRow,
-    best_operating_point,
-    best_row,
-    nms_grid,
-    operating_point_at,
-    sweep,
-)
+from tuner.postprocess.operating_point import OperatingPoint
+from tuner.postprocess.sweep import SweepRow, best_operating_point, nms_grid, operating_point_at, sweep
 from tuner.postprocess.swept import Swept
+
+_OF_THRESHOLDS = (*AT_OPERATING_POINT, "count_mae")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +47,16 @@ def judge(
     config: TrialConfig,
     swept: Swept,
     *,
-    criterion: str = "f1",
+    objective: str = "map",
     criteria: Sequence[str] = (),
+    device: str = "cpu",
 ) -> Judgement:
-    """Choose tiles and NMS by mAP, then the confidence threshold by the criterion, as far as they are to be swept.
+    """Choose tiles and NMS by the objective, and the confidence threshold by what the objective says of thresholds.
 
-    The mAP is that of the chosen suppression: it has been chosen by the same images, from few values that differ
-    little. Of equals, the NMS IoU nearest `config.nms_iou` is taken, and then what stands first.
+    Where the objective knows no threshold, that is F1 (`operating_criterion`). The figures of the chosen suppression
+    are those of the images that chose it, from few values that differ little. Of equals the one with the higher mAP is
+    taken, then the NMS IoU nearest `config.nms_iou`, then what stands first. What an image costs is not measured for
+    each way to cut it: such terms of the objective have no part in the choice.
 
     Args:
         evaluator: Of the split that was predicted on.
@@ -62,47 +64,95 @@ def judge(
             best.
         config: Gives `max_detections`, and what is not swept.
         swept: What there is to choose from; NMS IoU in steps (`nms_grid`).
-        criterion: See `tuner.postprocess.curve.Criterion.parse`.
+        objective: See `tuner.config.objective.Objective.parse`.
         criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
+        device: Where suppression computes.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
-        ConfigError: The criterion is not known.
+        ConfigError: The objective is not known.
     """
-    metrics: list[Metrics] = []
+    wanted = Objective.parse(objective)
+    criterion = operating_criterion(wanted)
+    asked = sorted({*criteria, *filter(CRITERION.fullmatch, wanted.names)})
+    by_thresholds = not set(_OF_THRESHOLDS).isdisjoint(wanted.names)
 
-    def score(detections: Detections) -> float | None:
-        found = evaluator.evaluate(detections)
-        metrics.append(found)
-        return found.map
+    def whole(row: SweepRow, found: Metrics) -> Metrics:
+        return _at_thresholds(row, found, config, swept, criterion, evaluator.split.classes)
 
     values = nms_grid(*swept.nms_iou) if swept.nms_iou else (config.nms_iou,)
-    kinds = swept.nms or (config.nms,)
     rows: list[SweepRow] = []
-    chosen: RawPredictions | None = None
-    best: SweepRow | None = None
+    best: tuple[tuple[float, float, float], SweepRow, Metrics, RawPredictions] | None = None
     for tiles, raw in seen:
-        rows += sweep(
-            raw, evaluator.truth, values, kinds=kinds, tiles=tiles, max_detections=config.max_detections, score=score
+        metrics: list[Metrics] = []
+
+        def score(detections: Detections, metrics: list[Metrics] = metrics) -> float | None:
+            metrics.append(evaluator.evaluate(detections))
+            return metrics[-1].map
+
+        tried = sweep(
+            raw,
+            evaluator.truth,
+            values,
+            kinds=swept.nms or (config.nms,),
+            tiles=tiles,
+            max_detections=config.max_detections,
+            score=score,
+            device=device,
         )
-        before, best = best, best_row(rows, prefer=config.nms_iou)
-        if best is not before:
-            chosen = raw
-    if best is None or chosen is None:
+        for row, coco in zip(tried, metrics, strict=True):
+            curve = row.hits.curve() if asked else None
+            found = coco.model_copy(update={"criteria": {c: best_value(curve, c) for c in asked} if curve else {}})
+            value = value_after_nms(wanted, whole(row, found) if by_thresholds else found)
+            rank = (
+                -inf if value is None else value,
+                -inf if row.score is None else row.score,
+                -abs(row.nms_iou - config.nms_iou),
+            )
+            if best is None or rank > best[0]:
+                best = rank, row, found, raw
+        rows += tried
+    if best is None:
         raise ValueError("there is nothing to judge")
-    if swept.confidence:
-        point = best_operating_point(best, criterion, within=swept.confidence)
-    else:
-        point = operating_point_at(best, config.confidence)
-    curve = best.hits.curve()
-    found: dict[str, object] = {"operating_point": point, "criteria": {c: best_value(curve, c) for c in criteria}}
-    if point is not None:
-        classes = evaluator.split.classes
-        counts = count_errors(
-            best.hits, best.hits.scores >= class_thresholds(point, classes)[best.hits.labels], classes
-        )
-        found |= {"count_mae": counts.mae, "count_bias": counts.bias}
-    return Judgement(metrics[rows.index(best)].model_copy(update=found), curve, tuple(rows), chosen)
+    _, row, found, chosen = best
+    return Judgement(whole(row, found), row.hits.curve(), tuple(rows), chosen)
+
+
+def operating_criterion(objective: Objective) -> str:
+    """What the confidence threshold is chosen by: the first term of the objective that says so, else F1."""
+    for name in objective.names:
+        if CRITERION.fullmatch(name):
+            return name
+        if name in _OF_THRESHOLDS:
+            return "count" if name in MINIMISED else "f1"
+    return "f1"
+
+
+def _at_thresholds(
+    row: SweepRow, found: Metrics, config: TrialConfig, swept: Swept, criterion: str, classes: tuple[str, ...]
+) -> Metrics:
+    """The metrics with operating point and counts."""
+    point = _operating_point(row, config, swept, criterion)
+    if point is None:
+        return found
+    counts = count_errors(row.hits, row.hits.scores >= class_thresholds(point, classes)[row.hits.labels], classes)
+    error = counts.mae if point.count_error is None else point.count_error
+    return found.model_copy(update={"operating_point": point, "count_mae": error, "count_bias": counts.bias})
+
+
+def _operating_point(row: SweepRow, config: TrialConfig, swept: Swept, criterion: str) -> OperatingPoint | None:
+    """The point of one suppression; None only where there is nothing to be found.
+
+    Where no threshold reaches the criterion's limit, F1 chooses, and where nothing is detected at all, the highest
+    threshold stands for all.
+    """
+    if swept.confidence is None:
+        return operating_point_at(row, config.confidence)
+    for wanted in dict.fromkeys((criterion, "f1")):
+        point = best_operating_point(row, wanted, within=swept.confidence)
+        if point is not None:
+            return point
+    return operating_point_at(row, swept.confidence[1])
 
 
 def best_value(curve: Curve, criterion: str) -> float | None:

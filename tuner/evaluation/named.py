@@ -41,6 +41,15 @@ def value_of(name: str, metrics: Metrics) -> float | None:
     return VALUES[name](metrics)
 
 
+def value_after_nms(objective: Objective, metrics: Metrics) -> float | None:
+    """How good a suppression is for an objective, more being better: by its terms but for what an image costs."""
+    terms = tuple(term for term in objective.terms if term[1] not in COST_NAMES)
+    if not terms:
+        return metrics.map
+    value = objective_value(Objective(terms, objective.direction), metrics)
+    return -value if value is not None and objective.direction == "minimize" else value
+
+
 def objective_value(objective: Objective, metrics: Metrics) -> float | None:
     """The weighted sum; None where one of its terms is undefined."""
     total = 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
@@ -18,6 +19,8 @@ from tuner.postprocess.nms_many import suppress_many
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _BROKEN = "Look for the cause in the detector or in what wrote the file; no result is left out silently."
+_BYTES_FOR_A_BYTE = 8
+"""Memory that a byte of JSON takes while it is read."""
 _DUPLICATE = 0.9
 """Raw predictions of any detector hold boxes of one class that overlap by more than this; suppressed ones do not."""
 
@@ -30,8 +33,9 @@ def read_results(path: Path, split: Split) -> RawPredictions:
         split: The ground truth, whose ids it must use.
 
     Raises:
-        DataError: The file is missing, is not JSON or no list of results; ids are unknown to the ground truth; boxes
-            or scores are not finite; sizes are negative; scores lie outside 0 … 1. Each with its count.
+        DataError: The file is missing, too large for the memory, is not JSON or no list of results; ids are unknown to
+            the ground truth; boxes or scores are not finite; sizes are negative; scores lie outside 0 … 1. Each with
+            its count.
     """
     rows = _rows(path)
     try:
@@ -80,12 +84,18 @@ def limits(raw: RawPredictions, split: Split) -> list[str]:
     at = suppressed_at(raw)
     if at is not None and len(raw.scores):
         found.append(
-            f"These detections are suppressed already: no two of a class overlap by more than {at:.2f}. Above it NMS "
-            "IoU has no effect; below it, and for Soft-NMS and fusion, results differ from those on raw predictions, "
-            "because the boxes that were suppressed are missing. Write predictions before NMS to judge these."
+            f"These detections seem to be suppressed already: no two of a class overlap by more than {at:.2f}. Above "
+            "it NMS IoU has no effect; below it, and for Soft-NMS and fusion, results differ from those on raw "
+            "predictions, because the boxes that were suppressed are missing. Write predictions before NMS to judge "
+            "these."
         )
     least = float(raw.scores.min(initial=1.0))
-    if len(raw.scores) and least > 0.05:
+    if len(raw.scores) > 1 and least == raw.scores.max():
+        found.append(
+            f"All scores are {least:.3f}: AP means nothing, and there is no threshold to choose. Let the detector "
+            "write its scores."
+        )
+    elif len(raw.scores) and least > 0.05:
         found.append(f"No score is below {least:.3f}: AP lacks the end of its curve, and lower thresholds are unknown.")
     counts = np.diff(raw.offsets)
     most = int(counts.max(initial=0))
@@ -102,6 +112,7 @@ def limits(raw: RawPredictions, split: Split) -> list[str]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
+    _check_memory(path)
     content = read_json(path, "file of results")
     if isinstance(content, dict):
         content = content.get("annotations")
@@ -111,6 +122,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             hint='Each is {"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}.',
         )
     return content
+
+
+def _check_memory(path: Path) -> None:
+    """Refuse what would fill the memory, before the system ends the process without a word."""
+    size = path.stat().st_size if path.is_file() else 0
+    needed, free = _BYTES_FOR_A_BYTE * size, psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{path}: to read {size / 2**20:.0f} MiB of results takes about {needed / 2**30:.1f} GiB of memory, of "
+            f"which {free / 2**30:.1f} GiB are free",
+            hint="Leave out detections with the lowest scores, or judge some of the images at a time.",
+        )
 
 
 def _column(rows: list[dict[str, Any]], key: str, path: Path) -> list[Any]:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.batches import evaluation_batches
 from tuner.data.cache import open_cache
-from tuner.data.images import image_size
+from tuner.data.check import header_sizes
 from tuner.data.letterbox import placements
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
@@ -32,14 +33,18 @@ def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> Split:
     """A split without ground truth from image files; image ids are 1 … N.
 
     Raises:
-        DataError: An image cannot be read; named.
+        DataError: Images cannot be read; the first are named.
     """
+    try:
+        sizes = header_sizes(paths)
+    except DataError as error:
+        raise DataError(error.message, hint="Replace what cannot be read, or leave it out.") from None
     return Split(
         name="images",
         images_dir=Path(),
         file_names=tuple(str(path.absolute()) for path in paths),
         image_ids=np.arange(1, len(paths) + 1, dtype=np.int64),
-        sizes=np.array([image_size(path) for path in paths], dtype=np.int32).reshape(-1, 2),
+        sizes=sizes,
         **_no_annotations(len(paths)),
         classes=info.classes,
         category_ids=info.category_ids,

@@ -56,13 +56,13 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         deltas: (..., N, 4) as (dx, dy, log dw, log dh), in units of the anchor's size.
-        anchors: (N, 4) xyxy in pixels.
+        anchors: (N, 4) or (..., N, 4) xyxy in pixels.
 
     Returns:
         (..., N, 4) xyxy in pixels.
     """
-    size = anchors[:, 2:] - anchors[:, :2]
-    centre = anchors[:, :2] + 0.5 * size
+    size = anchors[..., 2:] - anchors[..., :2]
+    centre = anchors[..., :2] + 0.5 * size
     new_centre = centre + deltas[..., :2] * size
     half = 0.5 * size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp()
     return torch.cat((new_centre - half, new_centre + half), dim=-1)

@@ -74,7 +74,7 @@ class DenseDetector(Detector):
         logits, deltas = self.network(_scaled(images))
         boxes = decode(deltas, self._grid(*images.shape[-2:], images.device).boxes)
         scores, pair = logits.sigmoid().flatten(1).topk(min(MAX_CANDIDATES, logits[0].numel()), dim=1)
-        scores = torch.where(scores >= MIN_SCORE, scores, 0.0)
+        scores = torch.where(scores < MIN_SCORE, 0.0, scores)  # NaN stays, to be refused
         anchor = pair.div(logits.shape[-1], rounding_mode="floor")
         return Candidates(
             boxes=boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores=scores, labels=pair % logits.shape[-1]

@@ -6,6 +6,8 @@ bfloat16 autocast anchors move by pixels.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -46,6 +48,7 @@ class ExplicitDefaultBoxes(nn.Module):
     def __init__(self, anchor_sizes: AnchorSizes) -> None:
         super().__init__()
         self.anchor_sizes = anchor_sizes
+        self._anchors = functools.lru_cache(maxsize=4)(self._make)  # making them waits for the device
 
     def num_anchors_per_location(self) -> list[int]:
         """Anchors at a position of each level."""
@@ -53,14 +56,18 @@ class ExplicitDefaultBoxes(nn.Module):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """For each image the same (N, 4) float32 xyxy anchors, ordered by level, position, anchor."""
-        height, width = image_list.tensors.shape[-2:]
-        device = image_list.tensors.device
+        images = image_list.tensors
+        shapes = tuple((int(f.shape[-2]), int(f.shape[-1])) for f in feature_maps)
+        anchors = self._anchors(images.shape[-2], images.shape[-1], shapes, images.device)
+        return [anchors] * len(image_list.image_sizes)
+
+    @torch.inference_mode(False)  # made in an evaluation, they serve training too
+    def _make(self, height: int, width: int, shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
         levels = []
-        for sizes, features in zip(self.anchor_sizes, feature_maps, strict=True):
-            rows, columns = features.shape[-2:]
+        for sizes, (rows, columns) in zip(self.anchor_sizes, shapes, strict=True):
             x = (torch.arange(columns, device=device) + 0.5) * (width / columns)
             y = (torch.arange(rows, device=device) + 0.5) * (height / rows)
             centre = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 1, 2)
             half = torch.tensor(sizes, dtype=torch.float32, device=device) / 2
             levels.append(torch.cat((centre - half, centre + half), dim=-1).view(-1, 4))
-        return [torch.cat(levels)] * len(image_list.image_sizes)
+        return torch.cat(levels)

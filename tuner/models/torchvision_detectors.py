@@ -23,6 +23,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image
 
 from tuner.data.batch import IGNORE
+from tuner.models.boxes import decode
 from tuner.models.detector import Candidates, Detector
 from tuner.models.torchvision_crowds import (
     CrowdBlindFCOSHead,
@@ -132,7 +133,7 @@ class SingleStageDetector(TorchvisionDetector):
         anchors = self.network.anchor_generator(images, levels)[0]  # type: ignore[operator]
         scores, anchor, labels = _best_pairs(self._scores(outputs))
         deltas = outputs["bbox_regression"].gather(1, anchor[..., None].expand(-1, -1, 4))
-        boxes = self._decode(deltas.flatten(0, 1), anchors[anchor.flatten()]).view_as(deltas)
+        boxes = self._decode(deltas, anchors[anchor])
         return Candidates(clip_boxes_to_image(boxes, images.image_sizes[0]), scores, labels)
 
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
@@ -140,9 +141,13 @@ class SingleStageDetector(TorchvisionDetector):
         return outputs["cls_logits"].sigmoid()
 
     def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        """(P, 4) xyxy boxes from offsets to as many anchors."""
-        boxes: Tensor = self.network.box_coder.decode_single(deltas, anchors)  # type: ignore[union-attr, operator]
-        return boxes
+        """(B, P, 4) xyxy boxes from offsets to as many anchors.
+
+        torchvision's own `decode_single` makes two tensors on the device, and waits for it each time.
+        """
+        weights: tuple[float, ...] = self.network.box_coder.weights  # type: ignore[union-attr, assignment]
+        scaled = torch.stack([d / w for d, w in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
+        return decode(scaled, anchors)
 
 
 class RetinaNetDetector(SingleStageDetector):
@@ -164,8 +169,8 @@ class FCOSDetector(SingleStageDetector):
         return (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
 
     def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        boxes: Tensor = self.network.box_coder.decode(deltas, anchors)  # type: ignore[union-attr, operator]
-        return boxes
+        flat: Tensor = self.network.box_coder.decode(deltas.flatten(0, 1), anchors.flatten(0, 1))  # type: ignore[union-attr, operator]
+        return flat.view_as(deltas)
 
 
 class SSDDetector(SingleStageDetector):
@@ -215,7 +220,7 @@ def _best_pairs(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
     classes = scores.shape[-1]
     best, pair = scores.flatten(1).topk(min(MAX_CANDIDATES, scores[0].numel()), dim=1)
-    best = torch.where(best >= MIN_SCORE, best, 0.0)
+    best = torch.where(best < MIN_SCORE, 0.0, best)  # NaN stays, to be refused
     return best, pair.div(classes, rounding_mode="floor"), pair % classes
 
 

@@ -46,7 +46,7 @@ class SweepRow:
 
     Attributes:
         nms_iou: Its IoU threshold (of soft-gaussian sigma, of none 1).
-        score: What `Sweep.best` compares, such as mAP; None: undefined.
+        score: What it is judged by beside its hits, such as mAP; None: undefined.
         hits: The detections with no confidence threshold, right and wrong; `hits.curve()` has every threshold.
         nms: Its kind.
         tiles: What the predictions were made from.
@@ -68,6 +68,7 @@ def sweep(
     tiles: Tiles = WHOLE,
     max_detections: int = 100,
     score: Score = lambda _: None,
+    device: str = "cpu",
 ) -> tuple[SweepRow, ...]:
     """Judge every kind of NMS and every NMS IoU at every confidence threshold.
 
@@ -79,6 +80,7 @@ def sweep(
         tiles: What the predictions were made from, for the record.
         max_detections: Detections kept for each image, over all classes.
         score: Judges the detections of one NMS IoU without confidence threshold, such as by mAP.
+        device: Where single suppressions compute; of many NMS IoU values at once the CPU does.
 
     Returns:
         One row for each kind and NMS IoU, in the order given; of none only one.
@@ -98,7 +100,7 @@ def sweep(
                 rows.append(SweepRow(value, score(ordered.subset(kept[row])), hits, kind, tiles))
         else:
             for value in values:
-                found = suppress(raw, value, kind=kind, max_detections=max_detections)
+                found = suppress(raw, value, kind=kind, max_detections=max_detections, device=device)
                 hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
                 rows.append(SweepRow(value, score(found), hits, kind, tiles))
     return tuple(rows)
@@ -108,11 +110,6 @@ def nms_grid(low: float, high: float) -> tuple[float, ...]:
     """NMS IoU values from `low` to `high`, both included, at most `NMS_STEP` apart, 64 at most."""
     steps = min(max(1, math.ceil(round((high - low) / NMS_STEP, 6))), 63) if high > low else 0
     return tuple(round(low + (high - low) * i / max(steps, 1), 6) for i in range(steps + 1))
-
-
-def best_row(rows: Sequence[SweepRow], prefer: float) -> SweepRow:
-    """The row of the highest score; of equals (or if none is defined) the one with the NMS IoU nearest `prefer`."""
-    return max(rows, key=lambda row: (-1.0 if row.score is None else row.score, -abs(row.nms_iou - prefer)))
 
 
 def best_operating_point(

@@ -19,7 +19,8 @@ _MARGIN, _LEAST = 0.75, 96
 def draw_worst(errors: Explained, folder: Path, *, most: int = 20) -> list[Path]:
     """Draw the false positives of highest score, and the largest boxes that nothing found.
 
-    Every picture shows the boxes around, and the detection with its score where there is one.
+    Every picture shows the boxes around, and the detection with its score where there is one. Those of an earlier call
+    are removed from the folder.
 
     Args:
         errors: Of the detections that production shows.
@@ -30,6 +31,9 @@ def draw_worst(errors: Explained, folder: Path, *, most: int = 20) -> list[Path]
         The files: `false-positive-01-KIND-CLASS.jpg` and `missed-01-CLASS.jpg`, the worst first.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for older in folder.iterdir():  # of another model, or of other thresholds
+        if re.fullmatch(r"(false-positive|missed)-\d\d-.*\.jpg", older.name):
+            older.unlink()
     split, found = errors.split, errors.detections
     wrong = np.flatnonzero(errors.kind >= 0)
     wrong = wrong[np.argsort(-found.scores[wrong], kind="stable")][:most]

@@ -97,6 +97,12 @@ def criteria_of(spec: StudySpec) -> tuple[str, ...]:
     return tuple(sorted(name for name in needed(spec) if CRITERION.fullmatch(name)))
 
 
+def chosen_by(spec: StudySpec) -> str:
+    """The objective that post-processing is chosen by: of several the first that is not about cost alone."""
+    about_detections = (t for t in spec.objectives if not set(Objective.parse(t).names) <= set(COST_NAMES))
+    return next(about_detections, spec.objective.metric)
+
+
 def needs_cost(spec: StudySpec) -> bool:
     """Whether a study needs to know what an image costs."""
     return not needed(spec).isdisjoint(COST_NAMES)

@@ -15,12 +15,15 @@ from tuner.studies.quiet import quiet
 REDUCTION_FACTOR = 3
 """One trial of so many goes on, where a study says nothing."""
 
+EARLIEST = 3
+"""The first epoch after which trials can be compared, warm-up being over: no rung lies before it, but for a study whose
+trials have few epochs in all."""
+
 
 def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
     """The pruner of a study.
 
-    By default the first decision falls after a tenth of the epochs and keeps one trial of three
-    (decision 3 of the design).
+    By default the first decision keeps one trial of three (decision 3 of the design).
 
     Args:
         spec: Its name and options.
@@ -47,8 +50,12 @@ def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
 
 
 def first_rung(spec: PrunerSpec, epochs: int) -> int:
-    """Epochs before the first decision."""
-    return spec.first_rung or max(1, round(epochs / 10))
+    """Epochs before the first decision.
+
+    By default a tenth of all. In short trainings that is too early, since before the third epoch what trials reach
+    says little about what they will: there it is the third, or a third of all.
+    """
+    return spec.first_rung or max(1, round(epochs / 10), min(EARLIEST, epochs // REDUCTION_FACTOR))
 
 
 def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int] | None:

@@ -231,6 +231,7 @@ def _in_order(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSamp
 def _sampling(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int) -> _Order:
     seeded = spec.model_copy(update={"seed": seed})
     distributions = space.distributions()
+    default = space.params_of(base)
 
     def make(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampler], list[int]]:
         drawn: list[int] = []
@@ -249,7 +250,7 @@ def _sampling(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: in
                     trial.study._storage.set_trial_param(trial._trial_id, name, internal, distributions[name])
             return curves[at].values
 
-        return draw, lambda ask: build_sampler(seeded, space, ask), drawn
+        return draw, lambda ask: build_sampler(seeded, space, ask, default), drawn
 
     return make
 

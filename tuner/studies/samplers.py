@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,14 @@ from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
 from tuner.studies.cma_es import JsonCmaEsSampler
+from tuner.studies.near_default import NearDefaultSampler
 from tuner.studies.quiet import quiet
 
+STARTUP_TRIALS = 10
+"""Trials before TPE and GP have a model, the default config among them, where a study says nothing."""
 
-def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int) -> BaseSampler:
+
+def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapping[str, Any]) -> BaseSampler:
     """The sampler for one trial.
 
     It is made anew for each, with a seed that the study's seed and the number of the ask give. So what is
@@ -29,6 +33,7 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int) -> BaseSample
         spec: Its name and options.
         space: What is sampled.
         ask: How many trials were asked for before.
+        default: The default config's parameters, near which TPE and GP begin.
 
     Raises:
         ConfigError: An option that the sampler has no use for; a grid over a range without steps.
@@ -42,6 +47,8 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int) -> BaseSample
             hint=f"Leave it out; beside `seed`, {spec.name} takes {', '.join(sorted(options)) or 'no options'}.",
         )
     seed = int(np.random.SeedSequence([spec.seed, ask]).generate_state(1)[0])
+    if spec.name in _MODELS and ask < (spec.startup_trials or STARTUP_TRIALS):
+        return NearDefaultSampler(default, seed)
     with quiet():
         return build(spec, space, seed)
 
@@ -83,7 +90,7 @@ def _tpe(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
         seed=seed,
         multivariate=bool(spec.multivariate),
         constant_liar=True,
-        n_startup_trials=spec.startup_trials or 10,
+        n_startup_trials=spec.startup_trials or STARTUP_TRIALS,
     )
 
 
@@ -92,7 +99,8 @@ def _random(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def _gp(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
-    return samplers.GPSampler(seed=seed, n_startup_trials=spec.startup_trials or 10, warn_independent_sampling=False)
+    startup = spec.startup_trials or STARTUP_TRIALS
+    return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
 
 
 def _cmaes(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
@@ -109,6 +117,7 @@ def _grid(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
     return samplers.GridSampler(grid(space), seed=spec.seed)
 
 
+_MODELS = ("tpe", "gp")
 _SAMPLERS: dict[str, tuple[Callable[[SamplerSpec, SearchSpace, int], BaseSampler], set[str]]] = {
     "tpe": (_tpe, {"multivariate", "startup_trials"}),
     "random": (_random, set()),

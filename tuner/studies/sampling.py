@@ -73,6 +73,11 @@ class TrialSampler:
     base: TrialConfig
 
     @cached_property
+    def default(self) -> dict[str, Any]:
+        """The parameters of the default config."""
+        return self.space.params_of(self.base)
+
+    @cached_property
     def points(self) -> list[dict[str, Any]] | None:
         """The parameters of all trials that there can be; None where they have no end."""
         return self.space.points()
@@ -113,7 +118,7 @@ class TrialSampler:
     ) -> Sample:
         message = ""
         with self.database.errors(), quiet():
-            built = build_sampler(sampler or self.spec.sampler, self.space, asked)
+            built = build_sampler(sampler or self.spec.sampler, self.space, asked, self.default)
             draft = None if waiting is None else changeable(waiting)
             if draft is not None:
                 draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
@@ -121,7 +126,7 @@ class TrialSampler:
             study = optuna.Study(self.study.study_name, drafting, built)
             study.pruner = self.study.pruner  # Hyperband decides what a sampler sees
             if waiting is None and number == 0:  # nothing waits and nothing ran: the default config begins
-                study.enqueue_trial(self.space.params_of(self.base), user_attrs={DEFAULT: True})
+                study.enqueue_trial(self.default, user_attrs={DEFAULT: True})
             elif point is not None:
                 study.enqueue_trial(point)
             trial = study.ask()

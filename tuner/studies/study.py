@@ -114,7 +114,7 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
     check_objective(spec.objective)
     check_search(spec)
     build_pruner(spec.pruner, base.epochs)
-    build_sampler(spec.sampler, space, 0)
+    build_sampler(spec.sampler, space, 0, space.params_of(base))
     default = space.default_config(base)
     check_named_things(spec, space, default)
     dataset = load_dataset(spec.data)

@@ -32,6 +32,7 @@ class TrainingTask:
         workdir: Folder of this trial alone, for checkpoints and evidence.
         cache_dir: Folder that trials share, for decoded images.
         swept: Post-processing that is chosen after the last epoch instead of taken from the config (decision 4).
+        objective: What it is chosen by, as of `tuner.config.objective.Objective.parse`.
         criteria: Operating criteria whose best value the study needs (`Metrics.criteria`).
         measure_cost: Whether the study needs `Metrics.cost`, at the latest after the last epoch.
         micro_batch: Images at once that similar trials were cut down to on such a GPU, to begin with; None: unknown.
@@ -47,6 +48,7 @@ class TrainingTask:
     workdir: Path
     cache_dir: Path
     swept: Swept = field(default_factory=Swept)
+    objective: str = "map"
     criteria: tuple[str, ...] = ()
     measure_cost: bool = False
     micro_batch: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuner.postprocess.swept import Swept
-from tuner.studies.objective import criteria_of, needs_cost
+from tuner.studies.objective import chosen_by, criteria_of, needs_cost
 from tuner.studies.records import Assignment
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
@@ -32,6 +32,7 @@ def task_of(study: Study, assignment: Assignment, plan: SlotPlan, micro_batch: i
         workdir=study.folder / "trials" / str(assignment.number),
         cache_dir=study.folder.parent / "cache",
         swept=Swept.of(study.space, assignment.config),
+        objective=chosen_by(study.spec),
         criteria=criteria_of(study.spec),
         measure_cost=needs_cost(study.spec),
         micro_batch=micro_batch,

@@ -21,7 +21,7 @@ from tuner.models.detector import Candidates, Detector
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.operating_point import Merging
 from tuner.trainers.detection.precision import Precision
-from tuner.trainers.detection.predict import candidates_of, to_original
+from tuner.trainers.detection.predict import candidates_of, to_device, to_original
 from tuner.trainers.detection.tiling import batches_of_windows, merge_windows
 
 
@@ -58,7 +58,7 @@ def measure_cost(
         rows = np.arange(config.batch_size) % len(images)  # a split smaller than a batch is repeated
         images, places, shapes = images[torch.from_numpy(rows)], cached.placements[rows], split.sizes[rows]
         windows = None
-    images = images.to(precision.device)
+    images = to_device(images, precision.device)
 
     def network(pixels: torch.Tensor) -> list[Candidates]:
         return [candidates_of(detector, part, precision) for part in torch.split(pixels, config.batch_size)]

@@ -42,7 +42,8 @@ class TrainStep:
                 losses = self._backward(batch)
                 break
             except torch.cuda.OutOfMemoryError:
-                self._shrink()
+                pass  # the error holds the activations, which only go with it
+            self._shrink()
         scaler = self.precision.scaler
         if self.config.gradient_clip > 0:
             scaler.unscale_(self.optimizer)

@@ -141,6 +141,7 @@ class _Run:
         self.point: OperatingPoint | None = None
         self.cost: ImageCost | None = None
         self.peak_memory = 0
+        self.judged_at_once = max(config.batch_size, 16)
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
@@ -215,7 +216,15 @@ class _Run:
         config = self.task.config
         swept = self.task.swept if last else self.task.swept.within_training()
         seen = ((tiles, self._predict(tiles)) for tiles in swept.tiles or (config.tiles,))
-        judgement = judge(self.data.evaluator, seen, config, swept, criteria=self.task.criteria)
+        judgement = judge(
+            self.data.evaluator,
+            seen,
+            config,
+            swept,
+            objective=self.task.objective,
+            criteria=self.task.criteria,
+            device=str(self.device),
+        )
         metrics, self.raw = judgement.metrics, judgement.raw
         self.point = metrics.operating_point
         if self.task.measure_cost:
@@ -227,10 +236,31 @@ class _Run:
         return metrics
 
     def _predict(self, tiles: Tiles) -> RawPredictions:
-        val, canvas, batch_size = self.data.dataset.val, self.data.canvas, max(self.task.config.batch_size, 16)
+        """Raw predictions on the validation split, of fewer images at a time where the GPU's memory asks for it.
+
+        Raises:
+            Diverged: Not all of them are numbers.
+        """
+        while True:
+            try:
+                raw = self._predict_batches(tiles, self.judged_at_once)
+                break
+            except torch.cuda.OutOfMemoryError:
+                if self.judged_at_once == 1:
+                    raise
+            torch.cuda.empty_cache()
+            self.judged_at_once //= 2
+        try:
+            raw.check(len(self.data.dataset.val), len(self.data.dataset.val.classes))
+        except DataError as error:
+            raise Diverged(f"after epoch {self.epoch}: {error.message}", hint="Try a smaller learning rate.") from None
+        return raw
+
+    def _predict_batches(self, tiles: Tiles, batch_size: int) -> RawPredictions:
+        val, canvas = self.data.dataset.val, self.data.canvas
         if tiles.size:
             return predict_tiles(self.ema.model, val, tiles, canvas, self.precision, batch_size)
-        batches = evaluation_batches(self.data.val_images, batch_size, pin_memory=self.device.type == "cuda")
+        batches = evaluation_batches(self.data.val_images, batch_size)
         return predict(self.ema.model, batches, placements(val.sizes, canvas), val.sizes, self.precision)
 
     def _measure_cost(self) -> ImageCost:
