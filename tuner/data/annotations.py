@@ -48,11 +48,19 @@ def read_annotations(
         DataError: The file is missing, is not JSON or not COCO, has no images, no categories or (where they are needed)
             no boxes but crowds; ids are doubled or unknown, numbers are not finite, or boxes are bad and to be refused.
     """
-    return parse_annotations(read_content(path), path, images_dir, name=name, on_bad_boxes=on_bad_boxes)
+    return parse_annotations(
+        read_content(path), path, images_dir, name=name, on_bad_boxes=on_bad_boxes, needs_boxes=needs_boxes
+    )
 
 
 def parse_annotations(
-    content: dict[str, Any], path: Path, images_dir: Path, *, name: str, on_bad_boxes: Literal["refuse", "repair"]
+    content: dict[str, Any],
+    path: Path,
+    images_dir: Path,
+    *,
+    name: str,
+    on_bad_boxes: Literal["refuse", "repair"],
+    needs_boxes: bool = True,
 ) -> tuple[Split, BoxReport]:
     """What `read_annotations` does with the content of its file; `path` is for messages."""
     images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
