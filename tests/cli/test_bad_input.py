@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuner.cli.main import main
-from tuner.config.errors import WeightsError
+from tuner.config.errors import ConfigError, WeightsError
 from tuner.config.load import load_study_spec
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
@@ -63,7 +63,7 @@ def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, t
 
 def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, data: DataSpec, tmp_path: Path) -> None:
     file = study(tmp_path, data, defaults={"weights": "trunk.pt", "model": "dense-small"})
-    missing = f"weights: there is no file {tmp_path / 'trunk.pt'}"
+    missing = f"there is no file {tmp_path / 'trunk.pt'}"
     assert missing in call("run", file, "--dry-run")
     assert missing in call("run", file, "--dry-run", "--json")
     with pytest.raises(WeightsError, match="there is no file"):
@@ -71,7 +71,32 @@ def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, d
     assert not (tmp_path / "tuner.db").exists()
     choices = ["none", str(tmp_path / "trunk.pt")]
     space = {"weights": {"type": "categorical", "choices": choices}}
-    assert missing in call("run", study(tmp_path, data, space=space), "--dry-run")
+    assert f"study.yaml:1: weights.choices: {missing}" in call("run", study(tmp_path, data, space=space), "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"defaults": {"model": "yolo"}}, "study.yaml:1: model: there is no detector 'yolo'"),
+        ({"defaults": {"anchors": "kmean"}}, "study.yaml:1: anchors: there is no recipe 'kmean'"),
+        (
+            {"space": {"model": {"type": "categorical", "choices": ["dense-tiny", "yolo"]}}},
+            "study.yaml:1: model.choices: there is no detector 'yolo'",
+        ),
+        (
+            {"space": {"anchors": {"type": "categorical", "choices": ["default", "custom", "kmean"]}}},
+            "study.yaml:1: anchors.choices: there is no recipe 'kmean'",
+        ),
+    ],
+)
+def test_a_detector_or_recipe_that_there_is_not_is_found_before_a_study_is_made(
+    changes: dict[str, object], message: str, call: Call, data: DataSpec, tmp_path: Path
+) -> None:
+    file = study(tmp_path, data, **{"space": {}} | changes)
+    assert message in call("run", file, "--dry-run")
+    with pytest.raises(ConfigError, match="there is no"):
+        create_or_open(load_study_spec(file))
+    assert not (tmp_path / "tuner.db").exists()
 
 
 def test_a_wrong_field_is_told_once(call: Call, data: DataSpec, tmp_path: Path) -> None:

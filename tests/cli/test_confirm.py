@@ -25,6 +25,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert "unconfirmed" in (project.folder / "before.yaml").read_text()
     out = confirm(project, "--top", "2", "--seeds", "3")
     assert "95 % interval" in out
+    assert re.search("9 complete.* left 0 s", out)
     assert "better than the default" in out
     assert "fresh seeds" in out
     # No trial of the study: neither counted nor seen.
@@ -65,9 +66,26 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:  # noqa:
 
 def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
     project.create()
-    assert "missing: there is nothing to compare with" in confirm(project, code=1)
+    assert "no trial of the default config: there is nothing to compare with" in confirm(project, code=1)
     project.run("--trials", "1")
     assert "no complete trial beside the default" in confirm(project, code=1)
+
+
+def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_confirmation(
+    project: Project,  # noqa: F811
+) -> None:
+    project.write(budget={"trials": 2})
+    project.misbehave(trial0={"seconds": 30})
+    process = project.start_run()
+    until(process, r"trial 1 complete")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert project.trials()[0]["state"] == "interrupted"
+    project.misbehave()
+    out = confirm(project, "--top", "1", "--seeds", "2")
+    assert re.search(r"0 \(default\)", out)
+    assert "confirmed" in out
 
 
 def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:  # noqa: F811

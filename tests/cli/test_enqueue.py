@@ -55,6 +55,22 @@ def test_a_point_outside_the_space(
     assert not (project.folder / "tuner.db").exists()
 
 
+def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipes = ["default", "kmeans-iou", "kmeans-iou-balanced", "kmeans-iou-balanced-3", "kmeans-wh", "kmeans-ratio"]
+    project.write(space={"anchors": {"type": "categorical", "choices": recipes}})
+    ruled_out = re.search(r"not (kmeans-\S+): (.*)", project.main(capsys, "run", "study.yaml", "--dry-run"))
+    assert ruled_out is not None
+    (project.folder / "points.yaml").write_text(f"- {{anchors: {ruled_out[1]}}}")
+    for dry in (["--dry-run"], []):
+        out = project.run("--enqueue", "points.yaml", *dry, code=1)
+        assert f"points.yaml:1: anchors: point 1: anchors = '{ruled_out[1]}' is ruled out by the data set: " in out
+        assert ruled_out[2] in out
+    assert not (project.folder / "tuner.db").exists()
+
+
 def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> None:  # noqa: F811
     project.write(space=SPACE)
     project.run()

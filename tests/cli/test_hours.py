@@ -1,12 +1,16 @@
 """`tuner run --hours`, with real worker processes and a fake trainer."""
 
 import json
+import signal
 
 import pytest
-from test_run import Project, project  # noqa: F401
+from sqlalchemy import update
+from test_run import Project, project, until  # noqa: F401
 
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError
+from tuner.storage.tables import AttemptRow
+from tuner.studies.study import open_study
 
 
 def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
@@ -39,6 +43,26 @@ def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     assert "plan       0.03 hours" in out
     assert f"{epochs} epochs at most" in out
     assert project.trials() == trials
+
+
+def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(project: Project) -> None:  # noqa: F811
+    project.write(defaults={"epochs": 4, "image_size": 64})
+    hours = ("--hours", "0.01", "--trials", "2", "--slots", "1")
+    process = project.start_run(*hours)
+    until(process, r"trial 0 . epoch 1/")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    study = open_study("cells", project.storage)
+    with study.database.engine.begin() as connection:  # its first attempt began an hour ago
+        connection.execute(update(AttemptRow).values(started_at=AttemptRow.started_at - 3600))
+    study.close()
+    before = project.trials()
+    out = project.run(*hours)
+    assert "The time of the search is up; a larger --hours goes on with it." in out
+    assert "not confirmed: " in out
+    assert [trial["state"] for trial in project.trials()] == [trial["state"] for trial in before]
+    out = project.run("--hours", "1.1", "--trials", "2", "--slots", "1")
+    assert "2 complete" in out
 
 
 def test_hours_that_are_too_few(project: Project) -> None:  # noqa: F811

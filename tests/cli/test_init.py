@@ -168,6 +168,82 @@ def test_a_folder_as_roboflow_exports_it(tmp_path: Path) -> None:
     assert dataset.val.file_names[0] == "valid/valid000.jpg"
 
 
+LAYOUTS = {  # images of a split, its annotation file, and the image folder of the study
+    "roboflow": ("{}", "{}/_annotations.coco.json", ""),
+    "coco": ("{}2017", "annotations/instances_{}2017.json", ""),
+    "one folder": ("images", "annotations/{}.json", "images"),
+    "one folder, odd name": ("JPEGImages", "labels/{}.json", "JPEGImages"),
+    "image folders": ("images/{}", "{}.json", ""),
+    "split folders": ("{}/images", "{}/annotations.json", ""),
+    "fiftyone": ("{}/data", "{}/labels.json", ""),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_folder_alone_is_enough_for_the_usual_layouts(layout: str, tmp_path: Path) -> None:
+    """Names are the same in all splits where each has a folder: only the layout says which image is which."""
+    folder, annotations, found = LAYOUTS[layout]
+    root = tmp_path / "cells"
+    sizes = {"train": (96, 64), "val": (64, 96)}
+    for split, count in (("train", 12), ("val", 6)):
+        names = names_of("" if "{}" in folder else split, count)
+        write_images(root / folder.format(split), names, sizes[split])
+        content = coco(names, size=sizes[split])
+        for image in content["images"]:
+            del image["width"], image["height"]
+        write_json(root / annotations.format(split), content)
+    study = root / "study.yaml"  # its own files, written into the folder, are no splits of the data set afterwards
+    for _ in range(2):
+        run_init(root, "-o", study, "--force")
+    spec = spec_of(study)
+    assert spec.name == "cells"
+    assert spec.data.path(spec.data.images).resolve() == root / found
+    dataset = load_dataset(spec.data)
+    assert [len(split) for split in dataset.splits] == [12, 6]
+    assert [tuple(split.sizes[0]) for split in dataset.splits] == list(sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "found"),
+    [
+        ("images/default", "annotations/instances_default.json", "images/default"),  # CVAT
+        ("data", "labels.json", "data"),  # FiftyOne
+        ("images", "result.json", ""),  # Label Studio, whose names begin with images/
+    ],
+)
+def test_a_folder_with_one_annotation_file_is_divided(
+    images: str, annotations: str, found: str, tmp_path: Path
+) -> None:
+    names = names_of("x", 20)
+    write_images(tmp_path / "data set" / images, names)
+    content = coco([f"images/{name}" for name in names] if not found else names)
+    write_json(tmp_path / "data set" / annotations, content)
+    output = run_init(tmp_path / "data set", "-o", tmp_path / "study.yaml")
+    assert "there is no validation split" in output
+    spec = spec_of(tmp_path / "study.yaml")
+    assert (spec.name, spec.data.path(spec.data.images).resolve()) == ("data-set", tmp_path / "data set" / found)
+
+
+def test_images_in_two_folders_are_not_guessed(tmp_path: Path) -> None:
+    names = names_of("x", 20)
+    for folder in ("a", "b"):
+        write_images(tmp_path / "data" / folder, names)
+    write_json(tmp_path / "data" / "all.json", coco(names))
+    with pytest.raises(DataError, match=r"are in .*/a and in .*/b") as error:
+        run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
+    assert "--images" in error.value.hint
+    run_init(tmp_path / "data", "--images", tmp_path / "data" / "b", "-o", tmp_path / "study.yaml")
+    assert spec_of(tmp_path / "study.yaml").data.images.name == "b"
+
+
+def test_an_image_that_is_missing_is_named_in_the_folder_of_the_others(tmp_path: Path) -> None:
+    names = names_of("x", 12)
+    write_images(tmp_path / "data" / "pictures", names[1:])
+    write_json(tmp_path / "data" / "all.json", coco(names))
+    with pytest.raises(DataError, match=r"^1 of 12 image files are missing: \S*/data/pictures/x000\.jpg\n"):
+        run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
+
+
 def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_path: Path) -> None:
     names = names_of("a", 20)
     write_images(tmp_path / "images", names)
@@ -185,12 +261,18 @@ def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_pat
 
 def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:
     images = tmp_path / "pictures"
+    empty = tmp_path / "empty"
+    empty.mkdir()
     study = tmp_path / "study.yaml"
     cases: list[tuple[list[object], str]] = [
-        (["--images", tmp_path / "none", "--annotations", one_file], "image folder .* does not exist"),
+        (["--images", tmp_path / "none", "--annotations", one_file], "the folder .*none does not exist"),
+        ([], "no data set is named"),
+        (["--images", images], "no data set is named"),
+        ([one_file], "labels.json is a file, not the folder of a data set"),
+        ([tmp_path / "none"], "the folder .*none does not exist"),
         (["--images", images, "--annotations", tmp_path / "no.json"], "no.json does not exist"),
         (["--images", images, "--annotations", one_file, "--name", "a b"], "cannot be the name of a study"),
-        (["--images", tmp_path, "--annotations", one_file], "image files are missing"),
+        (["--images", empty, "--annotations", one_file], "40 of 40 image files are missing"),
         (["--images", images, "--annotations", images], "no annotation file in"),
     ]
     for arguments, message in cases:

@@ -382,10 +382,22 @@ def test_bugs_in_a_row_end_the_study_and_leave_their_traceback(project: Project)
     assert "ZeroDivisionError" in logs[0].read_text()
 
 
+def test_a_run_of_failures_alone_is_no_success(project: Project) -> None:
+    project.misbehave(all={"action": "bug"})
+    project.write(budget={"trials": 1})
+    out = project.run(code=1)
+    assert re.search("error: no trial has a result; trial 0 failed: .*nobody foresaw this", out)
+    assert "tuner delete cells" in out
+    assert "pruning" not in out  # a failed trial saved no epochs
+    project.misbehave()
+    project.run("--trials", "2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "missing.yaml"], "missing.yaml"),
+        (["run", "missing.yaml"], "missing.yaml: no such file\nWrite a study file with `tuner init DIR`"),
+        (["run", "data"], "data: cannot be read: Is a directory\nWrite a study file with `tuner init DIR`"),
         (["run", "study.yaml", "--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
         (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
         (["status", "cels"], "Did you mean 'cells'?"),

@@ -1,5 +1,6 @@
 """Tables show everything, on any screen."""
 
+import json
 import os
 import pty
 import subprocess
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.table import Table
 
-from tests.finished_study import finished_study
+from tests.finished_study import finished_study, make_study
 from tuner.cli.fitting import print_table
 
 words = st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40)
@@ -96,3 +97,15 @@ def test_show_cuts_nothing_on_a_real_terminal_nor_in_a_pipe(tmp_path: Path, colu
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         assert text in line
         assert f"{name} {text}" in screen.decode()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_no_dash_still_gets_the_rest(tmp_path: Path, encoding: str) -> None:
+    study = make_study(tmp_path)  # without a best value, for which a dash stands
+    study.close()
+    environment = os.environ | {"TUNER_STORAGE": f"sqlite:///{tmp_path}/tuner.db", "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", "from tuner.cli.main import main; main()", "list"]
+    table = subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode(encoding)
+    assert " ? |" in table
+    found = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True).stdout
+    assert json.loads(found)[0]["name"] == "scenes"

@@ -86,7 +86,21 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
         ("name: x\ndata:\n  train: t.json\n", "study.yaml:2: data.val: is missing"),
         (MINIMAL + "budget:\n  trials: -1\n", "study.yaml:6: budget.trials: should be greater than 0, found -1"),
         (MINIMAL + "budget:\n  timeout: soon\n", "study.yaml:6: budget.timeout: 'soon' is not a duration"),
-        (MINIMAL + "sampler: tpe\n", "study.yaml:5: sampler: should be a mapping of keys to values, found 'tpe'"),
+        (
+            MINIMAL + "sampler: tpe\n",
+            "study.yaml:5: sampler: should be a mapping of keys to values such as name: tpe, found 'tpe'",
+        ),
+        (MINIMAL + "budget: 30\n", "budget: should be a mapping of keys to values such as trials: 30, found 30"),
+        (MINIMAL + "defaults: {epochs: true}\n", "study.yaml:5: defaults.epochs: cannot be a truth value, found true"),
+        (MINIMAL + "slots: true\n", "study.yaml:5: slots: cannot be a truth value, found true"),
+        (
+            MINIMAL + "objective: {metric: mAP}\n",
+            "study.yaml:5: objective.metric: there is no metric 'mAP'. Did you me",
+        ),
+        (MINIMAL + "constraints: [latency_ms < 20]\n", "or METRIC >= NUMBER. For example: latency_ms <= 20"),
+        ("name: my study\n", "study.yaml:1: name: should be letters, digits, '.', '_' and '-' alone, as in cells-2"),
+        ("name: 2024\n", "study.yaml:1: name: should be a text, found 2024: write it in quotes, '2024'"),
+        ("name: x\ndata:\n\ttrain: x\n", "Indent with blanks: YAML takes no tabs."),
         (MINIMAL + "sampler: {name: tpr}\n", "study.yaml:5: sampler.name: should be 'tpe', 'random'"),
         (
             MINIMAL + "defaults:\n  epochs: 5\n  learning_rat: 1\n",
@@ -101,17 +115,21 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
             MINIMAL + "defaults:\n  augment: {mosaic: 1}\n  augment.mosaic: 1\n",
             "study.yaml:7: augment.mosaic: is given twice",
         ),
-        (MINIMAL + "defaults: {epochs: 2, warmup_epochs: 3}\n", "warmup_epochs is 3, longer than the training of 2"),
+        (
+            MINIMAL + "defaults: {epochs: 2, warmup_epochs: 3}\n",
+            "study.yaml:5: defaults: warmup_epochs is 3, longer than the training of 2",
+        ),
         (
             MINIMAL + "space: 3\n",
-            "study.yaml:5: space: should be a valid string, found 3\nstudy.yaml:5: space: should be",
+            "study.yaml:5: space: should be a text, found 3\nstudy.yaml:5: space: should be",
         ),
         (MINIMAL + "space: [1\n", "study.yaml:6: not valid YAML: "),
         ("name: [x\n\tdata: 1", "study.yaml:2: not valid YAML: "),
+        ("config: {}\nprovenance: {}\n", "study.yaml is a production config, not a study file\nTrain it with"),
         ("- name\n", "study.yaml: expected a mapping of keys to values, found a list"),
         ("", "study.yaml: expected a mapping of keys to values, found nothing"),
         ("a: &a [*a]\n", "study.yaml:1: an alias that contains itself"),
-        ("name: !!python/object/apply:os.system [ls]\n", "name: should be a valid string"),
+        ("name: !!python/object/apply:os.system [ls]\n", "name: should be a text"),
     ],
 )
 def test_errors_name_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -122,7 +140,7 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_study_spec(tmp_path / "absent.yaml")
     (tmp_path / "study.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="not a text in UTF-8"):
         load_study_spec(tmp_path / "study.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_study_spec(tmp_path)

@@ -97,6 +97,14 @@ def test_says_where_a_mistake_is(tmp_path: Path) -> None:
     assert "learning_rate" in caught.value.message
 
 
+def test_a_study_file_is_told_from_a_production_config(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("name: cells\ndata: {train: t.json, val: v.json}\n")
+    with pytest.raises(ConfigError, match="is a study file") as error:
+        load_production(path)
+    assert "tuner export" in error.value.hint
+
+
 def test_says_that_the_folder_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write"):
         save_production(production(), tmp_path / "none" / "best.yaml")

@@ -221,6 +221,8 @@ def test_a_default_outside_the_space_names_both() -> None:
          "Did you mean 'high'?"),
         ("learning_rate: {type: float, low: 1e-4}\n", "space.yaml:1: learning_rate.high: is missing"),
         ("learning_rate: {type: float, low: 1e-4, high: .inf}\n", "learning_rate.high: should be a finite number"),
+        ("weight_decay: .inf\n", "space.yaml:1: weight_decay: should be a finite number, found inf"),
+        ("learning_rate: {type: float, low: true, high: 1}\n", "low: cannot be a truth value, found true"),
         ("learning_rate: {type: float, low: 1e-4, high: 1, mode: sweep}\n", "learning_rate.mode: only tiles.size, "
          "tiles.overlap, nms, nms_iou, confidence can be swept"),
         ("nms: {type: categorical, choices: [greedy, soft]}\n", "'soft' is not valid for nms"),

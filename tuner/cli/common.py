@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -67,7 +68,8 @@ def tiles_of(size: int | None, overlap: float | None) -> Tiles | None:
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; paths and enums as text."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=ascii_only, default=str))
 
 
 def metric_name(metric: str) -> str:

@@ -40,7 +40,7 @@ def demo(
     study = create_or_open(spec)
     typer.echo(f"The same from here on: tuner run {file}")
     report = work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer)
-    raise typer.Exit(exit_code(report))
+    raise typer.Exit(exit_code(report, study))
 
 
 def demo_spec(folder: Path) -> StudySpec:

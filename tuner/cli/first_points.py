@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 
 def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
-    """The points of a file, checked against the space; none without a file.
+    """The points of a file, checked against the space without what the data set rules out; none without a file.
 
     Raises:
         ConfigError: A point lies outside the space.
     """
     from tuner.config.load import base_config
-    from tuner.space.load import load_space
     from tuner.studies.enqueue import read_points
+    from tuner.studies.study import check_study
 
     if file is None:
         return []
-    return read_points(file, load_space(spec.space), base_config(spec))
+    space, ruled_out, _ = check_study(spec)
+    return read_points(file, space, base_config(spec), ruled_out)
 
 
 def check_source(warm_start: str | None, spec: StudySpec) -> None:

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 
 def init(
-    images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder of a COCO data set: images and annotations are found in it."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the images.", show_default="found in DIR")
+    ] = None,
     annotations: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--annotations",
             help="COCO JSON file, or a folder with such files; give it several times for several splits. "
             "One file alone is divided into training and validation.",
+            show_default="found in DIR",
         ),
-    ],
+    ] = None,
     val: Annotated[Path | None, typer.Option("--val", help="Validation split, where its name does not say so.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="Test split, where its name does not say so.")] = None,
     model: Annotated[
@@ -50,7 +57,8 @@ def init(
     from tuner.studies.study_file import study_file
     from tuner.workers.devices import plan_slots
 
-    study_name = name or _name(output, images)
+    images, annotations = _places(folder, images, annotations)
+    study_name = name or _name(output, folder or images)
     _check_name(study_name)
     if model is not None:
         family(model)
@@ -68,10 +76,8 @@ def init(
         raise
     numbers = survey(dataset)
     proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots), model=model)
-    folder = output.absolute().parent
-    output.write_text(
-        study_file(study_name, found.data, dataset.reports, proposal, folder=folder, device=device), encoding="utf-8"
-    )
+    text = study_file(study_name, found.data, dataset.reports, proposal, folder=output.absolute().parent, device=device)
+    output.write_text(text, encoding="utf-8")
     spec = load_study_spec(output)
     load_space(spec.space).default_config(base_config(spec))
     _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings))
@@ -80,6 +86,21 @@ def init(
         typer.echo(f"wrote {path}")
     typer.echo(f"wrote {output}: each choice has its reason in a comment")
     typer.echo(f"\nNext: tuner run {output}")
+
+
+def _places(folder: Path | None, images: Path | None, annotations: list[Path] | None) -> tuple[Path, list[Path]]:
+    """The folder of the images, or one above it, and the annotation files, or a folder with them."""
+    if folder is None and (images is None or not annotations):
+        raise ConfigError(
+            "no data set is named",
+            hint="Give its folder, as in `tuner init data`, or both --images and --annotations.",
+        )
+    if folder is not None and folder.is_file():
+        raise ConfigError(
+            f"{folder} is a file, not the folder of a data set",
+            hint="Give an annotation file as --annotations, with the folder of its images as --images.",
+        )
+    return images or folder or Path(), annotations or [folder or Path()]
 
 
 def _refuse_overwriting(paths: list[Path], force: bool) -> None:

@@ -84,7 +84,7 @@ class LiveTable(Progress):
 
     def _counts(self) -> str:
         counts = self.counts_text(" · ")
-        of = self.study.spec.budget.trials
+        of = self.total
         done = sum(self.counts.values())
         left = self.seconds_left()
         end = "" if left is None else time.strftime(" (at %H:%M)", time.localtime(time.time() + left))

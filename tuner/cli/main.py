@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 import typer
 
@@ -70,6 +71,9 @@ def options(debug: bool = typer.Option(False, "--debug", help="Show the tracebac
 
 def main() -> None:
     """Entry point of the `tuner` command; exits with 1 after an error, with 2 after a wrong call."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no dash or box still gets the rest
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Taken out here, so that it may stand before or after the command's name.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with errors_shown(debug=len(arguments) < len(sys.argv) - 1):

@@ -18,6 +18,7 @@ def search_and_confirm(
 ) -> int:
     """Work on the study, and confirm its best where that was planned; the exit code."""
     from tuner.cli.plan import confirm_planned, print_plan, search_limit
+    from tuner.cli.summary import print_findings
     from tuner.cli.work import exit_code, work
 
     plan, left = spec.plan, spec.budget.timeout
@@ -25,16 +26,23 @@ def search_and_confirm(
         left = max(1.0, left - (time.monotonic() - started))
     if plan is not None:
         print_plan(plan)
-        left = min(left or search_limit(study, plan), search_limit(study, plan))
+        limit = search_limit(study, plan)
+        if not limit:
+            print_findings(study.summary())
+            typer.echo("The time of the search is up; a larger --hours goes on with it.")
+            return confirm_planned(study, plan, plans, trainer)
+        left = min(left or limit, limit)
     if baseline_repeats > 1:
         left = _measure_noise(study, baseline_repeats, plans, left, trainer)
     report = work(study, plans, left, trainer)
+    code = exit_code(report, study)
     if (
-        plan is None
+        code
+        or plan is None
         or report.reason not in ("finished", "timeout")
         or (spec.budget.timeout and report.reason == "timeout")
     ):
-        return exit_code(report)
+        return code
     return confirm_planned(study, plan, plans, trainer)
 
 

@@ -46,7 +46,7 @@ class PlainLog(Progress):
         trial = self.running[assignment.number]
         super().trial_ended(assignment, ended)
         counts = self.counts_text(", ")
-        why = f" ({ended.kind}: {ended.message})" if ended.kind else ""
+        why = f" ({ended.kind}: {' '.join(ended.message.split())})" if ended.kind else ""
         best = ""
         if self.best:
             over = "" if self.best[1] == self.default else gain(self.best[1], self.default)

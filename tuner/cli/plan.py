@@ -105,11 +105,11 @@ def print_plan(plan: PlanSpec) -> None:
 
 
 def search_limit(study: Study, plan: PlanSpec) -> float:
-    """Seconds from now that the search may take, so that a smallest confirmation still fits."""
+    """Seconds from now that the search may take, so that a smallest confirmation still fits; 0 where none are left."""
     from tuner.studies.plan import confirmation_epochs
 
     least = confirmation_epochs(1, 2, plan.epochs, plan.slots) * plan.epoch_seconds
-    return max(1.0, plan.hours * 3600 - study.wall_seconds() - least)
+    return max(0.0, plan.hours * 3600 - study.wall_seconds() - least)
 
 
 def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer: str | None) -> int:

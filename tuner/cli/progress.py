@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuner.studies.objective import feasible, objective_value
 from tuner.studies.records import Assignment, TrialState
+from tuner.studies.repeats import Repeats
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
@@ -49,7 +50,16 @@ class RunningTrial:
 
 
 class Progress(Observer):
-    """Counts and the best value so far, kept up to date by events, without asking the database again."""
+    """Counts and the best value so far, kept up to date by events, without asking the database again.
+
+    Attributes:
+        study: What is run.
+        running: Trials in slots, by number.
+        counts: Trials that ended, or are paused, by state.
+        best: Number and value of the best complete trial.
+        default: Value of the default config.
+        total: Trials, or runs with other seeds, at the end; None without a limit.
+    """
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -64,6 +74,10 @@ class Progress(Observer):
         for state in self.counts:
             self.counts[state] = found.counts.get(TrialState(state), 0)
         self._begun_before = sum(found.counts.values())
+        self.total = study.spec.budget.trials
+        if isinstance(study, Repeats):  # which are all there from the start, waiting
+            self.total = self._begun_before
+            self._begun_before -= sum(not run.attempts for run in study.unfinished())
         self.best, self.default = found.best, found.default_value
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
@@ -107,11 +121,10 @@ class Progress(Observer):
 
         Trials to come cost what those begun here have cost on average, however often they were paused.
         """
-        budget = self.study.spec.budget.trials
         ended = len(self._begun_here - self.running.keys())
-        if budget is None or not ended:
+        if self.total is None or not ended:
             return None
-        left = budget - self._begun_before - ended
+        left = self.total - self._begun_before - ended
         return max(0.0, left * (time.monotonic() - self._begun) / ended)
 
     def counts_text(self, separator: str) -> str:

@@ -10,7 +10,7 @@ from tuner.cli.common import AsJson, Storage, number, print_json
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of the study; default: all.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Name of the study; default: all.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:

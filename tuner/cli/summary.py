@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.common import duration, gain, metric_name, number
+from tuner.studies.records import TrialState
 
 if TYPE_CHECKING:
     from tuner.studies.records import StudySummary
@@ -32,6 +33,10 @@ def print_report(study: Study, report: WorkerReport) -> None:
         typer.echo(report.message)
     elif report.message:
         typer.secho(f"error: {report.message}", fg="red", err=True)
+    if report.reason == "finished" and only_failures(found):
+        failed = study.trials(states=[TrialState.FAILED], epochs=False)
+        last = max(failed, key=lambda trial: trial.finished_at or 0.0)
+        typer.secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
     print_findings(found)
     print_cost(found)
     typer.echo(
@@ -39,11 +44,22 @@ def print_report(study: Study, report: WorkerReport) -> None:
         f" {duration(report.cpu_seconds)} of CPU time"
     )
     typer.echo("")
-    if report.reason != "finished":
+    if report.reason == "failed":
+        typer.echo("The same command goes on with the study, once what failed is mended.")
+    elif report.reason == "timeout" and study.spec.plan is not None and study.spec.budget.timeout is None:
+        typer.echo("A larger --hours goes on with the search.")
+    elif report.reason != "finished":
         typer.echo("The same command goes on with the study.")
+    elif only_failures(found):
+        typer.echo(f"Mend that; then raise the budget, or `tuner delete {study.name}` and run again.")
     if found.best is not None:
         for line in next_commands(study):
             typer.echo(line)
+
+
+def only_failures(found: StudySummary) -> bool:
+    """Whether trials failed, and none brought a result."""
+    return bool(found.counts[TrialState.FAILED]) and not found.counts[TrialState.COMPLETE]
 
 
 def print_findings(found: StudySummary) -> None:
@@ -52,8 +68,6 @@ def print_findings(found: StudySummary) -> None:
     typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
     metric = metric_name(found.metric)
     if found.best is None:
-        from tuner.studies.records import TrialState
-
         none_keeps = found.counts.get(TrialState.COMPLETE, 0) > 0
         typer.echo(f"best       {'none keeps the constraints' if none_keeps else 'no trial is complete yet'}")
         return
@@ -63,6 +77,10 @@ def print_findings(found: StudySummary) -> None:
         typer.echo("default    its trial is not complete")
     elif value == found.default_value:
         typer.echo("gain       none: no trial was better than the default config")
+        if not value and found.metric in ("map", "map50"):
+            typer.echo(
+                "           nothing is detected yet: give more epochs, or see what is learned in `tuner dashboard`"
+            )
     else:
         typer.echo(f"default    {metric} {number(found.default_value)}")
         typer.echo(f"gain       {gain(value, found.default_value)}")

@@ -58,6 +58,10 @@ def work_on_repeats(
     )
 
 
-def exit_code(report: WorkerReport) -> int:
-    """0, 1 where failures ended the study, 130 after Ctrl-C."""
+def exit_code(report: WorkerReport, study: Study | None = None) -> int:
+    """0, 1 where failures ended the study or are all that came of it, 130 after Ctrl-C."""
+    from tuner.cli.summary import only_failures
+
+    if report.reason == "finished" and study is not None and only_failures(study.summary()):
+        return 1
     return {"failed": 1, "interrupted": 130}.get(report.reason, 0)

@@ -53,7 +53,7 @@ def worker(
                 per_gpu=per_gpu_of(per_gpu),
             )
             try:
-                code = exit_code(work(opened, plans, left, trainer))
+                code = exit_code(work(opened, plans, left, trainer), opened)
             except DataError as error:
                 if study is not None:
                     raise

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from tuner.config.source import KeyProblem
 
 
 class Frozen(BaseModel):
-    """An immutable, hashable pydantic model that rejects unknown fields, NaN and infinity."""
+    """An immutable, hashable pydantic model that rejects unknown fields, NaN, infinity and truth values as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, data: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(data, dict) else ():
+            if isinstance(data.get(name), bool) and not _takes_truth(field.annotation):
+                raise KeyProblem((name,), f"cannot be a truth value, found {str(data[name]).lower()}")
+        return data
 
     def digest(self) -> str:
         """A stable SHA-256 (hex) of the model's values, equal for equal models on any machine."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))

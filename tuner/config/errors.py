@@ -90,7 +90,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         "did you mean 'x'?" where one is close, else the list of known names.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    lower = {known_name.lower(): known_name for known_name in names}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {lower[close[0]]!r}?"
     return f"Known names: {', '.join(names)}."

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
+from tuner.config.objective import Objective
 from tuner.config.source import Section, located, read_yaml, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
@@ -36,7 +37,11 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
         ConfigError: Names the file, line and key of each problem.
     """
     path = Path(path)
-    data = read_yaml(path)
+    data = read_yaml(path, hint="Write a study file with `tuner init DIR`, or check the path.")
+    if "provenance" in data:
+        raise ConfigError(
+            f"{path} is a production config, not a study file", hint=f"Train it with `tuner train {path} -o model/`."
+        )
     for name in [name for name, value in data.items() if value is None]:
         del data[name]  # a key whose lines are all commented out
     for name, value in (overrides or {}).items():
@@ -47,6 +52,10 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
         raise located(error, data, StudySpec) from None
+    try:
+        Objective.parse(spec.objective.metric)
+    except ConfigError as error:
+        raise ConfigError(where(data, ("objective", "metric")) + error.message, hint=error.hint) from None
     folder = path.absolute().parent
     # Validation makes plain dicts; these two are judged later, by stages that want to name their lines too.
     defaults = data.get("defaults", {})

@@ -65,13 +65,17 @@ for _tag, _pattern, _first in (
     )
 
 
-def read_yaml(path: Path) -> Section:
+def read_yaml(path: Path, *, hint: str = "Check the path.") -> Section:
     """Read a YAML file that holds one mapping.
+
+    Args:
+        path: The file.
+        hint: What to do where it is no file.
 
     Raises:
         ConfigError: The file cannot be read, is not valid YAML, is not a mapping, or names a key twice.
     """
-    return parse_yaml(_text_of(path, "Write one with `tuner init`, or check the path."), path)
+    return parse_yaml(_text_of(path, hint), path)
 
 
 def read_yaml_list(path: Path) -> list[Section]:
@@ -108,8 +112,12 @@ def _text_of(path: Path, hint: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", hint=hint) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}", hint="Save it in UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
 
 
 @contextmanager
@@ -119,7 +127,9 @@ def _syntax_errors(path: Path) -> Iterator[None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+        problem = error.problem or str(error.context)
+        hint = "Indent with blanks: YAML takes no tabs." if "'\\t'" in problem else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {problem}", hint=hint) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
 
@@ -224,8 +234,9 @@ def located(error: ValidationError, data: Any, model: type[BaseModel], *, under:
         inner = found.keys if isinstance(found, KeyProblem) else ()
         keys = _real_keys(data, tuple(problem["loc"]) + inner)
         place = where(data, keys)
-        if under:
-            place = place.replace(f"{'.'.join(map(str, keys))}: ", f"{'.'.join(map(str, under + keys))}: ", 1)
+        if under:  # `where` names the keys from `data` on, at the end
+            name = ".".join(map(str, keys))
+            place = place.removesuffix(f"{name}: " if name else "") + f"{'.'.join(map(str, under + keys))}: "
         lines.append(place + explain(problem, model, keys))
     return ConfigError("\n".join(lines))
 
@@ -252,10 +263,19 @@ def explain(problem: Any, model: type[BaseModel] | None, keys: tuple[Any, ...]) 
         return "is missing"
     if isinstance(problem.get("ctx", {}).get("error"), ValueError):
         return str(problem["ctx"]["error"])
-    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"should be a mapping of keys to values, found {problem['input']!r}"
-    message = problem["msg"].replace("Input should", "should").replace("String should", "should")
     found = problem["input"]
+    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        first = (_field_names(model, keys) if model else [])[:1]
+        such = f" such as {first[0]}: {found}" if first and isinstance(found, str | int | float) else ""
+        return f"should be a mapping of keys to values{such}, found {found!r}"
+    if problem["type"] == "string_pattern_mismatch":  # of a study's name, the only text with a pattern
+        return f"should be letters, digits, '.', '_' and '-' alone, as in cells-2, found {found!r}"
+    if problem["type"] == "string_type":
+        quoted = f": write it in quotes, {str(found)!r}" if keys == ("name",) and isinstance(found, int | float) else ""
+        return f"should be a text, found {found!r}{quoted}"
+    if problem["type"] == "too_short":
+        return "is empty, but needs at least one value"
+    message = problem["msg"].replace("Input should", "should").replace("String should", "should")
     return f"{message}, found {found!r}" if isinstance(found, str | int | float | None) else message
 
 

@@ -171,4 +171,4 @@ def _parsed(parse: Callable[[str], object], text: str) -> None:
     try:
         parse(text)
     except ConfigError as error:
-        raise ValueError(" ".join(part for part in (error.message, error.hint) if part)) from None
+        raise ValueError(". ".join(part for part in (error.message.rstrip("."), error.hint) if part)) from None

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from tuner.config.errors import WeightsError
 
 NAMED = ("none", "default")
 """What is no path."""
-
-
-def check_weights(values: Iterable[str]) -> None:
-    """Check that the files are there which values of `TrialConfig.weights` name.
-
-    Raises:
-        WeightsError: One is not.
-    """
-    for value in values:
-        if value not in NAMED:
-            require_file(Path(value))
 
 
 def require_file(path: Path) -> None:

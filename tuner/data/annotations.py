@@ -48,7 +48,21 @@ def read_annotations(
         DataError: The file is missing, is not JSON or not COCO, has no images, no categories or (where they are needed)
             no boxes but crowds; ids are doubled or unknown, numbers are not finite, or boxes are bad and to be refused.
     """
-    content = _read_object(path)
+    return parse_annotations(
+        read_content(path), path, images_dir, name=name, on_bad_boxes=on_bad_boxes, needs_boxes=needs_boxes
+    )
+
+
+def parse_annotations(
+    content: dict[str, Any],
+    path: Path,
+    images_dir: Path,
+    *,
+    name: str,
+    on_bad_boxes: Literal["refuse", "repair"],
+    needs_boxes: bool = True,
+) -> tuple[Split, BoxReport]:
+    """What `read_annotations` does with the content of its file; `path` is for messages."""
     images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
     for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
         if not rows and (needs_boxes or key != "boxes"):
@@ -57,7 +71,7 @@ def read_annotations(
     category_ids, classes = _categories(categories, path)
     image_ids = _ids(images, "id", "image", path)
     _refuse_doubles(image_ids, "image", path)
-    file_names = tuple(_strings(images, "file_name", "image", path))
+    file_names = listed_files(content, path)
     sizes = _sizes(images, [images_dir / file_name for file_name in file_names], path)
 
     annotation_ids = _ids(annotations, "id", "annotation", path)
@@ -123,7 +137,12 @@ class _Descriptions(Sequence[str]):
         return f"annotation {self._ids[index]} of {self._file_names[self._image_index[index]]}"
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """The JSON object that an annotation file is; its parts are not checked yet.
+
+    Raises:
+        DataError: The file is missing, cannot be read, is not JSON or no object.
+    """
     content = read_json(path, "annotation file", hint="Check the paths under `data`; they are relative to `data.root`.")
     if not isinstance(content, dict):
         raise DataError(
@@ -131,6 +150,15 @@ def _read_object(path: Path) -> dict[str, Any]:
             "images, annotations and categories"
         )
     return content
+
+
+def listed_files(content: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """The names of the image files that the content of an annotation file lists, in its order.
+
+    Raises:
+        DataError: There is no list of images, or an image has no name.
+    """
+    return tuple(_strings(_rows(content, "images", path), "file_name", "image", path))
 
 
 def _rows(content: dict[str, Any], key: str, path: Path) -> Rows:
@@ -195,9 +223,9 @@ def _lookup(
     index = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
     unknown = np.flatnonzero(known[index] != wanted)
     if unknown.size:
-        first = unknown[0]
+        first, an = unknown[0], "an" if what == "image" else "a"
         raise DataError(
-            f"{path}: {unknown.size} annotations have a {what} id that the file does not list; the first is "
+            f"{path}: {unknown.size} annotations have {an} {what} id that the file does not list; the first is "
             f"annotation {annotation_ids[first]} with {what}_id {wanted[first]}",
             hint=f"Add the missing {what} or remove these annotations.",
         )

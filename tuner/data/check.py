@@ -123,7 +123,7 @@ def check_files_exist(paths: Sequence[Path]) -> None:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(paths)} image files are missing: {listed(str(path) for path in missing)}",
-            hint="Check `data.images`: file names in the annotation file are relative to that folder.",
+            hint="Check the image folder (`data.images`, or --images): names in the annotation file start from it.",
         )
 
 

@@ -1,12 +1,11 @@
-"""Finding out which annotation file is which split, where its images are, and splitting where there is one only."""
+"""Finding out which annotation file is which split, and splitting where there is one only."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,13 @@ from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
-from tuner.data.annotations import read_annotations
-from tuner.data.check import missing_files
+from tuner.data.annotations import listed_files, parse_annotations, read_content
+from tuner.data.check import check_files_exist
+from tuner.data.find_images import ROLES, image_folder
 from tuner.data.split import Split
 
 VAL_SHARE = 0.2
 """Share of the images that go to validation where a data set comes without a validation split."""
-
-_ROLES = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,22 +46,30 @@ def find_data(
     """Find the splits of a data set.
 
     Args:
-        images: Folder of the images, or of folders of images.
+        images: Folder of the images, or a folder above it.
         annotations: COCO JSON files, or folders with such files; what each is says its name or its folder's.
         val: The validation split, where the name does not say it.
         test: The test split, likewise.
         stem: Where new annotation files go: `stem` + ".train.json" and so on.
 
     Raises:
-        DataError: A file or folder is missing or broken, or the names do not say which split is which.
+        DataError: A file, folder or image is missing or broken, or the names do not say which split is which.
     """
     if not images.is_dir():
-        raise DataError(f"the image folder {images} does not exist", hint="Check --images.")
-    paths, notes = split_files(annotations, val, test)
+        raise DataError(f"the folder {images} does not exist", hint="Check the path.")
+    made = {role: stem.with_name(f"{stem.name}.{role}.json").absolute() for role in ROLES}
+    paths, notes = split_files(annotations, val, test, leave_out=made.values())
+    contents = {role: read_content(path) for role, path in paths.items()}
     splits, prefixes = {}, {}
     for role, path in paths.items():
-        splits[role], _ = read_annotations(path, images, name=role, on_bad_boxes="repair")
-        prefixes[role] = _prefix(images, path, role, splits[role].file_names)
+        names = listed_files(contents[role], path)
+        prefix = image_folder(images, path, role, names)
+        check_files_exist([images / prefix / name for name in names])
+        prefixes[role] = prefix
+        splits[role], _ = parse_annotations(contents[role], path, images / prefix, name=role, on_bad_boxes="repair")
+    if len(set(prefixes.values())) == 1:  # one folder for all: the names are right as they are
+        images /= prefixes["train"]
+        prefixes = dict.fromkeys(prefixes, "")
     chosen = {role: np.arange(len(split)) for role, split in splits.items()}
     origin = dict(zip(paths, paths, strict=True))
     if "val" not in paths:
@@ -85,8 +87,8 @@ def find_data(
         prefix = prefixes[origin[role]]
         found[role] = source.absolute()
         if prefix or ("val" not in paths and role != "test"):
-            found[role] = stem.with_name(f"{stem.name}.{role}.json").absolute()
-            files[found[role]] = _part(source, chosen[role], prefix)
+            found[role] = made[role]
+            files[found[role]] = _part(contents[origin[role]], chosen[role], prefix)
         if prefix:
             notes.append(f"the images of {role} are in {images / prefix}: {found[role].name} names them from {images}")
     data = DataSpec(images=images.absolute(), train=found["train"], val=found["val"], test=found.get("test"))
@@ -94,9 +96,19 @@ def find_data(
 
 
 def split_files(
-    annotations: Sequence[Path], val: Path | None = None, test: Path | None = None
+    annotations: Sequence[Path],
+    val: Path | None = None,
+    test: Path | None = None,
+    *,
+    leave_out: Collection[Path] = (),
 ) -> tuple[dict[str, Path], list[str]]:
     """Which file is which split, by names such as val.json, instances_train2017.json, valid/_annotations.coco.json.
+
+    Args:
+        annotations: COCO JSON files, or folders with such files.
+        val: The validation split, where the name does not say it.
+        test: The test split, likewise.
+        leave_out: Absolute paths of files in those folders that are none of the data set's own.
 
     Returns:
         Paths by "train", "val" and "test" (train is always there), and sentences on what was found.
@@ -105,7 +117,7 @@ def split_files(
         DataError: A file is missing, two files have the same role, or no file can be told to be the training split.
     """
     notes: list[str] = []
-    files = [file for path in annotations for file in _expand(path)]
+    files = [file for path in annotations for file in _expand(path, leave_out)]
     found = {role: path for role, path in (("val", val), ("test", test)) if path is not None}
     for path in (*files, *found.values()):
         if not path.is_file():
@@ -144,7 +156,7 @@ def role_of(path: Path) -> str | None:
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
     folder = {path.absolute().parent.name.lower().rstrip("0123456789")}
     for found in (words, folder):
-        for role, synonyms in _ROLES.items():
+        for role, synonyms in ROLES.items():
             if found.intersection(synonyms):
                 return role
     return None
@@ -193,11 +205,12 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, leave_out: Collection[Path]) -> list[Path]:
     """The annotation files of a folder; a file is itself."""
     if not path.is_dir():
         return [path]
     files = sorted(file for pattern in ("*.json", "*/*.json") for file in path.glob(pattern))
+    files = [file for file in files if file.absolute() not in leave_out]
     files = [file for file in files if role_of(file)] or files
     instances = [file for file in files if file.name.startswith("instances_")]  # COCO has captions and more beside
     if not files:
@@ -208,7 +221,7 @@ def _expand(path: Path) -> list[Path]:
 def _beside(train: Path, role: str) -> Path | None:
     """The file of another split that is named like the training file."""
     train = Path(os.path.abspath(train))  # noqa: PTH100 (a link's own name counts, not its target's)
-    for word in _ROLES[role]:
+    for word in ROLES[role]:
         for path in (
             train.with_name(train.name.replace("train", word)),
             train.parent.with_name(train.parent.name.replace("train", word)) / train.name,
@@ -218,20 +231,8 @@ def _beside(train: Path, role: str) -> Path | None:
     return None
 
 
-def _prefix(images: Path, annotation: Path, role: str, file_names: Sequence[str]) -> str:
-    """The folder under `images` where an annotation file's images are; empty for `images` itself."""
-    few = file_names[:: max(1, len(file_names) // 20)]
-    named = re.search(r"(?:train|val|test)[a-z]*\d*", annotation.stem)
-    folders = ["", annotation.parent.name, named.group() if named else "", *_ROLES[role]]
-    inside = os.path.relpath(annotation.parent.absolute(), images.absolute())
-    if not inside.startswith(".."):
-        folders.insert(1, inside)
-    return next((f for f in folders if not missing_files([images / f / name for name in few])), "")
-
-
-def _part(path: Path, chosen: NDArray[np.int64], prefix: str) -> dict[str, Any]:
+def _part(content: dict[str, Any], chosen: NDArray[np.int64], prefix: str) -> dict[str, Any]:
     """The content of an annotation file with some of its images alone, their names under a folder."""
-    content: dict[str, Any] = json.loads(path.read_bytes())
     images = [content["images"][i] for i in chosen.tolist()]
     ids = {image["id"] for image in images}
     return {

@@ -129,6 +129,6 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
     except RuntimeError as error:
         raise WeightsError(
             f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
-            hint="The two files must come from one training; train again.",
+            hint="The two files must come from one training, with this version of the detector; train again.",
         ) from None
     return LoadedModel(detector.to(device).eval(), info)

@@ -215,6 +215,11 @@ def read_yaml_model(path: Path, kind: type[Model]) -> Model:
         ConfigError: Names file, line and key of each problem.
     """
     data = read_yaml(path)
+    if "data" in data and "config" not in data:
+        raise ConfigError(
+            f"{path} is a study file, not the config of a trial",
+            hint="Run it with `tuner run`, then write its best config with `tuner export STUDY -o best.yaml`.",
+        )
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -100,7 +100,10 @@ def _located(
     error: ValidationError, source: Mapping[str, Any], origins: Mapping[str, tuple[str, ...]], raw: Mapping[str, Any]
 ) -> ConfigError:
     lines = []
+    infinite = {problem["loc"][:2] for problem in error.errors() if problem["type"] == "finite_number"}
     for problem in error.errors():
+        if problem["type"] != "finite_number" and problem["loc"][:2] in infinite:
+            continue  # the other types that the value is none of either
         cause = problem.get("ctx", {}).get("error")
         path = [*problem["loc"], *(cause.keys if isinstance(cause, KeyProblem) else ())]
         name, keys = str(path[1]), [str(key) for key in path[2:]]
@@ -130,9 +133,9 @@ def _words(problem: Any, raw: Mapping[str, Any], keys: list[str]) -> str:
         return "a list is not a dimension: write {type: float, low: …, high: …} or {type: categorical, choices: […]}"
     if problem["type"] in ("float_type", "int_type", "string_type", "bool_type"):
         wanted = {"low": "a number", "high": "a number", "step": "a number"}.get(
-            keys[0], "a number, text or truth value"
+            "".join(keys[:1]), "a number, text or truth value"
         )
-        if keys[0] in ("low", "high", "step") and kind is IntDimension:
+        if keys[:1] and keys[0] in ("low", "high", "step") and kind is IntDimension:
             wanted = "a whole number"
         return f"should be {wanted}, found {problem['input']!r}"
     return explain(problem, None, tuple(keys))

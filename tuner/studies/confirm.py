@@ -47,6 +47,8 @@ class Confirmation:
 def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
     """Have the default config and the best others trained with fresh seeds, as far as they are not yet.
 
+    The default config's own trial need not be complete: its runs with fresh seeds are what is compared with.
+
     Args:
         study: The study.
         top: How many complete trials beside the default's, best first.
@@ -56,14 +58,13 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         What `run_worker` shall run.
 
     Raises:
-        StudyError: The default config's trial is not complete, or no other is.
+        StudyError: The default config has no trial, or no other trial is complete.
     """
     default = study.default_trial()
-    if default is None or default.state is not TrialState.COMPLETE:
+    if default is None:
         raise StudyError(
-            f"the default config's trial of study {study.name!r} is {'missing' if default is None else default.state}: "
-            "there is nothing to compare with",
-            hint="Let it finish with `tuner run`.",
+            f"study {study.name!r} has no trial of the default config: there is nothing to compare with",
+            hint="Let it begin with `tuner run`.",
         )
     chosen = _best(study, default, top)
     if not chosen:

@@ -40,13 +40,16 @@ class Queued:
     known: tuple[int, ...]
 
 
-def read_points(path: Path, space: SearchSpace, base: TrialConfig) -> list[dict[str, Any]]:
+def read_points(
+    path: Path, space: SearchSpace, base: TrialConfig, ruled_out: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Points of a YAML or JSON file: a list of mappings from dimensions to values, the default's where one is missing.
 
     Args:
         path: The file.
         space: Where they must lie.
         base: The study's default config.
+        ruled_out: Anchor recipes that the space held before the data set ruled them out, and why.
 
     Returns:
         The parameters of each.
@@ -62,6 +65,8 @@ def read_points(path: Path, space: SearchSpace, base: TrialConfig) -> list[dict[
                 raise ConfigError(
                     f"{place}the space {space.name!r} samples no {name!r}", hint=nearest(name, space.sampled)
                 )
+            if name == "anchors" and ruled_out and str(value) in ruled_out:
+                raise ConfigError(f"{place}anchors = {value!r} is ruled out by the data set: {ruled_out[str(value)]}")
             if not space.sampled[name].contains(value):
                 raise ConfigError(f"{place}{name} = {value!r} lies outside the space: {space.sampled[name]}")
         try:

@@ -140,8 +140,8 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
             TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
         )
     )
-    unfinished = (TrialState.RUNNING, TrialState.INTERRUPTED, TrialState.PAUSED)
-    finished = [row for row in counted if row[0] not in (*unfinished, TrialState.FAILED)]
+    horizon = int(spec.defaults["epochs"])
+    judged = (TrialState.COMPLETE, TrialState.PRUNED)
     return StudySummary(
         name=study.name,
         metric=spec.objective.metric,
@@ -149,7 +149,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         budget=spec.budget.trials,
         counts={state: next((row[1] for row in counted if row[0] == state), 0) for state in TrialState},
         epochs=sum(row[2] for row in counted),
-        full_epochs=sum(row[3] for row in finished) * int(spec.defaults["epochs"]),
+        full_epochs=sum(row[3] * horizon if row[0] in judged else row[2] for row in counted),
         cost=Cost(
             seconds=sum(row[4] for row in counted),
             cpu_seconds=sum(row[5] for row in counted),

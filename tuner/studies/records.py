@@ -236,7 +236,7 @@ class StudySummary:
         budget: Trials that it may have; None without a limit.
         counts: Trials by state.
         epochs: Epochs trained.
-        full_epochs: Epochs that its finished trials would have cost without pruning.
+        full_epochs: The same if no trial had been pruned.
         cost: Over all trials.
         best: Number and value of the best complete trial; None before there is one.
         default_value: Value of the default config; None before it is complete.

@@ -20,8 +20,6 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import NoStudies, StorageError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
-from tuner.config.weights import check_weights
-from tuner.space.dimension import CategoricalDimension
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
 from tuner.storage import optuna_rows
@@ -32,6 +30,7 @@ from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.current import refuse_other_data
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials
+from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
@@ -107,7 +106,8 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
         The space with the anchor recipes that are worth a trial, why each of the others is left out, and the data set.
 
     Raises:
-        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
+        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space, default config, or a detector
+            or anchor recipe that there is not.
         DataError: The data set is broken.
         WeightsError: A file of weights is missing.
     """
@@ -120,7 +120,7 @@ def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
     build_pruner(spec.pruner, base.epochs)
     build_sampler(spec.sampler, space, 0, space.params_of(base))
     default = space.default_config(base)
-    check_weights([default.weights, *_sampled_weights(space)])
+    check_named_things(spec, space, default)
     dataset = load_dataset(spec.data)
     return *without_ruled_out(space, base, dataset.train), dataset
 
@@ -144,11 +144,6 @@ def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
             refuse_other_data(row, spec.data, dataset)
     finally:
         database.close()
-
-
-def _sampled_weights(space: SearchSpace) -> list[str]:
-    dimension = space.sampled.get("weights")
-    return [str(choice) for choice in dimension.choices] if isinstance(dimension, CategoricalDimension) else []
 
 
 def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:
