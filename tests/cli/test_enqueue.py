@@ -33,6 +33,15 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     assert project.trials()[-1]["params"]["learning_rate"] == 0.004
 
 
+def test_a_point_whose_anchors_are_ruled_out_leaves_no_study_behind(project: Project) -> None:  # noqa: F811
+    project.write(space=SPACE | {"anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]}})
+    (project.folder / "points.yaml").write_text("- {anchors: kmeans-iou-3}")
+    for arguments in (["--dry-run"], []):
+        out = project.run("--enqueue", "points.yaml", *arguments, code=1)
+        assert "points.yaml: point 1: anchors = 'kmeans-iou-3' is left out of the space: its sets are those of" in out
+    assert not (project.folder / "tuner.db").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -63,7 +72,6 @@ def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> Non
     inside = [t for t in earlier if t["params"]["learning_rate"] <= narrow["learning_rate"]["high"]]
     project.write(name="second", space=narrow, slots=1)
     out = project.run("--warm-start", "cells", "--trials", "2")
-    assert "this space has no anchors; the default's values are taken" in out
     if len(inside) < len(earlier):
         assert "lies outside" in out
     assert re.search(r"trial [12] .*learning_rate=", out)

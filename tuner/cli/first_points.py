@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 
 
 def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
-    """The points of a file, checked against the space; none without a file.
+    """The points of a file, checked against the space and the training boxes; none without a file.
 
     Raises:
-        ConfigError: A point lies outside the space.
+        ConfigError: A point lies outside the space, or its anchors are left out of it.
     """
     from tuner.config.load import base_config
     from tuner.space.load import load_space
-    from tuner.studies.enqueue import read_points
+    from tuner.studies.enqueue import read_points, refuse_ruled_out
+    from tuner.studies.study import check_study
 
     if file is None:
         return []
-    return read_points(file, load_space(spec.space), base_config(spec))
+    points = read_points(file, load_space(spec.space), base_config(spec))
+    if any("anchors" in params for params in points):
+        refuse_ruled_out(file, points, check_study(spec)[1])
+    return points
 
 
 def check_source(warm_start: str | None, spec: StudySpec) -> None:
