@@ -203,7 +203,7 @@ class _Worker:
             self._audience.notice(f"the study is paused{why} (`tuner resume {self._study.name}` goes on)")
         elif orders.control is None and self._paused:
             self._audience.notice("the study goes on")
-            self._may_ask = True
+            self._supply.may_ask = True
         self._paused = orders.control == "paused"
         for running in self._ledger.running:
             if running.assignment.number in orders.stop and running.verdict is None:
