@@ -34,7 +34,9 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
 
 
 def test_a_point_whose_anchors_are_ruled_out_leaves_no_study_behind(project: Project) -> None:  # noqa: F811
-    project.write(space=SPACE | {"anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]}})
+    project.write(
+        space=SPACE | {"anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]}}
+    )
     (project.folder / "points.yaml").write_text("- {anchors: kmeans-iou-3}")
     for arguments in (["--dry-run"], []):
         out = project.run("--enqueue", "points.yaml", *arguments, code=1)

@@ -17,7 +17,10 @@ def test_a_study_that_promotes_survives_interruption_and_a_second_worker(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.write(
-        pruner={"name": "promote", "first_rung": 1}, defaults={"epochs": EPOCHS, "image_size": 64}, budget={"trials": 10}, slots=2
+        pruner={"name": "promote", "first_rung": 1},
+        defaults={"epochs": EPOCHS, "image_size": 64},
+        budget={"trials": 10},
+        slots=2,
     )
     process = project.start_run()
     until(process, "trial 0 goes on at epoch 2")

@@ -44,7 +44,9 @@ def test_a_point_that_is_none(tmp_path: Path, text: str, expected: str) -> None:
 
 
 def test_a_point_whose_anchors_are_ruled_out(begin: Begin, sqlite_url: str) -> None:
-    study = begin(sqlite_url, space={"anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]}})
+    study = begin(
+        sqlite_url, space={"anchors": {"type": "categorical", "choices": ["default", "kmeans-iou", "kmeans-iou-3"]}}
+    )
     ruled_out = check_study(study.spec)[1]
     points = [{"anchors": "kmeans-iou"}, {"anchors": "kmeans-iou-3"}]
     refuse_ruled_out(Path("points.yaml"), points[:1], ruled_out)

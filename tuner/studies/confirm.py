@@ -36,9 +36,7 @@ class Confirmation:
     @property
     def winner(self) -> Estimate:
         """The config of the highest mean among those that keep the constraints."""
-        return next(
-            one for one in self.ranking.estimates if self.default_allowed or one.key != self.ranking.default
-        )
+        return next(one for one in self.ranking.estimates if self.default_allowed or one.key != self.ranking.default)
 
     @property
     def stands_out(self) -> bool:

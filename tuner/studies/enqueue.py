@@ -89,7 +89,7 @@ def refuse_ruled_out(path: Path, points: Sequence[Mapping[str, Any]], ruled_out:
         ConfigError: A point has such anchors; names it and the reason.
     """
     for number, params in enumerate(points, 1):
-        name = params.get("anchors")
+        name = params.get("anchors", "")
         if name in ruled_out:
             raise ConfigError(
                 f"{path}: point {number}: anchors = {name!r} is left out of the space: {ruled_out[name]}",
