@@ -235,13 +235,16 @@ def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Be
     assert all(trial.state.is_finished() for trial in study.optuna.trials)
 
 
-def test_a_study_that_no_longer_promotes_ends_its_paused_trials(studies_url: str, begin: Begin) -> None:
+def test_a_study_that_no_longer_promotes_ends_its_paused_trials_but_the_default_config(
+    studies_url: str, begin: Begin
+) -> None:
     study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 8})
     for number, value in enumerate((0.3, 0.2)):
         reach(study, take(study, number), value)
     study = begin(studies_url, pruner={"name": "none"}, budget={"trials": 8})
+    assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE  # every gain is stated over it
     take(study, 2)
-    assert [trial.state for trial in study.trials()] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.RUNNING]
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
 
 
 def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:

@@ -39,6 +39,8 @@ def planned(
         TunerError: An epoch of the default config cannot be timed.
     """
     from tuner.config.load import base_config
+    from tuner.config.study import PrunerSpec
+    from tuner.studies.objective import known_at_the_end_only
     from tuner.studies.plan import last_trials, make_plan
     from tuner.studies.study import stored_spec
 
@@ -46,14 +48,16 @@ def planned(
     plan = known.plan if known else None
     if hours is None and plan is None:
         return spec
+    # What is known at the end only lets no trial be pruned.
+    pruner = PrunerSpec(name="none") if known_at_the_end_only(spec.objective) else spec.pruner
     if known is not None:  # its trials were laid out for these epochs (decision 11 of the design)
         epochs = epochs or int(known.defaults["epochs"])
     if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
         seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
         wanted = base_config(spec).epochs
-        plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
+        plan = make_plan(seconds, hours, len(slots), pruner, wanted, epochs=epochs, trials=trials)
     assert plan is not None
-    tail = last_trials(spec.pruner, plan.epochs) * plan.epoch_seconds
+    tail = last_trials(pruner, plan.epochs) * plan.epoch_seconds
     begin_until = max(1.0, plan.hours * 3600 - plan.confirm_seconds - tail)
     limits = {"trials": trials or plan.trials, "wall_time": min(spec.budget.wall_time or begin_until, begin_until)}
     return spec.model_copy(
@@ -119,7 +123,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import confirmation, plan_confirmation
-    from tuner.studies.plan import confirmation_for
+    from tuner.studies.plan import USABLE, confirmation_for
     from tuner.studies.repeats import find_repeats
 
     again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}"
@@ -128,7 +132,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
     repeats = find_repeats(study)
     if repeats is None or not repeats.unfinished():
-        size = confirmation_for(left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
+        size = confirmation_for(USABLE * left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
         if size is not None:
             try:
                 repeats = plan_confirmation(study, *size)

@@ -85,7 +85,7 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
 
 def last_trials(pruner: PrunerSpec, epochs: int) -> int:
     """Epochs that what must be finished may still take once no new trial is begun."""
-    return epochs - min(epochs, first_rung(pruner, epochs))
+    return epochs if pruner.name == "none" else epochs - min(epochs, first_rung(pruner, epochs))
 
 
 def confirmation_epochs(top: int, seeds: int, epochs: int, slots: int) -> int:
@@ -126,7 +126,7 @@ def _line(
             epoch_seconds=epoch_seconds,
             epochs=length,
             trials=count,
-            first_rung=min(length, first_rung(pruner, length)),
+            first_rung=length if pruner.name == "none" else min(length, first_rung(pruner, length)),
             reduction_factor=None if pruner.name in _SHARES else pruner.reduction_factor or REDUCTION_FACTOR,
             top=top,
             seeds=seeds,

@@ -30,6 +30,8 @@ from tuner.studies.specs import stored
 from tuner.studies.taking_over import take_over
 
 _TRIES = 20
+_SEEDS = 2**31
+"""Seeds are below it, since a column of the database holds them."""
 
 
 class Repeats(Study):
@@ -152,8 +154,7 @@ def find_repeats(study: Study) -> Repeats | None:
 
 def fresh_seeds(study: Study, count: int) -> list[int]:
     """Seeds that no trial of the study was trained with."""
-    first = study.spec.sampler.seed + 1
-    return list(range(first, first + count))
+    return [(study.spec.sampler.seed + n) % _SEEDS for n in range(1, count + 1)]
 
 
 def _persist(database: Database, work: Callable[[Session], None]) -> None:
