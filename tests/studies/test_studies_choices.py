@@ -15,7 +15,8 @@ from tuner.evaluation.named import VALUES
 from tuner.space.load import load_space
 from tuner.studies.near_default import NearDefaultSampler
 from tuner.studies.objective import check_objective, objective_value
-from tuner.studies.pruners import build_pruner, first_rung
+from tuner.studies.promotion import first_rung
+from tuner.studies.pruners import build_pruner
 from tuner.studies.samplers import STARTUP_TRIALS, build_sampler, grid, grid_size
 
 STEPPED = {

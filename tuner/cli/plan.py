@@ -39,31 +39,24 @@ def planned(
         TunerError: An epoch of the default config cannot be timed.
     """
     from tuner.config.load import base_config
-    from tuner.config.study import PrunerSpec
-    from tuner.studies.objective import known_at_the_end_only
-    from tuner.studies.plan import last_trials, make_plan
+    from tuner.studies.plan import make_plan, pruning
     from tuner.studies.study import stored_spec
 
     known = stored_spec(spec.name, spec.storage)
     plan = known.plan if known else None
     if hours is None and plan is None:
         return spec
-    # What is known at the end only lets no trial be pruned.
-    pruner = PrunerSpec(name="none") if known_at_the_end_only(spec.objective) else spec.pruner
     if known is not None:  # its trials were laid out for these epochs (decision 11 of the design)
         epochs = epochs or int(known.defaults["epochs"])
     if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
         seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
         wanted = base_config(spec).epochs
-        plan = make_plan(seconds, hours, len(slots), pruner, wanted, epochs=epochs, trials=trials)
+        plan = make_plan(seconds, hours, len(slots), pruning(spec), wanted, epochs=epochs, trials=trials)
     assert plan is not None
-    tail = last_trials(pruner, plan.epochs) * plan.epoch_seconds
-    begin_until = max(1.0, plan.hours * 3600 - plan.confirm_seconds - tail)
-    limits = {"trials": trials or plan.trials, "wall_time": min(spec.budget.wall_time or begin_until, begin_until)}
     return spec.model_copy(
         update={
             "defaults": {**spec.defaults, "epochs": epochs or plan.epochs},
-            "budget": spec.budget.model_copy(update=limits),
+            "budget": spec.budget.model_copy(update={"trials": trials or plan.trials}),
             "plan": plan,
         }
     )

@@ -24,6 +24,7 @@ from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.journal import counted_trials
+from tuner.studies.plan import begin_until
 from tuner.studies.records import TrialState
 
 _CURVES = 20
@@ -44,6 +45,8 @@ def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
     for limit, used, name in limits:
         if limit is not None and (amount := used()) >= limit:
             return f"{_short(amount)} of {_short(limit)} {name}"
+    if spec.plan is not None and (took := wall_seconds(session, study_id)) >= _begin_until(session, study_id, spec):
+        return f"{_short(took / 3600)} of {_short(spec.plan.hours)} hours; the rest is kept to finish and to confirm"
     if budget.no_gain is not None and (gained := _gain(session, study_id, spec)) is not None:
         gain, noise = gained
         if gain <= noise:
@@ -165,6 +168,14 @@ def _gpu_seconds(session: Session, study_id: int) -> float:
         )
         or 0.0
     )
+
+
+def _begin_until(session: Session, study_id: int, spec: StudySpec) -> float:
+    """See `plan.begin_until`, by the epochs so far where they take longer than was planned."""
+    assert spec.plan is not None
+    epochs = _sum(session, study_id, TrialRow.epochs)
+    took = _sum(session, study_id, TrialRow.seconds) / epochs if epochs else 0.0
+    return begin_until(spec, spec.plan, max(took, spec.plan.epoch_seconds))
 
 
 def _short(amount: float) -> str:

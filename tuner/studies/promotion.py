@@ -18,7 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tuner.config.study import PrunerSpec
+
 FINALISTS = 3
+"""Trials beside the default config that a study completes where little is left to train from its last rung."""
+REDUCTION_FACTOR = 3
+"""One trial of so many goes on, where a study says nothing."""
+
+EARLIEST = 3
+"""The first epoch after which trials can be compared, warm-up being over: no rung lies before it, but for a study whose
+trials have few epochs in all."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,15 @@ class Entrant:
     values: Mapping[int, float]
     state: Literal["active", "paused", "complete", "stopped"]
     is_default: bool = False
+
+
+def first_rung(spec: PrunerSpec, epochs: int) -> int:
+    """Epochs before the first decision.
+
+    By default a tenth of all. In short trainings that is too early, since before the third epoch what trials reach
+    says little about what they will: there it is the third, or a third of all.
+    """
+    return spec.first_rung or max(1, round(epochs / 10), min(EARLIEST, epochs // REDUCTION_FACTOR))
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
