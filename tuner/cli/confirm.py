@@ -31,6 +31,7 @@ def confirm(
     `tuner export` takes the winner from then on. Interrupted, or called on several machines, it goes on; runs
     that are finished are not made again.
     """
+    from tuner.cli.summary import storage_option
     from tuner.config.load import parse_duration
     from tuner.studies.confirm import confirmation, plan_confirmation
     from tuner.studies.study import open_study
@@ -59,7 +60,7 @@ def confirm(
         typer.echo("More runs were planned meanwhile; the same command shows the result when they have ended.")
     else:
         print_confirmation(found, opened.spec.objective.metric)
-        typer.echo(f"Next: tuner export {study} -o best.yaml")
+        typer.echo(f"Next: tuner export {study} -o best.yaml{storage_option(opened)}")
 
 
 def print_confirmation(found: Confirmation, metric: str) -> None:

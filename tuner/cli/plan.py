@@ -113,13 +113,14 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
     from tuner.cli.confirm import print_confirmation
+    from tuner.cli.summary import storage_option
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import confirmation, plan_confirmation
     from tuner.studies.plan import USABLE, confirmation_for
     from tuner.studies.repeats import find_repeats
 
-    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}"
+    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study)}"
     found = study.summary()
     left = plan.hours * 3600 - study.wall_seconds()
     seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
@@ -140,15 +141,16 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
         elif confirmation(study) is None:
             typer.secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
             return 0
+    code = 0
     if repeats is not None and repeats.unfinished():
         report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
+        code = exit_code(report)
         if report.reason != "finished":
             if report.message:
                 typer.secho(f"error: {report.message}", fg="red", err=True)
             typer.echo(f"The confirmation is not finished; it goes on with: {again}")
-            return exit_code(report)
     confirmed = confirmation(study)
     if confirmed is not None:
         print_confirmation(confirmed, study.spec.objective.metric)
-        typer.echo(f"Next: tuner export {study.name} -o best.yaml")
-    return 0
+        typer.echo(f"Next: tuner export {study.name} -o best.yaml{storage_option(study)}")
+    return code

@@ -204,7 +204,7 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come, rungs.finalists)
     if not rungs.epochs:
         lost = {trial.number for trial in trials if trial.state == "paused" and not trial.is_default}
-    elif _closing(trials, to_come) and _next(trials, rungs, to_come) is None:
+    elif to_come == 0 and not _active(trials) and _next(trials, rungs, to_come) is None:
         lost = {trial.number for trial in trials if trial.state == "paused"}
     if lost:
         gone = (TrialRow.study_id == field.study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
@@ -215,12 +215,13 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     return len(lost)
 
 
-def _closing(trials: list[Entrant], to_come: int | None) -> bool:
-    return to_come == 0 and all(trial.state != "active" for trial in trials)
+def _active(trials: list[Entrant]) -> list[Entrant]:
+    return [trial for trial in trials if trial.state == "active"]
 
 
 def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | None:
     if not rungs.epochs:
         return next((trial.number for trial in trials if trial.is_default and trial.state == "paused"), None)
-    closing = rungs.finalists if _closing(trials, to_come) else 0
+    ranked = all(max(rungs.epochs) in trial.values for trial in _active(trials))
+    closing = rungs.finalists if to_come == 0 and ranked else 0
     return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=closing)

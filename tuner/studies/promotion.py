@@ -96,8 +96,9 @@ def next_promotion(
         entrants: All trials of the study.
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
-        closing: Where there is nothing else to do any more, no trial to begin, and none that runs: how many trials
-            of the last rung shall be complete, the default config's aside; one in any case.
+        closing: Where there is nothing else to do any more, no trial to begin, and none that has a rung to come: how
+            many trials of the last rung shall be complete, the default config's aside; one in any case. Those that
+            are on their way there count, so that several slots complete them at the same time.
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
@@ -106,11 +107,17 @@ def next_promotion(
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    if default is not None and _any_complete(entrants):
+    complete = sum(
+        not entrant.is_default
+        and (
+            entrant.state == "complete" or (closing > 0 and entrant.state == "active" and max(rungs) in entrant.values)
+        )
+        for entrant in entrants
+    )
+    if default is not None and complete:
         return default
     if not closing:
         return None
-    complete = sum(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
     for rung in sorted(rungs, reverse=True):
         for number in _ranking(entrants, rung):
             if paused.get(number) == rung and complete < (closing if rung == max(rungs) else min(closing, 1)):

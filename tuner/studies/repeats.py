@@ -1,8 +1,9 @@
 """`Repeats`: configs of a study, trained again with other seeds.
 
-They are no trials of the study: the sampler must not see them, and they cost nothing of its budget. So they have a
-row of their own among our studies, without a counterpart in Optuna, and are handed out, leased, resumed and recorded
-like trials, by the same workers. A run is made once for each config and seed, whoever asks for it and however often.
+They are no trials of the study: the sampler must not see them, and, those of the default config aside, they cost
+nothing of its budget. So they have a row of their own among our studies, without a counterpart in Optuna, and are
+handed out, leased, resumed and recorded like trials, by the same workers. A run is made once for each config and seed,
+whoever asks for it and however often.
 """
 
 from __future__ import annotations
