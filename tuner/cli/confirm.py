@@ -54,6 +54,8 @@ def confirm(
         typer.echo("Too few configs were trained with the same seeds to compare them.")
     else:
         print_confirmation(found, opened.spec.objective.metric)
+        if not found.ranking.stands_out:
+            typer.echo(f"To be surer, train more seeds, those above included: tuner confirm {study} --seeds N")
         typer.echo(f"Next: tuner export {study} -o best.yaml")
 
 
