@@ -20,8 +20,8 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
 ) -> None:
     project.write(budget={"trials": 6})
     project.run()
-    searched = project.trials()
     project.main(capsys, "export", "cells", "-o", "before.yaml")
+    searched = project.trials()
     assert "unconfirmed" in (project.folder / "before.yaml").read_text()
     out = confirm(project, "--top", "2", "--seeds", "3")
     assert "95 % interval" in out
