@@ -79,7 +79,6 @@ def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> Non
     inside = [t for t in earlier if t["params"]["learning_rate"] <= narrow["learning_rate"]["high"]]
     project.write(name="second", space=narrow, slots=1)
     out = project.run("--warm-start", "cells", "--trials", "2")
-    assert "this space has no anchors; the default's values are taken" in out
     if len(inside) < len(earlier):
         assert "lies outside" in out
     assert re.search(r"trial [12] .*learning_rate=", out)

@@ -73,6 +73,13 @@ def test_what_comes_next_is_said_last(project: Project) -> None:  # noqa: F811
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
 
 
+def test_what_is_known_at_the_end_only_is_planned_without_pruning(project: Project) -> None:  # noqa: F811
+    project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64}, objective={"metric": "f1"})
+    out = project.run("--hours", "0.1", "--trials", "9", "--epochs", "9", "--dry-run")
+    assert "f1 is known after the last epoch only: no trial is pruned" in out
+    assert "about 81 epochs" in out
+
+
 def test_hours_that_are_too_few(project: Project) -> None:  # noqa: F811
     assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
     assert not (project.folder / "tuner.db").exists()

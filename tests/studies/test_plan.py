@@ -1,14 +1,15 @@
 """Plans for a number of hours: never over, never less for more."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.config.errors import ConfigError
-from tuner.config.study import PlanSpec, PrunerSpec
-from tuner.studies.plan import confirmation_epochs, confirmation_for, expected_epochs, make_plan
-from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion, rungs_of
-from tuner.studies.pruners import first_rung
+from tuner.config.study import DataSpec, ObjectiveSpec, PlanSpec, PrunerSpec, StudySpec
+from tuner.studies.plan import begin_until, confirmation_epochs, confirmation_for, expected_epochs, make_plan
+from tuner.studies.promotion import Entrant, finalists_of, first_rung, goes_on, next_promotion, rungs_of
 
 PROMOTE = PrunerSpec(name="promote")
 PRUNERS = st.sampled_from(["promote", "successive_halving", "hyperband", "median", "none"]).map(
@@ -96,6 +97,20 @@ def test_a_search_with_promotion_trains_about_the_expected_epochs(epochs: int, t
             reached.append(0)
         train(index)
     assert sum(reached) == pytest.approx(expected_epochs(PROMOTE, epochs, trials), rel=0.25)
+
+
+def test_time_is_kept_for_what_must_be_finished_and_confirmed() -> None:
+    plan = make_plan(10.0, 4, 1, PROMOTE, 30)
+    spec = StudySpec(name="s", data=DataSpec(train=Path("t"), val=Path("v")), plan=plan)
+    rest = 4 * 3600 - plan.confirm_seconds
+    # On one slot the best trial and the default config go on one after the other, from the first rung at worst.
+    assert begin_until(spec, plan, 10) == pytest.approx(rest - 2 * (plan.epochs - plan.first_rung) * 10)
+    two = plan.model_copy(update={"slots": 2})
+    assert begin_until(spec, two, 10) == pytest.approx(rest - (plan.epochs - plan.first_rung) * 10)
+    assert begin_until(spec, plan, 20) < begin_until(spec, plan, 10)  # slower than planned
+    assert begin_until(spec, plan, 1e6) == 0
+    at_the_end = spec.model_copy(update={"objective": ObjectiveSpec(metric="f1")})
+    assert begin_until(at_the_end, plan, 10) == pytest.approx(rest - plan.epochs * 10)
 
 
 def test_the_confirmation_shrinks_with_the_time_that_is_left() -> None:

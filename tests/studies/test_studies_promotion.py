@@ -122,6 +122,36 @@ def test_a_few_trials_are_completed_where_little_is_left_to_train() -> None:
     assert done == [0, 1, 2, 3]
 
 
+def test_slots_complete_the_finalists_and_the_default_config_at_the_same_time() -> None:
+    trials = [Entrant(n, {1: 1.0, 3: float(-n)}, "paused", is_default=n == 0) for n in range(6)]
+    begun = []
+    while (number := next_promotion(trials, (1, 3), 9, closing=FINALISTS)) is not None:
+        trials[number] = replace(trials[number], state="active")
+        begun.append(number)
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_closing_study_waits_for_a_trial_with_a_rung_to_come(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 4})
+    first, second, third, fourth = (take(study, number) for number in range(4))
+    for assignment, value in ((first, 0.3), (second, 0.2), (third, 0.1)):
+        assert reach(study, assignment, value) is TrialState.PAUSED
+    promoted = take(study, 0)  # the best of three
+    assert study.next_trial(WORKER) is None  # the fourth may still be better
+    assert reach(study, fourth, 0.05) is TrialState.PAUSED
+    assert reach(study, promoted, 0.3) is TrialState.PAUSED
+    last = take(study, 0)
+    assert study.report(last, result(4, 0.3)) is False
+    # The default config is on its way to the end, so that another slot can complete what it is compared to.
+    assert reach(study, take(study, 1), 0.2) is TrialState.PAUSED
+    other = take(study, 1)
+    assert study.next_trial(WORKER) is None
+    assert reach(study, other, 0.2) is TrialState.COMPLETE
+    assert reach(study, last, 0.3) is TrialState.COMPLETE
+    assert study.next_trial(WORKER) is None
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2
+
+
 def test_a_default_config_that_is_the_best_is_not_the_only_complete_trial() -> None:
     trials = [Entrant(0, {1: 9.0, 3: 9.0}, "complete", is_default=True), Entrant(1, {1: 1.0}, "paused")]
     assert beyond_hope(trials, RUNGS, 3, 0) == set()
@@ -235,13 +265,16 @@ def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Be
     assert all(trial.state.is_finished() for trial in study.optuna.trials)
 
 
-def test_a_study_that_no_longer_promotes_ends_its_paused_trials(studies_url: str, begin: Begin) -> None:
+def test_a_study_that_no_longer_promotes_ends_its_paused_trials_but_the_default_config(
+    studies_url: str, begin: Begin
+) -> None:
     study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 8})
     for number, value in enumerate((0.3, 0.2)):
         reach(study, take(study, number), value)
     study = begin(studies_url, pruner={"name": "none"}, budget={"trials": 8})
+    assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE  # every gain is stated over it
     take(study, 2)
-    assert [trial.state for trial in study.trials()] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.RUNNING]
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
 
 
 def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:

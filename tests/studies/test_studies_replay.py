@@ -103,6 +103,24 @@ def test_a_study_that_pruned_is_replayed_as_far_as_it_is_known(begin: Begin, url
     assert [row.epochs for row in replay.outcomes] == [trained, trained]
 
 
+def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, url: str) -> None:
+    study = begin(url, objective={"metric": "-1*map"}, pruner={"name": "none"}, budget={"trials": 6})
+    run(study, TOPS)
+    assert study.spec.objective.direction == "minimize"
+    (found,) = replay_study(study, [PrunerSpec(name="none")]).outcomes
+    best = study.best()
+    assert best is not None
+    assert found.best == best.value == pytest.approx(-0.6)
+    assert list(found.killed) == [5, 1, 3]
+
+
+def test_an_objective_that_is_known_at_the_end_has_no_curves(begin: Begin, url: str) -> None:
+    study = begin(url, objective={"metric": "f1"}, budget={"trials": 3})
+    run(study, TOPS)
+    with pytest.raises(StudyError, match="f1 is known after the last epoch of a trial only"):
+        replay_study(study, [PrunerSpec()])
+
+
 def test_two_complete_trials_are_needed(begin: Begin, url: str) -> None:
     study = begin(url)
     first = study.next_trial(WORKER)

@@ -182,6 +182,24 @@ def test_a_pause_between_two_trials_ends_nothing(make_study: Callable[..., Study
     assert (report.reason, report.complete) == ("finished", 2)
 
 
+def test_a_worker_that_finds_the_study_paused_goes_on_when_it_is_resumed(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 1)
+    study.pause()
+
+    class Owner(Recorder):
+        """Resumes the study once the pause is noticed."""
+
+        def notice(self, text: str) -> None:
+            super().notice(text)
+            if "is paused" in text:
+                study.resume()
+
+    owner = Owner()
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[owner], timing=Timing(heartbeat=0.2))
+    assert any("is paused" in event for event in owner.events)
+    assert (report.reason, report.complete) == ("finished", 2)
+
+
 def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Callable[..., Study]) -> None:
     study = make_study(1, 5)
 

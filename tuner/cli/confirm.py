@@ -31,6 +31,7 @@ def confirm(
     `tuner export` takes the winner from then on. Interrupted, or called on several machines, it goes on; runs
     that are finished are not made again.
     """
+    from tuner.cli.summary import storage_option
     from tuner.config.load import parse_duration
     from tuner.studies.confirm import confirmation, plan_confirmation
     from tuner.studies.study import open_study
@@ -40,6 +41,11 @@ def confirm(
     opened = open_study(study, storage)
     plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
     repeats = plan_confirmation(opened, top, seeds)
+    chosen = len({run.params["trial"] for run in repeats.trials(epochs=False)}) - 1
+    if chosen < top and not as_json:
+        typer.secho(
+            f"Only {chosen} configs beside the default can be confirmed, not {top}: no more are complete.", fg="yellow"
+        )
     if repeats.unfinished():
         report = work_on_repeats(repeats, plans, seconds, trainer, quiet=as_json)
         if report.reason != "finished":
@@ -51,12 +57,13 @@ def confirm(
     if as_json:
         print_json(confirmation_json(found))
     elif found is None:
-        typer.echo("Too few configs were trained with the same seeds to compare them.")
+        typer.echo("More runs were planned meanwhile; the same command shows the result when they have ended.")
     else:
         print_confirmation(found, opened.spec.objective.metric)
-        if not found.ranking.stands_out:
-            typer.echo(f"To be surer, train more seeds, those above included: tuner confirm {study} --seeds N")
-        typer.echo(f"Next: tuner export {study} -o best.yaml")
+        if not found.stands_out:
+            command = f"tuner confirm {study} --seeds N{storage_option(opened)}"
+            typer.echo(f"To be surer, train more seeds, those above included: {command}")
+        typer.echo(f"Next: tuner export {study} -o best.yaml{storage_option(opened)}")
 
 
 def print_confirmation(found: Confirmation, metric: str) -> None:
@@ -75,8 +82,10 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
     print_table(table)
     for trial, why in found.left_out.items():
         typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
+    for seed, why in found.lost_seeds.items():
+        typer.secho(f"seed {seed} is left out: the default config was {why}", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
-    typer.secho(f"confirmed  {found.verdict}", fg="green" if ranking.stands_out else "yellow")
+    typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
 
 
 def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
@@ -87,10 +96,11 @@ def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
         return None
     ranking = found.ranking
     return {
-        "winner": ranking.winner.key,
-        "stands_out": ranking.stands_out,
+        "winner": found.winner.key,
+        "stands_out": found.stands_out,
         "verdict": found.verdict,
         "seeds": list(found.seeds),
         "left_out": found.left_out,
+        "lost_seeds": found.lost_seeds,
         **asdict(ranking),
     }

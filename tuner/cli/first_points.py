@@ -16,7 +16,7 @@ def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
     """The points of a file, checked against the space without what the data set rules out; none without a file.
 
     Raises:
-        ConfigError: A point lies outside the space.
+        ConfigError: A point lies outside the space, or its anchors are left out of it.
     """
     from tuner.config.load import base_config
     from tuner.studies.enqueue import read_points

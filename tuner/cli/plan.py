@@ -39,7 +39,7 @@ def planned(
         TunerError: An epoch of the default config cannot be timed.
     """
     from tuner.config.load import base_config
-    from tuner.studies.plan import last_trials, make_plan
+    from tuner.studies.plan import make_plan, pruning
     from tuner.studies.study import stored_spec
 
     known = stored_spec(spec.name, spec.storage)
@@ -51,15 +51,12 @@ def planned(
     if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
         seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
         wanted = base_config(spec).epochs
-        plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
+        plan = make_plan(seconds, hours, len(slots), pruning(spec), wanted, epochs=epochs, trials=trials)
     assert plan is not None
-    tail = last_trials(spec.pruner, plan.epochs) * plan.epoch_seconds
-    begin_until = max(1.0, plan.hours * 3600 - plan.confirm_seconds - tail)
-    limits = {"trials": trials or plan.trials, "wall_time": min(spec.budget.wall_time or begin_until, begin_until)}
     return spec.model_copy(
         update={
             "defaults": {**spec.defaults, "epochs": epochs or plan.epochs},
-            "budget": spec.budget.model_copy(update=limits),
+            "budget": spec.budget.model_copy(update={"trials": trials or plan.trials}),
             "plan": plan,
         }
     )
@@ -116,19 +113,20 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
     from tuner.cli.confirm import print_confirmation
+    from tuner.cli.summary import storage_option
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import confirmation, plan_confirmation
-    from tuner.studies.plan import confirmation_for
+    from tuner.studies.plan import USABLE, confirmation_for
     from tuner.studies.repeats import find_repeats
 
-    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}"
+    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study)}"
     found = study.summary()
     left = plan.hours * 3600 - study.wall_seconds()
     seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
     repeats = find_repeats(study)
     if repeats is None or not repeats.unfinished():
-        size = confirmation_for(left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
+        size = confirmation_for(USABLE * left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
         if size is not None:
             try:
                 repeats = plan_confirmation(study, *size)
@@ -143,15 +141,16 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
         elif confirmation(study) is None:
             typer.secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
             return 0
+    code = 0
     if repeats is not None and repeats.unfinished():
         report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
+        code = exit_code(report)
         if report.reason != "finished":
             if report.message:
                 typer.secho(f"error: {report.message}", fg="red", err=True)
             typer.echo(f"The confirmation is not finished; it goes on with: {again}")
-            return exit_code(report)
     confirmed = confirmation(study)
     if confirmed is not None:
         print_confirmation(confirmed, study.spec.objective.metric)
-        typer.echo(f"Next: tuner export {study.name} -o best.yaml")
-    return 0
+        typer.echo(f"Next: tuner export {study.name} -o best.yaml{storage_option(study)}")
+    return code

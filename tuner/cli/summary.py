@@ -112,11 +112,8 @@ def print_cost(found: StudySummary) -> None:
 
 
 def next_commands(study: Study) -> list[str]:
-    """What to type next, with the storage where it is not the default."""
-    from tuner.storage.urls import masked, resolve
-
-    url = study.database.url
-    storage = "" if url == resolve(None) else f" --storage '{masked(url)}'"
+    """What to type next."""
+    storage = storage_option(study)
     return [
         "Next:",
         f"  tuner dashboard{storage}",
@@ -124,3 +121,11 @@ def next_commands(study: Study) -> list[str]:
         f"  tuner export {study.name} -o best.yaml{storage}",
         "  tuner train best.yaml -o model/",
     ]
+
+
+def storage_option(study: Study) -> str:
+    """The option that names a study's database in a command, with a space before; empty where it is the default."""
+    from tuner.storage.urls import masked, resolve
+
+    url = study.database.url
+    return "" if url == resolve(None) else f" --storage '{masked(url)}'"

@@ -25,4 +25,4 @@ def print_trust(study: Study) -> None:
         typer.secho(f"confirmed  not: {error.message}", fg="yellow")
         return
     if found is not None:
-        typer.secho(f"confirmed  {found.verdict}", fg="green" if found.ranking.stands_out else "yellow")
+        typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")

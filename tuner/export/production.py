@@ -22,6 +22,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
 from tuner.studies.confirm import Confirmation, confirmation
+from tuner.studies.noise import noise_of
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
 
@@ -58,6 +59,8 @@ class Provenance(Frozen):
     default_value: float | None = Field(description="of the objective, with the study's default config")
     confirmed: bool = Field(False, description="whether the config was trained again with fresh seeds")
     confirmation: ConfirmedGain | None = Field(None, description="what these runs said")
+    problem: str | None = Field(None, description="why the runs of `tuner confirm`, where there are any, say nothing")
+    noise: str | None = Field(None, description="what repeated runs of the default config say about the best trial")
 
     @property
     def gain(self) -> float | None:
@@ -80,10 +83,12 @@ class Provenance(Frozen):
             return "confirmed: trained again with fresh seeds"
         if self.gain is None:
             return "unconfirmed: one run, and the study has no finished default trial to compare with"
+        why = f" ({self.problem})" if self.problem else ""
         if self.gain <= 0:
             verdict = "no gain over" if self.gain == 0 else f"{-self.gain:.4f} worse than"
-            return f"unconfirmed: one run; {verdict} the default"
-        return f"unconfirmed: one run; a gain of {self.gain:.4f} over the default may be noise"
+            return f"unconfirmed{why}: one run; {verdict} the default"
+        noise = f"; {self.noise}" if self.noise else ""
+        return f"unconfirmed{why}: one run; a gain of {self.gain:.4f} over the default may be noise{noise}"
 
 
 class ProductionConfig(Frozen):
@@ -106,9 +111,13 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     Raises:
         StudyError: There is no such trial, or it is not complete.
     """
-    confirmed = confirmation(study)
+    confirmed, problem = None, None
+    try:
+        confirmed = confirmation(study)
+    except StudyError as error:
+        problem = error.message
     if number is None and confirmed is not None:
-        number = confirmed.ranking.winner.key
+        number = confirmed.winner.key
     if number is None:
         record = study.best()
     else:
@@ -132,6 +141,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     if default is not None and default.state is not TrialState.COMPLETE:
         default = None
     found = None if confirmed is None else _gain_of(confirmed, record.number)
+    best, noise = study.best(), noise_of(study)
     return ProductionConfig(
         config=record.config,
         operating_point=point,
@@ -151,6 +161,8 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             default_value=default.value if default else None,
             confirmed=found is not None,
             confirmation=found,
+            problem=problem,
+            noise=noise.verdict if noise and best and best.number == record.number else None,
         ),
     )
 
@@ -161,7 +173,7 @@ def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
     known = {one.key: one for one in ranking.estimates}
     if number not in known:
         return None
-    one, is_winner = known[number], number == ranking.winner.key
+    one, is_winner = known[number], number == confirmed.winner.key
     return ConfirmedGain(
         seeds=confirmed.seeds,
         mean=one.mean,
@@ -170,8 +182,8 @@ def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
         default_mean=known[ranking.default].mean,
         spread=ranking.spread,
         probability=one.probability,
-        stands_out=is_winner and ranking.stands_out,
-        verdict=confirmed.verdict if is_winner else f"trial {ranking.winner.key} was better",
+        stands_out=is_winner and confirmed.stands_out,
+        verdict=confirmed.verdict if is_winner else f"trial {confirmed.winner.key} was better",
     )
 
 

@@ -150,6 +150,11 @@ class SearchSpace(Frozen):
         walked = self._walk(take)
         return {name: walked[name] for name in self.sampled if name in walked}
 
+    def active(self, config: TrialConfig) -> dict[str, Any]:
+        """The values that a config has for the sampled dimensions whose conditions hold there, in range or not."""
+        walked = self._walk(lambda name, dimension: get_value(config, name))
+        return {name: walked[name] for name in self.sampled if name in walked}
+
     def points(self, most: int = MOST_POINTS) -> list[dict[str, Any]] | None:
         """The parameters of all trials that there can be; None where they are more than `most`, or without end."""
         found: list[dict[str, Any]] = [{}]

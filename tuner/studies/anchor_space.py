@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.models.anchor_choice import choose_recipes
 from tuner.models.anchors import CUSTOM
 from tuner.models.catalog import family
-from tuner.space.dimension import CategoricalDimension, FixedDimension, IntDimension
+from tuner.space.dimension import CategoricalDimension, IntDimension
 from tuner.space.space import SearchSpace
 
 _FIELD = "anchors"
@@ -16,8 +18,8 @@ _FIELD = "anchors"
 def without_ruled_out(space: SearchSpace, base: TrialConfig, train: Split) -> tuple[SearchSpace, dict[str, str]]:
     """The space with the anchor recipes that are worth a trial, and why each of the others is left out.
 
-    The default config's recipe always stays. Where trials may have several detectors, or other dimensions depend on
-    the recipe, all stay.
+    The default config's recipe always stays. Where trials may have several detectors, a recipe goes that none of those
+    with anchors has a use for. Where other dimensions depend on the recipe, all stay.
 
     Args:
         space: The search space.
@@ -26,24 +28,31 @@ def without_ruled_out(space: SearchSpace, base: TrialConfig, train: Split) -> tu
     """
     dimension = space.dimensions.get(_FIELD)
     default = space.default_config(base)
-    several = "model" in space.dimensions and not isinstance(space.dimensions["model"], FixedDimension)
-    if (
-        not isinstance(dimension, CategoricalDimension)
-        or several
-        or any(_FIELD in other.when for other in space.dimensions.values())
+    if not isinstance(dimension, CategoricalDimension) or any(
+        _FIELD in other.when for other in space.dimensions.values()
     ):
         return space, {}
     names = [str(choice) for choice in dimension.choices if choice != CUSTOM]
-    kind = family(default.model)
-    if kind.has_anchors:
-        dropped = choose_recipes(names, kind, _image_sizes(space, default), train, keep=[default.anchors]).dropped
+    models = _models(space, default)
+    kinds = {replace(kind, name=""): kind for kind in map(family, models) if kind.has_anchors}
+    sizes = _image_sizes(space, default)
+    if kinds:
+        found = [choose_recipes(names, kind, sizes, train, keep=[default.anchors]).dropped for kind in kinds.values()]
+        dropped = {name: why for name, why in found[0].items() if all(name in other for other in found)}
     else:
-        dropped = {name: f"{kind.name} has no anchors" for name in names if name != default.anchors}
+        dropped = {name: f"{default.model} has no anchors" for name in names if name != default.anchors}
     if not dropped:
         return space, {}
     kept = tuple(choice for choice in dimension.choices if choice not in dropped)
     narrowed = dimension.model_copy(update={"choices": kept})
     return space.model_copy(update={"dimensions": space.dimensions | {_FIELD: narrowed}}), dropped
+
+
+def _models(space: SearchSpace, default: TrialConfig) -> list[str]:
+    """Detectors that trials may have, the default config's first."""
+    dimension = space.dimensions.get("model")
+    choices = dimension.choices if isinstance(dimension, CategoricalDimension) else ()
+    return list(dict.fromkeys([default.model, *map(str, choices)]))
 
 
 def _image_sizes(space: SearchSpace, default: TrialConfig) -> list[int]:

@@ -1,7 +1,8 @@
 """Budgets of a study, counted in its database, so over all its workers and restarts.
 
 They are looked at before a new trial is begun: trials that run then, and those that were interrupted, are still
-finished. What trials cost counts from their first reported epoch on.
+finished. What trials cost counts from their first reported epoch on, and so do the runs of the default config with
+other seeds, by which the noise is measured.
 
 `no_gain` ends a study from which no gain is expected, by a plain rule: the last so many trials that were judged
 (complete or pruned) did not raise the best value by more than its noise. Noise is how much the value still
@@ -17,13 +18,14 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.journal import counted_trials
+from tuner.studies.plan import begin_until
 from tuner.studies.records import TrialState
 
 _CURVES = 20
@@ -33,17 +35,20 @@ _CURVES = 20
 def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
     """Which budget is spent, for a reader, such as "30 of 30 trials"; None while all have something left."""
     budget = spec.budget
+    counted = _counted(session, study_id)
     hours = None if budget.wall_time is None else budget.wall_time / 3600
     limits: tuple[tuple[float | None, Callable[[], float], str], ...] = (
         (budget.trials, lambda: counted_trials(session, study_id), "trials"),
-        (budget.epochs, lambda: _sum(session, study_id, TrialRow.epochs), "epochs"),
-        (budget.gpu_hours, lambda: _gpu_seconds(session, study_id) / 3600, "GPU-hours"),
-        (budget.cpu_hours, lambda: _sum(session, study_id, TrialRow.cpu_seconds) / 3600, "hours of CPU time"),
-        (hours, lambda: wall_seconds(session, study_id) / 3600, "hours of wall time"),
+        (budget.epochs, lambda: _sum(session, counted, TrialRow.epochs), "epochs"),
+        (budget.gpu_hours, lambda: _gpu_seconds(session, counted) / 3600, "GPU-hours"),
+        (budget.cpu_hours, lambda: _sum(session, counted, TrialRow.cpu_seconds) / 3600, "hours of CPU time"),
+        (hours, lambda: wall_seconds(session, counted) / 3600, "hours of wall time"),
     )
     for limit, used, name in limits:
         if limit is not None and (amount := used()) >= limit:
             return f"{_short(amount)} of {_short(limit)} {name}"
+    if spec.plan is not None and (took := wall_seconds(session, study_id)) >= _begin_until(session, study_id, spec):
+        return f"{_short(took / 3600)} of {_short(spec.plan.hours)} hours; the rest is kept to finish and to confirm"
     if budget.no_gain is not None and (gained := _gain(session, study_id, spec)) is not None:
         gain, noise = gained
         if gain <= noise:
@@ -67,8 +72,8 @@ def untried(session: Session, study_id: int, points: list[dict[str, Any]]) -> li
     return [point for point in points if not any(same_params(point, other) for other in tried)]
 
 
-def wall_seconds(session: Session, study_id: int) -> float:
-    """Seconds in which at least one trial ran; pauses in which no worker did are left out."""
+def wall_seconds(session: Session, wanted: ColumnElement[bool]) -> float:
+    """Seconds in which at least one of some trials ran; pauses in which no worker did are left out."""
     rows = session.execute(
         select(
             AttemptRow.started_at,
@@ -78,7 +83,7 @@ def wall_seconds(session: Session, study_id: int) -> float:
             TrialRow.lease_until,
         )
         .join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id)
-        .where(TrialRow.study_id == study_id)
+        .where(wanted)
     )
     spans = []
     for start, end, outcome, seconds, lease in rows:
@@ -91,10 +96,24 @@ def wall_seconds(session: Session, study_id: int) -> float:
 
 
 def all_wall_seconds(session: Session, study_id: int) -> float:
-    """Likewise, with what its repeats with other seeds took."""
+    """Likewise of a study, with what its repeats with other seeds took."""
+    ours = (study_id, _repeats(session, study_id))
+    return sum(wall_seconds(session, TrialRow.study_id == one) for one in ours if one is not None)
+
+
+def _repeats(session: Session, study_id: int) -> int | None:
+    """Our id of a study's repeats (`tuner.studies.repeats`); None where there are none."""
     optuna_id = session.get_one(StudyRow, study_id).optuna_study_id
-    ours = select(StudyRow.id).where(StudyRow.optuna_study_id.in_([optuna_id, -optuna_id]))
-    return sum(wall_seconds(session, one) for one in session.scalars(ours).all())
+    return session.scalar(
+        select(StudyRow.id).where(StudyRow.optuna_study_id == -abs(optuna_id), StudyRow.id != study_id)
+    )
+
+
+def _counted(session: Session, study_id: int) -> ColumnElement[bool]:
+    """The trials whose cost counts: those of the study, and the runs of its default config with other seeds."""
+    repeats = _repeats(session, study_id)
+    own = TrialRow.study_id == study_id
+    return own if repeats is None else or_(own, and_(TrialRow.study_id == repeats, TrialRow.is_default))
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
@@ -153,18 +172,26 @@ def _gain(session: Session, study_id: int, spec: StudySpec) -> tuple[float, floa
     return gain, noise_of(curves.values())
 
 
-def _sum(session: Session, study_id: int, column: object) -> float:
-    return float(session.scalar(select(func.sum(column)).where(TrialRow.study_id == study_id)) or 0)
+def _sum(session: Session, wanted: ColumnElement[bool], column: object) -> float:
+    return float(session.scalar(select(func.sum(column)).where(wanted)) or 0)
 
 
-def _gpu_seconds(session: Session, study_id: int) -> float:
-    on_gpu = (TrialRow.study_id == study_id, AttemptRow.device != "cpu")
+def _gpu_seconds(session: Session, wanted: ColumnElement[bool]) -> float:
+    on_gpu = (wanted, AttemptRow.device != "cpu")
     return (
         session.scalar(
             select(func.sum(AttemptRow.seconds)).join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id).where(*on_gpu)
         )
         or 0.0
     )
+
+
+def _begin_until(session: Session, study_id: int, spec: StudySpec) -> float:
+    """See `plan.begin_until`, by the epochs so far where they take longer than was planned."""
+    assert spec.plan is not None
+    epochs = _sum(session, study_id, TrialRow.epochs)
+    took = _sum(session, study_id, TrialRow.seconds) / epochs if epochs else 0.0
+    return begin_until(spec, spec.plan, max(took, spec.plan.epoch_seconds))
 
 
 def _short(amount: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tuner.config.errors import StudyError
 from tuner.studies.confidence import CLAIM_LEVEL, Estimate, Ranking, chance, rank
 from tuner.studies.handle import Study
+from tuner.studies.objective import feasible
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 
@@ -22,24 +23,49 @@ class Confirmation:
     Attributes:
         ranking: The configs by the numbers of their trials, best mean first; its gains are positive where a
             config is better, whatever the objective's direction.
-        seeds: That all of them were trained with.
-        left_out: Trials whose config failed with one of the seeds, and why.
+        seeds: That all of them were trained with: those of the config that was planned last.
+        left_out: Repeated trials that do not take part, and why.
+        lost_seeds: Seeds that do not count, since the default config failed with them, and why.
+        to_come: Runs that are planned and have not ended.
+        default_allowed: Whether the default config keeps the study's constraints.
     """
 
     ranking: Ranking
     seeds: tuple[int, ...]
     left_out: dict[int, str]
+    lost_seeds: dict[int, str]
+    to_come: int
+    default_allowed: bool
+
+    @property
+    def winner(self) -> Estimate:
+        """The config of the highest mean among those that keep the constraints."""
+        return next(one for one in self.ranking.estimates if self.default_allowed or one.key != self.ranking.default)
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the winner is better than the default config by more than noise explains."""
+        return self.ranking.stands_out and self.winner == self.ranking.winner
 
     @property
     def verdict(self) -> str:
         """One sentence on the winner's gain over the default config, and on what would make it surer."""
-        ranking, winner = self.ranking, self.ranking.winner
+        return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
+
+    @property
+    def _verdict(self) -> str:
+        ranking, winner = self.ranking, self.winner
         if winner.key == ranking.default or winner.probability is None:
             return "nothing was better than the default config"
+        if winner != ranking.winner:
+            return (
+                f"trial {winner.key} is the best that keeps the constraints, {winner.gain:+.4f} against the default "
+                "config, which does not keep them"
+            )
         others = len(ranking.estimates) - 1
         of = f" as the best of {others}" if others > 1 else ""
         least = f"at least {ranking.gain_at_least:+.4f} with {CLAIM_LEVEL:.1%}{of}"
-        if ranking.stands_out:
+        if self.stands_out:
             return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
         chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
         enough = _seeds_to_claim(ranking, len(self.seeds))
@@ -64,7 +90,7 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         What `run_worker` shall run.
 
     Raises:
-        StudyError: The default config has no trial, or no other trial is complete.
+        StudyError: The default config has no trial, or no other trial is complete and keeps the constraints.
     """
     default = study.default_trial()
     if default is None:
@@ -74,8 +100,10 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         )
     chosen = _best(study, default, top)
     if not chosen:
+        limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
-            f"study {study.name!r} has no complete trial beside the default config's: there is nothing to confirm",
+            f"study {study.name!r} has no complete trial beside the default config's{limits}: there is nothing to "
+            "confirm",
             hint=f"Run it with a larger budget; see how far it is with `tuner status {study.name}`.",
         )
     repeats = open_repeats(study)
@@ -85,37 +113,62 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
 
 
 def confirmation(study: Study) -> Confirmation | None:
-    """What the finished runs say; None while some are to come, and before a config was repeated.
+    """What the finished runs say; None before a config and the default have two of the same seeds.
+
+    Configs may have been repeated with several numbers of seeds, by one call after the other: those are compared that
+    have all the seeds of the config that was planned last, of those with nothing to come.
 
     Raises:
-        StudyError: The default config failed with one of the seeds, so nothing can be compared with it.
+        StudyError: Runs failed, so that nothing is left to compare; says which.
     """
     repeats, default = find_repeats(study), study.default_trial()
     if repeats is None or default is None:
         return None
-    runs = repeats.trials(epochs=False)
-    names = {run.params["trial"] for run in runs}
-    if names <= {default.number} or any(run.state in (TrialState.RUNNING, TrialState.INTERRUPTED) for run in runs):
+    by_config: dict[int, dict[int, TrialRecord]] = {default.number: {}}  # later planned ones behind
+    unfinished: list[int] = []
+    for run in repeats.trials(epochs=False):
+        if run.state in (TrialState.RUNNING, TrialState.INTERRUPTED):
+            unfinished.append(run.params["trial"])
+        else:
+            by_config[run.params["trial"]] = by_config.pop(run.params["trial"], {}) | {run.seed: run}
+    common = {number: sorted(own.keys() & by_config[default.number].keys()) for number, own in by_config.items()}
+    comparable = [number for number, seeds in common.items() if number != default.number and len(seeds) > 1]
+    if not comparable:
         return None
-    left_out = {
-        run.params["trial"]: f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
-        for run in runs
-        if run.state is not TrialState.COMPLETE or run.value is None
-    }
-    if default.number in left_out:
-        raise StudyError(f"the default config {left_out[default.number]}: no config can be compared with it")
-    values = {
-        name: {run.seed: run.value for run in runs if run.params["trial"] == name and run.value is not None}
-        for name in sorted(names - left_out.keys())
-    }
-    seeds = sorted(set.intersection(*(set(found) for found in values.values())))
-    if len(values) < 2 or len(seeds) < 2:
-        return None
+    planned = common[max(comparable, key=lambda number: (number not in unfinished, comparable.index(number)))]
+    lost = {seed: _failure(run) for seed in planned if _failed(run := by_config[default.number][seed])}
+    seeds = [seed for seed in planned if seed not in lost]
+    if len(seeds) < 2:
+        raise StudyError(f"the default config was {'; '.join(lost.values())}: too few seeds are left to compare with")
+    left_out: dict[int, str] = {}
+    for number, own in sorted(by_config.items()):
+        failed = [seed for seed in seeds if seed in own and _failed(own[seed])]
+        there = sum(seed in own for seed in seeds)
+        if failed:
+            left_out[number] = _failure(own[failed[0]])
+        elif there < len(seeds) and number in unfinished:
+            left_out[number] = f"not finished with {len(seeds) - there} of the {len(seeds)} seeds"
+        elif there < len(seeds):
+            left_out[number] = f"trained with {there} of the {len(seeds)} seeds"
+    rest = {number: own for number, own in by_config.items() if number not in left_out}
+    if len(rest) < 2:
+        why = "; ".join(f"trial {number} was {reason}" for number, reason in left_out.items())
+        raise StudyError(f"no config beside the default was trained with all seeds: {why}")
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    ranking = rank({name: [sign * found[seed] for seed in seeds] for name, found in values.items()}, default.number)
+    values = {number: [sign * (own[seed].value or 0.0) for seed in seeds] for number, own in rest.items()}
+    ranking = rank(values, default.number)
     if sign < 0:
         ranking = replace(ranking, estimates=tuple(_turned(one) for one in ranking.estimates))
-    return Confirmation(ranking, tuple(seeds), left_out)
+    allowed = default.metrics is not None and feasible(study.spec, default.metrics)
+    return Confirmation(ranking, tuple(seeds), left_out, lost, len(unfinished), allowed)
+
+
+def _failed(run: TrialRecord) -> bool:
+    return run.state is not TrialState.COMPLETE or run.value is None
+
+
+def _failure(run: TrialRecord) -> str:
+    return f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
 
 
 def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
@@ -128,11 +181,9 @@ def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
 
 
 def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
-    """The best complete trials with different configs, the default's left out."""
-    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    complete = [t for t in study.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
+    """The best complete trials with different configs that keep the constraints, the default's left out."""
     chosen: list[TrialRecord] = []
-    for trial in sorted(complete, key=lambda t: (-sign * (t.value or 0.0), t.number)):
+    for trial in study.ranked():
         if trial.config not in [other.config for other in (default, *chosen)]:
             chosen.append(trial)
     return chosen[:top]

@@ -16,11 +16,11 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import get_value
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
+from tuner.storage.urls import resolve
 from tuner.studies.handle import Study
 from tuner.studies.leases import asking
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.sampling import DEFAULT
 
 WARM_START = 5
@@ -55,16 +55,17 @@ def read_points(
         The parameters of each.
 
     Raises:
-        ConfigError: A point lies outside the space; names point, key and range.
+        ConfigError: There is no point, or one lies outside the space; names point, key and range.
     """
     points = []
-    for number, given in enumerate(read_yaml_list(path), 1):
+    listed = read_yaml_list(path)
+    if not listed:
+        raise ConfigError(f"{path}: the list is empty", hint="Give points such as `- {learning_rate: 3e-3}`.")
+    for number, given in enumerate(listed, 1):
         for name, value in given.items():
             place = f"{where(given, (name,))}point {number}: "
             if name not in space.sampled:
-                raise ConfigError(
-                    f"{place}the space {space.name!r} samples no {name!r}", hint=nearest(name, space.sampled)
-                )
+                raise ConfigError(f"{place}{_unsampled(space, name)}", hint=nearest(name, space.sampled))
             if name == "anchors" and ruled_out and str(value) in ruled_out:
                 raise ConfigError(f"{place}anchors = {value!r} is ruled out by the data set: {ruled_out[str(value)]}")
             if not space.sampled[name].contains(value):
@@ -85,8 +86,10 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
     """Check that a study can start from an earlier one, before it is made.
 
     Raises:
-        StudyError: The earlier study has another objective, or no complete trial.
+        StudyError: The earlier study is the same, has another objective, or no complete trial.
     """
+    if earlier.name == spec.name and earlier.database.url == resolve(spec.storage):
+        raise StudyError(f"study {spec.name!r} cannot start from itself", hint="Name an earlier study.")
     ours, theirs = spec.objective, earlier.spec.objective
     if (ours.metric, ours.direction) != (theirs.metric, theirs.direction):
         raise StudyError(
@@ -94,8 +97,9 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
             f"{ours.metric}: what was best there says little here",
             hint="Start from a study with the same objective.",
         )
-    if not _complete(earlier):
-        raise StudyError(f"study {earlier.name!r} has no complete trial to start from")
+    if earlier.best() is None:
+        limits = f" that keeps {' and '.join(earlier.spec.constraints)}" if earlier.spec.constraints else ""
+        raise StudyError(f"study {earlier.name!r} has no complete trial{limits} to start from")
 
 
 def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> tuple[list[dict[str, Any]], list[str]]:
@@ -108,25 +112,26 @@ def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> 
         StudyError: See `check_warm_start`.
     """
     check_warm_start(study.spec, earlier)
-    sign = -1.0 if study.spec.objective.direction == "maximize" else 1.0
-    complete = _complete(earlier)
     points: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for trial in sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number)):
+    for trial in earlier.ranked():
         if len(points) == count:
             break
         given = {name: get_value(trial.config, name) for name in study.space.sampled}
-        outside = [name for name, value in given.items() if not study.space.sampled[name].contains(value)]
-        if outside:
-            name = outside[0]
-            skipped.append(f"trial {trial.number}: {name} = {given[name]!r} lies outside {study.space.sampled[name]}")
-            continue
         try:
+            active = study.space.active(_replaced(study.base, given))
+            outside = [name for name, value in active.items() if not study.space.sampled[name].contains(value)]
+            if outside:
+                name = outside[0]
+                text = f"{name} = {active[name]!r} lies outside {study.space.sampled[name]}"
+                skipped.append(f"trial {trial.number}: {text}")
+                continue
             params = _params(study.space, study.base, given)
         except InfeasibleConfig as error:
             skipped.append(f"trial {trial.number}: {error.message}")
             continue
-        lost = sorted(set(trial.params) - set(params))
+        config = study.space.apply(study.base, params)
+        lost = sorted(name for name, value in trial.params.items() if get_value(config, name) != value)
         if lost:
             skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
         if not any(same_params(params, other) for other in points):
@@ -169,12 +174,15 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
     return Queued(added, tuple(known))
 
 
-def _complete(study: StudyReader) -> list[TrialRecord]:
-    return [t for t in study.trials(states=[TrialState.COMPLETE], epochs=False) if t.value is not None]
-
-
 def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the default config with some values replaced, those that are active."""
+    params = space.params_of(_replaced(base, given))
+    space.apply(base, params)
+    return params
+
+
+def _replaced(base: TrialConfig, given: Mapping[str, Any]) -> TrialConfig:
+    """A config with some values replaced, without anchors."""
     data = base.model_dump() | {"anchor_sizes": None}
     for name, value in given.items():
         *parents, last = name.split(".")
@@ -183,10 +191,17 @@ def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> 
             node = node[key]
         node[last] = value
     try:
-        config = TrialConfig.model_validate(data)
+        return TrialConfig.model_validate(data)
     except ValidationError as error:
         reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
         raise InfeasibleConfig(f"the values do not fit together: {reasons}") from None
-    params = space.params_of(config)
-    space.apply(base, params)
-    return params
+
+
+def _unsampled(space: SearchSpace, name: str) -> str:
+    """Why a point cannot give a value for a name."""
+    if name in space.swept:
+        return f"{name} is no part of a point: its best value is found after each trial"
+    dimension = space.dimensions.get(name)
+    if dimension is not None:
+        return f"the space {space.name!r} does not sample {name}: it is {dimension} for all trials"
+    return f"the space {space.name!r} samples no {name!r}"

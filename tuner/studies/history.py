@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, and_, case, func, select
@@ -70,6 +71,17 @@ def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
 
     None before there is one.
     """
+    return next(iter(best_numbers(session, study_id, 1)), None)
+
+
+def best_numbers(session: Session, study_id: int, most: int | None = None) -> list[tuple[int, float]]:
+    """Numbers and values of the complete trials that keep the constraints, best first; of equals the first.
+
+    Args:
+        session: A transaction.
+        study_id: The study.
+        most: How many at most; None: all.
+    """
     spec = StudySpec.model_validate(session.get_one(StudyRow, study_id).spec)
     rising = TrialRow.value.desc() if spec.objective.direction == "maximize" else TrialRow.value
     found = session.execute(
@@ -77,12 +89,14 @@ def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
         .join(EpochRow, and_(EpochRow.trial_id == TrialRow.trial_id, EpochRow.epoch == TrialRow.epochs))
         .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETE, TrialRow.value.is_not(None))
         .order_by(rising, TrialRow.number)
-        .limit(None if spec.constraints else 1)
+        .limit(None if spec.constraints else most)
     )
-    for number, value, metrics in found:
-        if value is not None and (not spec.constraints or feasible(spec, Metrics.model_validate(metrics))):
-            return number, value
-    return None
+    allowed = (
+        (number, value)
+        for number, value, metrics in found
+        if value is not None and (not spec.constraints or feasible(spec, Metrics.model_validate(metrics)))
+    )
+    return list(islice(allowed, most))
 
 
 def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:

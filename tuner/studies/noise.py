@@ -8,6 +8,7 @@ import numpy as np
 
 from tuner.studies.confidence import chance
 from tuner.studies.handle import Study
+from tuner.studies.history import best_numbers
 from tuner.studies.records import TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 
@@ -24,8 +25,9 @@ class Noise:
     Attributes:
         values: Of the default config, by seed, that of its trial first.
         spread: Their standard deviation.
-        gain: Of the best trial over the mean of the values, positive where it is better; None before there is one.
-        luck: Probability that the best of as many trials as are complete gains as much though none is better.
+        gain: Of the best other trial over the mean of the values, positive if better; None before there is one.
+        luck: Probability that the best of so many trials gains as much though none is better. All that were judged
+            count: those that were stopped or paused lost the same race by chance.
     """
 
     values: tuple[float, ...]
@@ -83,10 +85,13 @@ def noise_of(study: Study) -> Noise | None:
     if len(values) < 2:
         return None
     spread = float(np.std(values, ddof=1))
-    best, complete = study.best(), study.summary().counts[TrialState.COMPLETE] - 1
-    if best is None or best.value is None or not complete:
+    first_two = study.database.run(lambda session: best_numbers(session, study._id, 2))
+    best = next((value for number, value in first_two if number != default.number), None)
+    counts = study.summary().counts
+    others = sum(counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.PAUSED)) - 1
+    if best is None:
         return Noise(tuple(values), spread, None, None)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    gain = sign * (best.value - float(np.mean(values)))
-    luck = chance(gain, spread, len(values) - 1, complete, 1, len(values))
+    gain = sign * (best - float(np.mean(values)))
+    luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
     return Noise(tuple(values), spread, gain, luck)

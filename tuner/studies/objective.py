@@ -58,11 +58,20 @@ def undefined(spec: StudySpec, metrics: Metrics, *, last: bool) -> str | None:
 
     What depends on the operating point and the cost must be known after the last epoch only.
     """
-    late = (*AT_OPERATING_POINT, "count_mae", *COST_NAMES)
     for name in sorted(needed(spec)):
-        if named.value_of(name, metrics) is None and (last or not (name in late or CRITERION.fullmatch(name))):
+        if named.value_of(name, metrics) is None and (last or not _late(name)):
             return name
     return None
+
+
+def known_at_the_end_only(spec: ObjectiveSpec) -> bool:
+    """Whether an objective has no value before the last epoch, so that no pruner can judge a trial earlier."""
+    return any(_late(name) for name in Objective.parse(spec.metric).names)
+
+
+def _late(name: str) -> bool:
+    """Whether a metric depends on the operating point or the cost, which are known after the last epoch."""
+    return name in (*AT_OPERATING_POINT, "count_mae", *COST_NAMES) or CRITERION.fullmatch(name) is not None
 
 
 def objective_values(spec: StudySpec, metrics: Metrics) -> list[float | None]:

@@ -159,8 +159,6 @@ def paused_trials(session: Session, study_id: int) -> set[int]:
 
 def promote(database: Database, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
     """Begin the next attempt at the paused trial that should go on; None where none should."""
-    if not rungs.epochs:
-        return None
     while (number := database.run(lambda session: _next(field.read(session, rungs), rungs, to_come))) is not None:
         row = database.run(partial(_go_on, study_id=field.study_id, number=number, worker=worker))
         if row is not None:
@@ -194,7 +192,7 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     Args:
         session: A transaction.
         field: The study's trials.
-        rungs: How it promotes; where it does not (any more), no paused trial can go on.
+        rungs: How it promotes; where it does not (any more), no paused trial but the default config's can go on.
         to_come: Trials that its budget still holds; None without a limit.
 
     Returns:
@@ -203,10 +201,11 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     if rungs.epochs and to_come is None:
         return 0  # there is always hope
     trials = field.read(session, rungs)
-    paused = {trial.number for trial in trials if trial.state == "paused"}
     lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come, rungs.finalists)
-    if not rungs.epochs or (_closing(trials, to_come) and _next(trials, rungs, to_come) is None):
-        lost = paused
+    if not rungs.epochs:
+        lost = {trial.number for trial in trials if trial.state == "paused" and not trial.is_default}
+    elif to_come == 0 and not _active(trials) and _next(trials, rungs, to_come) is None:
+        lost = {trial.number for trial in trials if trial.state == "paused"}
     if lost:
         gone = (TrialRow.study_id == field.study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
         session.execute(
@@ -216,10 +215,13 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     return len(lost)
 
 
-def _closing(trials: list[Entrant], to_come: int | None) -> bool:
-    return to_come == 0 and all(trial.state != "active" for trial in trials)
+def _active(trials: list[Entrant]) -> list[Entrant]:
+    return [trial for trial in trials if trial.state == "active"]
 
 
 def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | None:
-    closing = rungs.finalists if _closing(trials, to_come) else 0
+    if not rungs.epochs:
+        return next((trial.number for trial in trials if trial.is_default and trial.state == "paused"), None)
+    ranked = all(max(rungs.epochs) in trial.values for trial in _active(trials))
+    closing = rungs.finalists if to_come == 0 and ranked else 0
     return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=closing)

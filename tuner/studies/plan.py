@@ -16,9 +16,9 @@ import math
 from collections.abc import Iterator
 
 from tuner.config.errors import ConfigError
-from tuner.config.study import PlanSpec, PrunerSpec
-from tuner.studies.promotion import finalists_of, rungs_of
-from tuner.studies.pruners import REDUCTION_FACTOR, first_rung
+from tuner.config.study import PlanSpec, PrunerSpec, StudySpec
+from tuner.studies.objective import known_at_the_end_only
+from tuner.studies.promotion import REDUCTION_FACTOR, finalists_of, first_rung, rungs_of
 
 USABLE = 0.9
 """Share of the time that is planned; the rest is for starts, and for configs that are slower than the default."""
@@ -83,9 +83,30 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
     return epochs + reached + complete * (epochs - before)
 
 
+def pruning(spec: StudySpec) -> PrunerSpec:
+    """The pruner as it acts: an objective that is known after the last epoch only lets no trial be pruned."""
+    return PrunerSpec(name="none") if known_at_the_end_only(spec.objective) else spec.pruner
+
+
 def last_trials(pruner: PrunerSpec, epochs: int) -> int:
-    """Epochs that what must be finished may still take once no new trial is begun."""
-    return epochs - min(epochs, first_rung(pruner, epochs))
+    """Epochs that a trial may still take which is the last that must be finished."""
+    return epochs if pruner.name == "none" else epochs - min(epochs, first_rung(pruner, epochs))
+
+
+def begin_until(spec: StudySpec, plan: PlanSpec, epoch_seconds: float) -> float:
+    """Seconds of a planned study in which trials may begin, so that what must be finished and confirmed fits, too.
+
+    Where trials pause, two must be finished: the best, and the default config, without which there is no gain to state.
+
+    Args:
+        spec: The study.
+        plan: Its plan.
+        epoch_seconds: What an epoch really takes. Where that is more than was planned, trials begin for less long.
+    """
+    pruner = pruning(spec)
+    rounds = math.ceil(2 / plan.slots) if pruner.name == "promote" else 1
+    closing = rounds * last_trials(pruner, plan.epochs) * epoch_seconds
+    return max(0.0, plan.hours * 3600 - plan.confirm_seconds - closing)
 
 
 def confirmation_epochs(top: int, seeds: int, epochs: int, slots: int) -> int:
@@ -126,7 +147,7 @@ def _line(
             epoch_seconds=epoch_seconds,
             epochs=length,
             trials=count,
-            first_rung=min(length, first_rung(pruner, length)),
+            first_rung=length if pruner.name == "none" else min(length, first_rung(pruner, length)),
             reduction_factor=None if pruner.name in _SHARES else pruner.reduction_factor or REDUCTION_FACTOR,
             top=top,
             seeds=seeds,

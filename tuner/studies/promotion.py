@@ -18,7 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tuner.config.study import PrunerSpec
+
 FINALISTS = 3
+"""Trials beside the default config that a study completes where little is left to train from its last rung."""
+REDUCTION_FACTOR = 3
+"""One trial of so many goes on, where a study says nothing."""
+
+EARLIEST = 3
+"""The first epoch after which trials can be compared, warm-up being over: no rung lies before it, but for a study whose
+trials have few epochs in all."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,15 @@ class Entrant:
     values: Mapping[int, float]
     state: Literal["active", "paused", "complete", "stopped"]
     is_default: bool = False
+
+
+def first_rung(spec: PrunerSpec, epochs: int) -> int:
+    """Epochs before the first decision.
+
+    By default a tenth of all. In short trainings that is too early, since before the third epoch what trials reach
+    says little about what they will: there it is the third, or a third of all.
+    """
+    return spec.first_rung or max(1, round(epochs / 10), min(EARLIEST, epochs // REDUCTION_FACTOR))
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
@@ -78,8 +96,9 @@ def next_promotion(
         entrants: All trials of the study.
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
-        closing: Where there is nothing else to do any more, no trial to begin, and none that runs: how many trials
-            of the last rung shall be complete, the default config's aside; one in any case.
+        closing: Where there is nothing else to do any more, no trial to begin, and none that has a rung to come: how
+            many trials of the last rung shall be complete, the default config's aside; one in any case. Those that
+            are on their way there count, so that several slots complete them at the same time.
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
@@ -88,11 +107,17 @@ def next_promotion(
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    if default is not None and _any_complete(entrants):
+    complete = sum(
+        not entrant.is_default
+        and (
+            entrant.state == "complete" or (closing > 0 and entrant.state == "active" and max(rungs) in entrant.values)
+        )
+        for entrant in entrants
+    )
+    if default is not None and complete:
         return default
     if not closing:
         return None
-    complete = sum(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
     for rung in sorted(rungs, reverse=True):
         for number in _ranking(entrants, rung):
             if paused.get(number) == rung and complete < (closing if rung == max(rungs) else min(closing, 1)):

@@ -9,15 +9,8 @@ from optuna.pruners import BasePruner
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import PrunerSpec
-from tuner.studies.promotion import rungs_of
+from tuner.studies.promotion import REDUCTION_FACTOR, first_rung, rungs_of
 from tuner.studies.quiet import quiet
-
-REDUCTION_FACTOR = 3
-"""One trial of so many goes on, where a study says nothing."""
-
-EARLIEST = 3
-"""The first epoch after which trials can be compared, warm-up being over: no rung lies before it, but for a study whose
-trials have few epochs in all."""
 
 
 def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
@@ -47,15 +40,6 @@ def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
         )
     with quiet():
         return build(spec, epochs)
-
-
-def first_rung(spec: PrunerSpec, epochs: int) -> int:
-    """Epochs before the first decision.
-
-    By default a tenth of all. In short trainings that is too early, since before the third epoch what trials reach
-    says little about what they will: there it is the third, or a third of all.
-    """
-    return spec.first_rung or max(1, round(epochs / 10), min(EARLIEST, epochs // REDUCTION_FACTOR))
 
 
 def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int] | None:

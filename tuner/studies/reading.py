@@ -70,6 +70,12 @@ class StudyReader:
         found = self.database.run(lambda session: history.best_number(session, self._id))
         return None if found is None else self.trials(numbers=[found[0]])[0]
 
+    def ranked(self) -> list[TrialRecord]:
+        """The complete trials that keep the constraints, best first, without their epochs."""
+        numbers = [number for number, _ in self.database.run(lambda session: history.best_numbers(session, self._id))]
+        by_number = {trial.number: trial for trial in self.trials(states=[TrialState.COMPLETE], epochs=False)}
+        return [by_number[number] for number in numbers if number in by_number]
+
     def default_trial(self) -> TrialRecord | None:
         """The trial of the default config; None before it was begun."""
         number = self.database.run(lambda session: history.default_number(session, self._id))

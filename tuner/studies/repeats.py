@@ -1,8 +1,9 @@
 """`Repeats`: configs of a study, trained again with other seeds.
 
-They are no trials of the study: the sampler must not see them, and they cost nothing of its budget. So they have a
-row of their own among our studies, without a counterpart in Optuna, and are handed out, leased, resumed and recorded
-like trials, by the same workers. A run is made once for each config and seed, whoever asks for it and however often.
+They are no trials of the study: the sampler must not see them, and, those of the default config aside, they cost
+nothing of its budget. So they have a row of their own among our studies, without a counterpart in Optuna, and are
+handed out, leased, resumed and recorded like trials, by the same workers. A run is made once for each config and seed,
+whoever asks for it and however often.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from tuner.studies.specs import stored
 from tuner.studies.taking_over import take_over
 
 _TRIES = 20
+_SEEDS = 2**31
+"""Seeds are below it, since a column of the database holds them."""
 
 
 class Repeats(Study):
@@ -152,8 +155,7 @@ def find_repeats(study: Study) -> Repeats | None:
 
 def fresh_seeds(study: Study, count: int) -> list[int]:
     """Seeds that no trial of the study was trained with."""
-    first = study.spec.sampler.seed + 1
-    return list(range(first, first + count))
+    return [(study.spec.sampler.seed + n) % _SEEDS for n in range(1, count + 1)]
 
 
 def _persist(database: Database, work: Callable[[Session], None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -24,6 +24,7 @@ from tuner.config.study import PrunerSpec, SamplerSpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import InfeasibleConfig, SearchSpace
 from tuner.studies.handle import Study
+from tuner.studies.objective import known_at_the_end_only
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.samplers import build_sampler
@@ -43,7 +44,7 @@ class StoredCurve:
     Attributes:
         number: Of the trial.
         params: What the sampler chose.
-        values: The objective after each epoch, from the first.
+        values: The objective after each epoch, from the first; larger is better.
         complete: Whether that are all epochs.
     """
 
@@ -113,10 +114,17 @@ def replay_study(
         seeds: Replays of each sampler with each pruner.
 
     Raises:
-        StudyError: Fewer than two trials are complete.
+        StudyError: Fewer than two trials are complete, or the objective is known after the last epoch only.
         ConfigError: A pruner or sampler has an option that it has no use for, or the first rung lies beyond the end.
     """
-    curves = stored_curves(study.trials(), study.base.epochs)
+    objective = study.spec.objective
+    if known_at_the_end_only(objective):
+        raise StudyError(
+            f"study {study.name!r} has no curves to replay: its objective {objective.metric} is known after the last "
+            "epoch of a trial only"
+        )
+    sign = 1 if objective.direction == "maximize" else -1
+    curves = stored_curves(study.trials(), study.base.epochs, sign)
     complete = [curve for curve in curves if curve.complete]
     if len(complete) < 2:
         raise StudyError(
@@ -131,6 +139,8 @@ def replay_study(
         for pruner in pruners:
             tries = [_sampling(spec, study.space, study.base, seed) for seed in range(seeds)]
             outcomes.append(_outcome(spec.name, pruner, curves, study.base.epochs, tries))
+    if sign < 0:
+        outcomes = [replace(one, best=None if one.best is None else -one.best) for one in outcomes]
     return Replay(
         epochs=study.base.epochs,
         curves=len(curves),
@@ -141,8 +151,8 @@ def replay_study(
     )
 
 
-def stored_curves(trials: Sequence[TrialRecord], epochs: int) -> list[StoredCurve]:
-    """The curves of the trials that have one, as far as each epoch's value is known."""
+def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list[StoredCurve]:
+    """The curves of the trials that have one, as far as each epoch's value is known; each value times `sign`."""
     found = []
     for trial in trials:
         known = {epoch.epoch: epoch.value for epoch in trial.epochs}
@@ -151,7 +161,7 @@ def stored_curves(trials: Sequence[TrialRecord], epochs: int) -> list[StoredCurv
             value = known.get(epoch)
             if value is None:
                 break
-            values.append(value)
+            values.append(sign * value)
         if values:
             complete = trial.state is TrialState.COMPLETE and len(values) == epochs
             found.append(StoredCurve(trial.number, trial.params, tuple(values), complete))

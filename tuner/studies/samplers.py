@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from optuna import samplers
 from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import SamplerSpec
@@ -47,10 +48,11 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapp
             hint=f"Leave it out; beside `seed`, {spec.name} takes {', '.join(sorted(options)) or 'no options'}.",
         )
     seed = int(np.random.SeedSequence([spec.seed, ask]).generate_state(1)[0])
-    if spec.name in _MODELS and ask < (spec.startup_trials or STARTUP_TRIALS):
-        return NearDefaultSampler(default, seed)
     with quiet():
-        return build(spec, space, seed)
+        built = build(spec, space, seed)
+    if spec.name not in _LEARNS_FROM:
+        return built
+    return NearDefaultSampler(built, _LEARNS_FROM[spec.name], spec.startup_trials or STARTUP_TRIALS, default, seed)
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:
@@ -117,7 +119,8 @@ def _grid(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
     return samplers.GridSampler(grid(space), seed=spec.seed)
 
 
-_MODELS = ("tpe", "gp")
+_LEARNS_FROM = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
+"""States of the trials that a sampler's model counts; other samplers do not begin near the default config."""
 _SAMPLERS: dict[str, tuple[Callable[[SamplerSpec, SearchSpace, int], BaseSampler], set[str]]] = {
     "tpe": (_tpe, {"multivariate", "startup_trials"}),
     "random": (_random, set()),

@@ -1,0 +1,151 @@
+"""What runs with fresh seeds say, whatever was asked for before, failed, or is not allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from study_cases import EPOCHS, WORKER, result, train
+
+from tuner.config.errors import FailureKind, StudyError
+from tuner.export.production import production_config
+from tuner.studies.confirm import Confirmation, confirmation, plan_confirmation
+from tuner.studies.repeats import fresh_seeds
+from tuner.studies.study import Study
+
+Begin = Callable[..., Study]
+
+
+def search(study: Study, *values: float) -> None:
+    """Complete a trial for each value; the first is the default config's."""
+    for value in values:
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, value)
+
+
+def confirm(
+    study: Study, top: int, seeds: int, values: Mapping[int, float], failing: Mapping[int, int] | None = None
+) -> Confirmation | None:
+    """Repeat configs; the values by trial, a little more with each seed, and which trial fails with which seed."""
+    repeats = plan_confirmation(study, top, seeds)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        trial, seed = run.params["trial"], run.params["seed"]
+        if (failing or {}).get(trial) == seed:
+            repeats.fail(run, FailureKind.DIVERGED, "the loss is not finite")
+        else:
+            train(repeats, run, values[trial] + 0.001 * seed + 0.0001 * ((trial + seed) % 3))
+    return confirmation(study)
+
+
+@pytest.fixture
+def study(begin: Begin, sqlite_url: str) -> Study:
+    found = begin(sqlite_url, pruner={"name": "none"})
+    search(found, 0.3, 0.4, 0.5)
+    return found
+
+
+def test_more_seeds_for_fewer_configs_are_compared_with_all_of_them(study: Study) -> None:
+    values = {0: 0.3, 1: 0.4, 2: 0.5}
+    found = confirm(study, 2, 2, values)
+    assert found is not None
+    assert (found.seeds, found.winner.key, found.left_out) == ((1, 2), 2, {})
+    found = confirm(study, 1, 4, values)
+    assert found is not None
+    assert found.seeds == (1, 2, 3, 4)
+    assert found.left_out == {1: "trained with 2 of the 4 seeds"}
+    assert found.stands_out
+    # A config that is planned later is compared by its own seeds, which the others have, too.
+    search(study, 0.6)
+    found = confirm(study, 1, 2, values | {3: 0.6})
+    assert found is not None
+    assert (found.seeds, found.winner.key, found.left_out) == ((1, 2), 3, {})
+
+
+def test_an_extension_that_is_not_finished_loses_nothing(study: Study) -> None:
+    values = {0: 0.3, 1: 0.4, 2: 0.5}
+    before = confirm(study, 1, 2, values)
+    assert before is not None
+    repeats = plan_confirmation(study, 2, 3)
+    found = confirmation(study)
+    assert found is not None
+    assert (found.seeds, found.ranking, found.to_come) == (before.seeds, before.ranking, 5)
+    assert found.verdict == f"{before.verdict} (so far: 5 runs are to come)"
+    for _ in range(2):  # the default's third seed, and one of the best's
+        run = repeats.next_trial(WORKER)
+        assert run is not None
+        train(repeats, run, values[run.params["trial"]])
+    found = confirmation(study)
+    assert found is not None
+    assert (found.seeds, found.to_come) == ((1, 2, 3), 3)
+    found = confirm(study, 2, 3, values)
+    assert found is not None
+    assert (len(found.ranking.estimates), found.to_come, found.left_out) == (3, 0, {})
+
+
+def test_a_seed_with_which_the_default_config_fails_does_not_count(study: Study) -> None:
+    found = confirm(study, 2, 3, {0: 0.3, 1: 0.4, 2: 0.5}, failing={0: 2})
+    assert found is not None
+    assert found.seeds == (1, 3)
+    assert found.lost_seeds == {2: "pruned with seed 2: the loss is not finite"}
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [
+        ({0: 1}, "the default config was pruned with seed 1: .*too few seeds are left"),
+        ({2: 1}, "no config beside the default was trained with all seeds: trial 2 was pruned with seed 1"),
+    ],
+)
+def test_what_failed_runs_leave_nothing_of(study: Study, failing: dict[int, int], expected: str) -> None:
+    with pytest.raises(StudyError, match=expected):
+        confirm(study, 1, 2, {0: 0.3, 2: 0.5}, failing)
+    # The best trial can be exported all the same, and the file says why it is not confirmed.
+    provenance = production_config(study).provenance
+    assert (provenance.trial, provenance.confirmed) == (2, False)
+    assert "with seed 1" in provenance.trust
+
+
+def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.45"])
+    search(study, 0.3, 0.4, 0.5)
+    found = confirm(study, 5, 2, {0: 0.3, 1: 0.4})
+    assert found is not None
+    assert [one.key for one in found.ranking.estimates] == [1, 0]
+    assert production_config(study).provenance.trial == 1
+
+
+def test_a_default_config_that_breaks_the_constraints_is_no_winner(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.45"])
+    search(study, 0.5, 0.4)
+    found = confirm(study, 5, 2, {0: 0.5, 1: 0.4})
+    assert found is not None
+    assert (found.winner.key, found.stands_out) == (1, False)
+    assert "trial 1 is the best that keeps the constraints, -0.1" in found.verdict
+    assert production_config(study).provenance.trial == 1
+
+
+def test_the_lowest_mean_wins_where_less_is_better(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, objective={"metric": "count_mae"})
+
+    def run(owner: Study, values: dict[int, float]) -> None:
+        while (run := owner.next_trial(WORKER)) is not None and run.params.get("trial", run.number) in values:
+            value = values[run.params.get("trial", run.number)]
+            for epoch in range(1, EPOCHS + 1):
+                owner.report(run, result(epoch, 0.5, count_mae=value + 0.1 * (run.seed % 2)))
+            owner.complete(run)
+            if owner is study and run.number == 2:
+                return
+
+    run(study, {0: 5.0, 1: 4.0, 2: 6.0})
+    run(plan_confirmation(study, 1, 2), {0: 5.0, 1: 4.0})
+    found = confirmation(study)
+    assert found is not None
+    assert (found.winner.key, found.stands_out) == (1, True)
+    assert (found.winner.mean, found.winner.gain) == (pytest.approx(4.05), pytest.approx(1.0))
+
+
+def test_the_largest_seed_leaves_room_for_fresh_ones(begin: Begin, tmp_path: Path) -> None:
+    study = begin(f"sqlite:///{tmp_path}/t.db", sampler={"name": "tpe", "seed": 2**31 - 1}, pruner={"name": "none"})
+    assert fresh_seeds(study, 3) == [0, 1, 2]

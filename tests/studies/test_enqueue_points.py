@@ -1,0 +1,99 @@
+"""Which points a study takes from a file and from an earlier study, and which it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from study_cases import WORKER, train
+
+from tuner.config.errors import ConfigError, StudyError
+from tuner.config.load import base_config
+from tuner.config.study import DataSpec, StudySpec
+from tuner.space.load import load_space
+from tuner.studies.enqueue import check_warm_start, read_points, warm_points
+from tuner.studies.study import Study, create_or_open, delete_study
+
+Begin = Callable[..., Study]
+LEARNING_RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
+SGD = {"type": "float", "low": 0.8, "high": 0.99, "when": {"optimizer": "sgd"}}
+OPTIMIZER = {"type": "categorical", "choices": ["adamw", "sgd"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[]", "the list is empty"),
+        ("- {weight_decay: 1e-3}", "does not sample weight_decay: it is 0.0005 for all trials"),
+        ("- {nms_iou: 0.5}", "nms_iou is no part of a point: its best value is found after each trial"),
+        ("- {momentum: 0.9}", "momentum is given, but its conditions do not hold"),
+    ],
+)
+def test_a_point_that_is_none(tmp_path: Path, text: str, expected: str) -> None:
+    space = load_space(
+        {
+            "learning_rate": LEARNING_RATE, "weight_decay": 5e-4, "optimizer": OPTIMIZER, "momentum": SGD,
+            "nms_iou": {"type": "float", "low": 0.3, "high": 0.8},
+        }
+    )  # fmt: skip
+    (tmp_path / "points.yaml").write_text(text)
+    spec = StudySpec(name="s", data=DataSpec(train=Path("t"), val=Path("v")))
+    with pytest.raises(ConfigError, match=expected):
+        read_points(tmp_path / "points.yaml", space, base_config(spec))
+
+
+def begin_second(study: Study, **changes: object) -> Study:
+    fields = study.spec.model_dump() | {"name": f"{study.name[:50]}-2"} | changes
+    return create_or_open(StudySpec.model_validate(fields))
+
+
+def run_one(study: Study, top: float) -> None:
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    train(study, assignment, top)
+
+
+def test_a_value_without_a_meaning_in_the_earlier_trial_is_no_reason_to_skip_it(begin: Begin, sqlite_url: str) -> None:
+    """The earlier trial used AdamW, whose momentum of 0.5 lies outside the range that is for SGD alone."""
+    defaults = {"epochs": 9, "image_size": 96, "momentum": 0.5}
+    study = begin(sqlite_url, space={"learning_rate": LEARNING_RATE}, defaults=defaults)
+    run_one(study, 0.5)
+    space = {"learning_rate": LEARNING_RATE, "optimizer": OPTIMIZER, "momentum": SGD}
+    second = begin_second(study, space=space, defaults={"epochs": 9, "image_size": 96})
+    assert warm_points(second, study) == ([{"learning_rate": 0.002, "optimizer": "adamw"}], [])
+    second.close()
+
+
+def test_what_the_new_space_does_not_hold_is_said_where_it_matters(begin: Begin, sqlite_url: str) -> None:
+    anchors = {"type": "categorical", "choices": ["kmeans-iou", "default"]}
+    defaults = {"epochs": 9, "image_size": 96}
+    study = begin(
+        sqlite_url,
+        space={"learning_rate": LEARNING_RATE, "anchors": anchors},
+        defaults=defaults | {"anchors": "kmeans-iou"},
+    )
+    run_one(study, 0.5)
+    said = "trial 0: this space has no anchors; the default's values are taken"
+    for recipe, skipped in (("default", [said]), ("kmeans-iou", [])):
+        second = begin_second(study, space={"learning_rate": LEARNING_RATE}, defaults=defaults | {"anchors": recipe})
+        assert warm_points(second, study) == ([{"learning_rate": 0.002}], skipped)
+        second.close()
+        delete_study(second.name, sqlite_url)
+
+
+def test_a_warm_start_takes_no_config_that_broke_the_constraints(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, space={"learning_rate": LEARNING_RATE}, constraints=["map50 <= 0.6"])
+    run_one(study, 0.5)
+    run_one(study, 0.9)
+    second = begin_second(study)
+    (point,), skipped = warm_points(second, study)
+    assert (point, skipped) == (study.trials()[0].params, [])
+    second.close()
+
+
+def test_a_study_cannot_start_from_itself(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url)
+    run_one(study, 0.5)
+    with pytest.raises(StudyError, match="cannot start from itself"):
+        check_warm_start(study.spec, study)

@@ -1,0 +1,73 @@
+"""Repeats of the default config: what they cost counts against the budget, and what they say of the best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from study_cases import WORKER, train
+
+from tuner.studies.confirm import plan_confirmation
+from tuner.studies.noise import noise_of, plan_baseline
+from tuner.studies.repeats import Repeats
+from tuner.studies.study import Study, TrialState
+
+Begin = Callable[..., Study]
+
+
+def run_all(repeats: Repeats) -> None:
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, 0.3)
+
+
+def run_one(study: Study, value: float) -> None:
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    train(study, assignment, value)
+
+
+def test_repeats_of_the_default_config_count(studies_url: str, begin: Begin) -> None:
+    budget = {"trials": None, "epochs": 40, "cpu_hours": 1.0, "wall_time": 3600.0}
+    study = begin(studies_url, pruner={"name": "none"}, budget=budget)
+    run_one(study, 0.3)
+    run_one(study, 0.4)
+    assert study.summary().spent is None
+    run_all(plan_baseline(study, 3))
+    assert study.summary().spent is None  # 36 of 40 epochs
+    run_all(plan_baseline(study, 4))
+    assert study.summary().spent == "45 of 40 epochs"
+    assert study.next_trial(WORKER) is None
+    study = begin(studies_url, pruner={"name": "none"}, budget=budget | {"epochs": 46})
+    run_all(plan_confirmation(study, 1, 3))  # the default's runs are there
+    assert study.summary().spent is None
+    assert study.summary().epochs == 18
+
+
+def test_the_best_of_many_stands_out_later_than_the_best_of_few(begin: Begin, sqlite_url: str) -> None:
+    """Those that a pruner stopped count, too: the best is the best of them all."""
+    study = begin(sqlite_url, budget={"trials": 40})
+    run_one(study, 0.3)
+    repeats = plan_baseline(study, 5)
+    for value in (0.29, 0.31, 0.3, 0.3):
+        run = repeats.next_trial(WORKER)
+        assert run is not None
+        train(repeats, run, value)
+    run_one(study, 0.33)
+    few = noise_of(study)
+    assert few is not None
+    assert few.stands_out
+    for number in range(20):
+        run_one(study, 0.1 - 0.001 * number)
+    many = noise_of(study)
+    assert many is not None
+    assert study.summary().counts[TrialState.PRUNED] > 15
+    assert (many.gain, many.stands_out) == (few.gain, False)
+
+
+def test_the_default_config_gains_nothing_over_itself(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"})
+    run_one(study, 0.4)
+    run_all(plan_baseline(study, 3))
+    run_one(study, 0.3)
+    found = noise_of(study)
+    assert found is not None
+    assert "no trial is better than their mean" in found.verdict
