@@ -47,7 +47,8 @@ def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
     for limit, used, name in limits:
         if limit is not None and (amount := used()) >= limit:
             return f"{_short(amount)} of {_short(limit)} {name}"
-    if spec.plan is not None and (took := wall_seconds(session, study_id)) >= _begin_until(session, study_id, spec):
+    own = TrialRow.study_id == study_id
+    if spec.plan is not None and (took := wall_seconds(session, own)) >= _begin_until(session, own, spec):
         return f"{_short(took / 3600)} of {_short(spec.plan.hours)} hours; the rest is kept to finish and to confirm"
     if budget.no_gain is not None and (gained := _gain(session, study_id, spec)) is not None:
         gain, noise = gained
@@ -186,11 +187,11 @@ def _gpu_seconds(session: Session, wanted: ColumnElement[bool]) -> float:
     )
 
 
-def _begin_until(session: Session, study_id: int, spec: StudySpec) -> float:
+def _begin_until(session: Session, own: ColumnElement[bool], spec: StudySpec) -> float:
     """See `plan.begin_until`, by the epochs so far where they take longer than was planned."""
     assert spec.plan is not None
-    epochs = _sum(session, study_id, TrialRow.epochs)
-    took = _sum(session, study_id, TrialRow.seconds) / epochs if epochs else 0.0
+    epochs = _sum(session, own, TrialRow.epochs)
+    took = _sum(session, own, TrialRow.seconds) / epochs if epochs else 0.0
     return begin_until(spec, spec.plan, max(took, spec.plan.epoch_seconds))
 
 
