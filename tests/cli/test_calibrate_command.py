@@ -317,3 +317,15 @@ def test_a_model_folder(tuner, tmp_path: Path) -> None:
 def _text(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_what_is_no_source_is_said_before_the_ground_truth_is_asked_for(tuner, tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").write_text("config: {}\n")
+    code, _, err = tuner("best.yaml")
+    assert code == 1
+    assert "best.yaml is no model and holds no detections" in err
+    assert "tuner train best.yaml -o model/" in err
+    _, results = write_case(tmp_path)
+    code, _, err = tuner(results)
+    assert code == 1
+    assert "Name a COCO JSON, or a study file, with --data." in err

@@ -34,7 +34,7 @@ def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pyte
     wait_for(project, "interrupted", "complete")
     until(process, r"the study is paused: the cluster is needed")
     status = project.main(capsys, "status", "cells")
-    assert "paused     by an order from outside (the cluster is needed)" in status
+    assert "paused     the cluster is needed; go on: tuner resume cells" in status
     assert process.poll() is None
     project.misbehave()
     project.main(capsys, "resume", "cells")
@@ -45,6 +45,25 @@ def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pyte
     check_curves(trials)
     assert [trial["state"] for trial in trials] == ["complete"] * 4
     assert "paused" not in project.main(capsys, "status", "cells")
+
+
+def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.misbehave(trial1={"action": "full disk", "epoch": 2})
+    out = project.run("--slots", "1", code=1)
+    assert "The study is paused, because the disk is full." in out
+    assert "Free space there; then the same command goes on with the study." in out
+    status = project.main(capsys, "status", "cells")
+    assert re.search(r"paused     the disk of \S+ is full: no space left .*; go on: tuner resume cells", status)
+    project.misbehave()
+    project.run()
+    assert [trial["state"] for trial in project.trials()] == ["complete"] * 4
+    project.misbehave(trial0={"action": "full disk", "epoch": 2})
+    confirm = ("confirm", "cells", "--top", "1", "--seeds", "2", "--trainer", "fake_trainer:train")
+    assert "is full: no space left" in project.call(*confirm, code=1)
+    project.misbehave()
+    assert "confirmed" in project.call(*confirm)
 
 
 def test_stop_ends_all_workers_and_no_other_joins_until_run(
@@ -163,7 +182,7 @@ def test_what_is_refused_changes_nothing_and_a_dry_run_refuses_it_too(
     moved["annotations"][0]["bbox"][0] += 1
     space = {"learning_rate": {"type": "float", "low": 1e-4, "high": 0.5, "log": True}}
     for data, changes, words in (
-        (json.dumps(moved), {"budget": {"trials": 7}}, "val: other annotations"),
+        (json.dumps(moved), {"budget": {"trials": 7}}, "val: as many boxes of each class, but other"),
         (before, {"budget": {"trials": 7}, "space": space}, "space.learning_rate: "),
     ):
         annotations.write_text(data)

@@ -30,6 +30,8 @@ def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     assert "plan       0.03 hours, 2 trials at the same time" in out
     assert "Confirming the best" in out
     assert "better than the default" in out
+    assert out.count("Next:") == 1
+    assert out.index("confirmed  ") < out.index("Next: tuner export")
     trials = project.trials()
     assert len(trials) == 9
     epochs = max(len(trial["epochs"]) for trial in trials)
@@ -63,6 +65,12 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     assert [trial["state"] for trial in project.trials()] == [trial["state"] for trial in before]
     out = project.run("--hours", "1.1", "--trials", "2", "--slots", "1")
     assert "2 complete" in out
+
+
+def test_what_comes_next_is_said_last(project: Project) -> None:  # noqa: F811
+    project.write(defaults={"epochs": 4, "image_size": 64})
+    out = project.run("--hours", "0.02", "--trials", "1", "--slots", "1")  # nothing beside the default to confirm
+    assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
 
 
 def test_what_is_known_at_the_end_only_is_planned_without_pruning(project: Project) -> None:  # noqa: F811

@@ -372,6 +372,14 @@ def test_the_time_is_up(project: Project) -> None:
     check_curves(project.trials())
 
 
+def test_a_run_that_gets_no_further_says_so(project: Project) -> None:
+    project.misbehave(all={"seconds": 20.0})
+    out = project.run("--timeout", "4s")
+    assert "No epoch was finished in that time." in out
+    project.misbehave()
+    assert "No epoch" not in project.run()
+
+
 def test_bugs_in_a_row_end_the_study_and_leave_their_traceback(project: Project) -> None:
     project.misbehave(all={"action": "bug"})
     out = project.run("--slots", "1", code=1)

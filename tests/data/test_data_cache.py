@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from tuner.config.errors import DataError, DiskError
 from tuner.data import scenes
-from tuner.data.cache import open_cache
+from tuner.data.cache import open_cache, open_caches
 from tuner.data.coco import load_split
 from tuner.data.images import read_image
 from tuner.data.letterbox import Canvas, canvas_for, letterbox, placements
@@ -134,6 +135,15 @@ def test_bad_images_are_all_named(split, tmp_path):
     (split.images_dir / split.file_names[2]).unlink()
     with pytest.raises(DataError, match=r"train-0002\.jpg: cannot be read: No such file"):
         open_cache(split, CANVAS, tmp_path / "cache")
+
+
+def test_bad_images_of_all_splits_are_named_at_once(split, tmp_path):
+    other = dataclasses.replace(split, name="val", file_names=split.file_names[5:6], sizes=split.sizes[5:6])
+    for i in (2, 5):
+        path = split.images_dir / split.file_names[i]
+        path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"(?s)train: 2 images .*0002\.jpg.*0005\.jpg.*\nval: .*0005\.jpg"):
+        open_caches((split, other), CANVAS, tmp_path / "cache")
 
 
 def test_an_image_of_another_size_than_annotated(make_split, tmp_path):

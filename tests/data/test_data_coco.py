@@ -250,7 +250,7 @@ def test_repaired_boxes_lie_inside_and_good_boxes_stay(boxes):
 def test_a_fingerprint_tells_what_differs(folder):
     spec = folder.spec()
     before = fingerprint(spec, load_dataset(spec))
-    assert before.differences(fingerprint(spec, load_dataset(spec))) == []
+    assert before.differences(fingerprint(spec, load_dataset(spec)), load_dataset(spec)) == []
     assert Fingerprint.model_validate_json(before.model_dump_json()) == before
 
     folder.contents["val"]["annotations"][1]["bbox"] = [0, 0, 39, 30]
@@ -260,13 +260,20 @@ def test_a_fingerprint_tells_what_differs(folder):
         folder.root / "images" / "train0.png"
     )
     after = fingerprint(spec, load_dataset(spec))
-    assert before.differences(after) == [
-        "train: image files have other sizes in bytes",
-        "val: other annotations",
+    assert before.differences(after, load_dataset(spec)) == [
+        "train: image files have other sizes in bytes; the first difference is in train0.png",
+        "val: as many boxes of each class, but other ids, image sizes, boxes or areas; "
+        "the first difference is in val0.png",
         "test: 2 boxes, was 3",
+        "test: 1 boxes of dog, was 2; the first difference is in test2.png",
     ]
-    without_test = fingerprint(spec, load_dataset(folder.spec(test=None)))
-    assert "test: the split is missing" in after.differences(without_test)
+    of_old = before.val.model_copy(update={"class_boxes": None, "ranges": None})
+    old = before.model_copy(update={"val": of_old})
+    assert "val: as many boxes of each class, but other ids, image sizes, boxes or areas" in old.differences(
+        after, load_dataset(spec)
+    )
+    without_test = load_dataset(folder.spec(test=None))
+    assert "test: the split is missing" in after.differences(fingerprint(spec, without_test), without_test)
 
 
 def test_a_fingerprint_is_free_of_the_folder_and_of_formatting(folder, tmp_path_factory):
@@ -279,7 +286,33 @@ def test_a_fingerprint_is_free_of_the_folder_and_of_formatting(folder, tmp_path_
     here = load_dataset(folder.spec())
     first = fingerprint(folder.spec(), here)
     (folder.root / "images").rename(other / "images")
-    assert first.differences(fingerprint(folder.spec(root=other), moved)) == []
+    assert first.differences(fingerprint(folder.spec(root=other), moved), moved) == []
+
+
+def test_names_of_windows_are_those_of_files_here(folder):
+    for image in folder.contents["train"]["images"]:
+        image["file_name"] = f"sub\\{image['file_name']}"
+    folder.write()
+    (folder.root / "images" / "sub").mkdir()
+    for name in ("train0.png", "train1.png", "train2.png"):
+        (folder.root / "images" / name).rename(folder.root / "images" / "sub" / name)
+    assert load_dataset(folder.spec()).train.file_names == ("sub/train0.png", "sub/train1.png", "sub/train2.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_file_that_was_cut_off_is_found_before_a_study_begins(folder, suffix):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8))
+    for content in folder.contents["train"]["images"]:
+        content["file_name"] = content["file_name"].replace("png", suffix)
+        noise.save(folder.root / "images" / content["file_name"])
+    folder.write()
+    first, second = (folder.root / "images" / f"train{i}.{suffix}" for i in range(2))
+    first.write_bytes(first.read_bytes() + b"a trailer, as some cameras write it")
+    load_dataset(folder.spec())
+    second.write_bytes(second.read_bytes()[:-100])
+    with pytest.raises(DataError, match=rf"train1\.{suffix}: cannot be decoded"):
+        load_dataset(folder.spec())
 
 
 def test_many_boxes_are_read_as_arrays(folder):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from scipy import stats
 
 from tests.benchmarks.bench_confirm import simulate
 from tuner.studies.confidence import chance, rank
+from tuner.studies.confirm import Confirmation
 
 
 def test_intervals_hold_and_luck_is_not_claimed() -> None:
@@ -77,3 +80,22 @@ def test_a_gain_without_any_noise_stands_out() -> None:
 def test_too_little_to_rank() -> None:
     with pytest.raises(ValueError, match="at least two"):
         rank({0: [0.5], 1: [0.6]}, default=0)
+
+
+def test_the_verdict_says_what_was_found_and_what_is_missing() -> None:
+    default, better = [0.50, 0.52, 0.51], [0.53, 0.525, 0.53]
+    found = Confirmation(rank({0: default, 7: better}, 0), (1, 2, 3), {}, {}, 0, True)
+    assert 0.9 < (found.ranking.winner.probability or 0.0) < 0.975
+    assert re.fullmatch(
+        r"trial 7 gains \+0\.0183 on average, at least -0\.\d+ with 97\.5%: better than the "
+        r"default config with a probability of 9\d\.\d%, and a claim takes 97\.5%; "
+        r"if the gain stays, \d seeds are enough for it",
+        found.verdict,
+    )
+    several = Confirmation(rank({0: default, 7: better, 8: default}, 0), (1, 2, 3), {}, {}, 0, True)
+    assert "% by itself, 9" in several.verdict
+    assert "% as the best of 2, and a claim takes" in several.verdict
+    equal = Confirmation(rank({0: default, 7: [0.51, 0.52, 0.501]}, 0), (1, 2, 3), {}, {}, 0, True)
+    assert equal.verdict.endswith("the two are about equal")
+    sure = Confirmation(rank({0: default, 7: [0.60, 0.62, 0.615]}, 0), (1, 2, 3), {}, {}, 0, True)
+    assert sure.verdict.startswith("trial 7 is better than the default config: +0.1017, at least +0.0")

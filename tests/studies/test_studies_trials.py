@@ -254,7 +254,6 @@ def test_kinds_of_failure(studies_url: str, begin: Begin) -> None:
     outcomes = {
         FailureKind.OUT_OF_MEMORY: (TrialState.PRUNED, State.PRUNED),
         FailureKind.DIVERGED: (TrialState.PRUNED, State.PRUNED),
-        FailureKind.BAD_DATA: (TrialState.FAILED, State.FAIL),
         FailureKind.ERROR: (TrialState.FAILED, State.FAIL),
     }
     for number, (kind, (state, told)) in enumerate(outcomes.items()):

@@ -316,6 +316,20 @@ def test_the_checkpoint_of_another_experiment_is_refused(undisturbed: tuple[Trai
         list(train(dataclasses.replace(whole, seed=4), never))
 
 
+def test_a_checkpoint_that_this_code_cannot_go_on_from_is_refused(
+    undisturbed: tuple[TrainingTask, list[EpochResult]], tmp_path: Path
+) -> None:
+    whole, _ = undisturbed
+    for change in ({"detector": {"other.weight": torch.zeros(1)}}, {"optimizer": {}}):
+        torch.save(
+            torch.load(whole.workdir / checkpoint.CHECKPOINT, weights_only=True) | change,
+            tmp_path / checkpoint.CHECKPOINT,
+        )
+        with pytest.raises(BadConfig, match=r"does not fit this one: .*\nGo on with the version that began") as refused:
+            list(train(dataclasses.replace(whole, workdir=tmp_path), never))
+        assert len(str(refused.value).splitlines()) == 2
+
+
 def test_an_image_that_breaks_in_mid_study_is_named(tmp_path: Path) -> None:
     data = scenes.generate(tmp_path, train=4, val=2, test=1, size=(64, 48))
     config = resolve_anchors(TrialConfig(image_size=64, epochs=1), load_dataset(data).train)

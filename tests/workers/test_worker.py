@@ -1,6 +1,7 @@
 """The worker's loop, on a real study with real trial processes and a fake trainer."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,23 +148,16 @@ def test_a_device_that_fails_again_and_again_is_put_aside(make_study: Callable[.
     assert [attempt.outcome for attempt in trial.attempts] == ["device", "device"]
 
 
-def test_a_full_disk_pauses_the_study_until_it_is_resumed(make_study: Callable[..., Study]) -> None:
+def test_a_full_disk_pauses_the_study_and_ends_its_worker(make_study: Callable[..., Study]) -> None:
     study = make_study(2, 2, action="full disk", epoch=2, times=1, only=0)
-
-    class Janitor(Recorder):
-        """Frees some space, and says so, once the pause is noticed."""
-
-        def notice(self, text: str) -> None:
-            super().notice(text)
-            if "is paused" in text:
-                study.resume()
-
-    janitor = Janitor()
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[janitor], timing=Timing(heartbeat=0.2))
-    assert any("is paused" in event and "no space left" in event for event in janitor.events)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
+    assert (report.reason, report.complete) == ("paused", 0)
+    assert re.fullmatch(r"the disk of \S+ is full: no space left on the disk that holds .*", report.message)
+    assert (study.orders().control, study.orders().reason) == ("paused", report.message)
+    study.resume()
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
     assert report.complete == 2
     assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["disk", "complete"]
-    assert report.epochs == 4  # though the second attempt has reported the first epoch again
 
 
 def test_a_pause_between_two_trials_ends_nothing(make_study: Callable[..., Study]) -> None:
@@ -261,11 +255,21 @@ def test_the_same_config_error_twice_ends_the_study(make_study: Callable[..., St
 
 
 def test_failures_in_a_row_end_the_worker(make_study: Callable[..., Study]) -> None:
-    study = make_study(9, 3, action="BadData", epoch=2)
+    study = make_study(9, 3, action="bug", epoch=2)
     report = run_worker(study, slots=SLOT, trainer=TRAINER)
     assert report.reason == "failed"
-    assert "3 trials failed one after the other, the last with bad_data: BadData" in report.message
+    assert "3 trials failed one after the other, the last with error: ZeroDivisionError" in report.message
     assert states(study) == [TrialState.FAILED] * 3
+
+
+def test_bad_data_end_the_worker_at_once_and_cost_the_study_no_trial(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 3, action="BadData", epoch=2)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER)
+    assert (report.reason, report.message, report.epochs) == ("failed", "BadData", 1)
+    assert states(study) == [TrialState.INTERRUPTED]
+    make_study(2, 3)
+    assert run_worker(study, slots=SLOT, trainer=TRAINER).complete == 2
+    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["bad_data", "complete"]
 
 
 def test_divergence_and_lack_of_memory_are_results(make_study: Callable[..., Study]) -> None:

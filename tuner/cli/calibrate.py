@@ -22,7 +22,9 @@ def calibrate(
     source: Annotated[
         Path, typer.Argument(help="Folder that `tuner train` wrote, or a COCO results JSON of any toolkit.")
     ],
-    data: Annotated[Path, typer.Option(help="Ground truth: COCO JSON, or a study file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Ground truth: COCO JSON, or a study file.", show_default="required")
+    ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split of a study file.")] = "val",
     images: Annotated[
         Path | None,
@@ -69,6 +71,11 @@ def calibrate(
             raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
 
     is_model = source.is_dir()
+    _check_source(source)
+    if data is None:
+        raise ConfigError(
+            f"no ground truth to judge {source} by", hint="Name a COCO JSON, or a study file, with --data."
+        )
     tiles = tiles_of(tile, overlap)
     if tiles is not None and not is_model:
         raise ConfigError("--tile goes with a model folder; results were made from tiles or not")
@@ -121,6 +128,18 @@ def calibrate(
         )
         return
     typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
+
+
+def _check_source(source: Path) -> None:
+    """Refuse what is neither a folder nor JSON, which results of any toolkit are."""
+    expected = "a folder that `tuner train` wrote, or a COCO results JSON"
+    if not source.exists():
+        raise ConfigError(f"{source} does not exist; expected {expected}", hint="Check the path.")
+    if source.suffix in (".yaml", ".yml"):
+        raise ConfigError(
+            f"{source} is no model and holds no detections; expected {expected}",
+            hint=f"An exported config is trained first: tuner train {source} -o model/; then: tuner calibrate model/",
+        )
 
 
 def _ground_truth(

@@ -60,6 +60,9 @@ def confirm(
         typer.echo("More runs were planned meanwhile; the same command shows the result when they have ended.")
     else:
         print_confirmation(found, opened.spec.objective.metric)
+        if not found.stands_out:
+            command = f"tuner confirm {study} --seeds N{storage_option(opened)}"
+            typer.echo(f"To be surer, train more seeds, those above included: {command}")
         typer.echo(f"Next: tuner export {study} -o best.yaml{storage_option(opened)}")
 
 

@@ -27,6 +27,7 @@ def demo(
 
     Called again, it goes on where it stopped.
     """
+    from tuner.cli.summary import print_next
     from tuner.config.load import load_study_spec
     from tuner.studies.study import create_or_open
     from tuner.workers.devices import plan_slots
@@ -40,6 +41,7 @@ def demo(
     study = create_or_open(spec)
     typer.echo(f"The same from here on: tuner run {file}")
     report = work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer)
+    print_next(study)
     raise typer.Exit(exit_code(report, study))
 
 

@@ -59,9 +59,11 @@ def run(
     from tuner.cli.first_points import check_source, points_of
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
+    from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import ConfigError
     from tuner.config.load import load_study_spec
+    from tuner.studies.confirm import confirmation
     from tuner.studies.specs import stored
     from tuner.workers.devices import plan_slots
 
@@ -100,7 +102,10 @@ def run(
     def begin(first: bool) -> int:
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         study = _begin(laid_out, points_of(enqueue, spec), warm_start) if first else _open_again(laid_out)
-        return search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
+        code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
+        if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
+            print_next(study)
+        return code
 
     raise typer.Exit(supervised(begin))
 

@@ -41,8 +41,8 @@ def status(
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
         print_cost(found)
         if found.control:
-            why = f" ({found.control_reason})" if found.control_reason else ""
-            typer.secho(f"{found.control:<10} by an order from outside{why}; go on: tuner resume {name}", fg="yellow")
+            why = found.control_reason or "by an order from outside"
+            typer.secho(f"{found.control:<10} {why}; go on: tuner resume {name}", fg="yellow")
         elif found.spent:
             typer.echo(f"budget     spent: {found.spent}")
         if found.problem:

@@ -19,12 +19,13 @@ _REASONS = {
     "timeout": "The time is up; running trials have saved their state.",
     "interrupted": "Interrupted; running trials have saved their state.",
     "stopped": "Stopped by `tuner stop`; running trials have saved their state.",
+    "paused": "The study is paused, because the disk is full.",
     "failed": "The study was ended by failures that would only repeat.",
 }
 
 
 def print_report(study: Study, report: WorkerReport) -> None:
-    """The end of a run: why it ended, what was found, what it cost, and what to type next."""
+    """The end of a run: why it ended, what was found, what it cost, and how to go on with it."""
     found = study.summary()
     typer.echo("")
     which = f" ({found.spent})" if report.reason == "finished" and found.spent else ""
@@ -43,8 +44,16 @@ def print_report(study: Study, report: WorkerReport) -> None:
         f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
         f" {duration(report.cpu_seconds)} of CPU time"
     )
+    if report.reason == "timeout" and report.interrupted and not report.epochs:
+        typer.secho(
+            "No epoch was finished in that time. What was trained of one is kept, but a start costs its time anew: "
+            "give more than a start and an epoch take.",
+            fg="yellow",
+        )
     typer.echo("")
-    if report.reason == "failed":
+    if report.reason == "paused":
+        typer.echo("Free space there; then the same command goes on with the study.")
+    elif report.reason == "failed":
         typer.echo("The same command goes on with the study, once what failed is mended.")
     elif report.reason == "timeout" and study.spec.plan is not None and study.spec.budget.timeout is None:
         typer.echo("A larger --hours goes on with the search.")
@@ -52,7 +61,11 @@ def print_report(study: Study, report: WorkerReport) -> None:
         typer.echo("The same command goes on with the study.")
     elif only_failures(found):
         typer.echo(f"Mend that; then raise the budget, or `tuner delete {study.name}` and run again.")
-    if found.best is not None:
+
+
+def print_next(study: Study) -> None:
+    """What to type next, where a trial is complete."""
+    if study.summary().best is not None:
         for line in next_commands(study):
             typer.echo(line)
 

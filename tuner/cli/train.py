@@ -75,7 +75,9 @@ def _compare_data(production: ProductionConfig) -> None:
 
     source = production.provenance
     dataset = load_dataset(source.data)
-    differences = source.fingerprint.differences(fingerprint(source.data, dataset)) if source.fingerprint else []
+    if source.fingerprint is None:
+        return
+    differences = source.fingerprint.differences(fingerprint(source.data, dataset), dataset)
     if differences:
         typer.secho(f"The data set is not the one of study {source.study}:", fg="yellow")
         for difference in differences:

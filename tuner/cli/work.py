@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> WorkerReport:
-    """Run a worker with a display and the dashboard's pictures, and print what came of it."""
+    """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
     from rich.console import Console
 
     from tuner.cli.live import LiveTable
@@ -40,13 +40,14 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
 def work_on_repeats(
     repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
 ) -> WorkerReport:
-    """Run what is planned, with a display."""
+    """Run what is planned, with a display; what paused or ended it before counts no more."""
     from rich.console import Console
 
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
+    repeats.resume()
     console = Console()
     display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
     return run_worker(
@@ -59,9 +60,9 @@ def work_on_repeats(
 
 
 def exit_code(report: WorkerReport, study: Study | None = None) -> int:
-    """0, 1 where failures ended the study or are all that came of it, 130 after Ctrl-C."""
+    """0, 1 where failures ended or paused the study or are all that came of it, 130 after Ctrl-C."""
     from tuner.cli.summary import only_failures
 
     if report.reason == "finished" and study is not None and only_failures(study.summary()):
         return 1
-    return {"failed": 1, "interrupted": 130}.get(report.reason, 0)
+    return {"failed": 1, "paused": 1, "interrupted": 130}.get(report.reason, 0)

@@ -34,6 +34,7 @@ def worker(
 
     Without a study, takes those that have budget left, highest priority first, until none is left.
     """
+    from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError
     from tuner.config.load import parse_duration
@@ -54,6 +55,7 @@ def worker(
             )
             try:
                 code = exit_code(work(opened, plans, left, trainer), opened)
+                print_next(opened)
             except DataError as error:
                 if study is not None:
                     raise

@@ -155,10 +155,13 @@ def read_content(path: Path) -> dict[str, Any]:
 def listed_files(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     """The names of the image files that the content of an annotation file lists, in its order.
 
+    Backslashes, as tools on Windows write them, separate folders like slashes.
+
     Raises:
         DataError: There is no list of images, or an image has no name.
     """
-    return tuple(_strings(_rows(content, "images", path), "file_name", "image", path))
+    names = _strings(_rows(content, "images", path), "file_name", "image", path)
+    return tuple(name.replace("\\", "/") for name in names)
 
 
 def _rows(content: dict[str, Any], key: str, path: Path) -> Rows:

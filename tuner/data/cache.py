@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -86,6 +87,26 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
         content=content_rects(split.sizes, canvas),
         path=path,
     )
+
+
+def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path) -> list[CachedImages]:
+    """`open_cache` for several splits, of which all are looked at before the faults of any are raised.
+
+    Raises:
+        DataError: As `open_cache`, for each split with faults.
+        DiskError: As `open_cache`.
+    """
+    opened: list[CachedImages] = []
+    faults: dict[str, DataError] = {}
+    for split in splits:
+        try:
+            opened.append(open_cache(split, canvas, cache_dir))
+        except DataError as error:
+            faults[split.name] = error
+    if faults:
+        found = "\n".join(f"{name}: {error.message}" for name, error in faults.items())
+        raise DataError(found, hint="\n".join(dict.fromkeys(error.hint for error in faults.values())))
+    return opened
 
 
 def _digest(split: Split, canvas: Canvas) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tuner.config.base import Frozen
 from tuner.config.errors import DataError
-from tuner.data.images import image_size
+from tuner.data.images import image_size, read_image, seems_cut_off
 
 TOLERANCE = 0.5
 """Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
@@ -131,12 +131,15 @@ def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:
     """(N, 2) int32, (width, height) after EXIF rotation, from the headers of image files.
 
     Raises:
-        DataError: Files cannot be read; names the first ones.
+        DataError: Files cannot be read, or were cut off; names the first ones.
     """
 
     def size_or_fault(path: Path) -> tuple[int, int] | str:
         try:
-            return image_size(path)
+            size = image_size(path)
+            if seems_cut_off(path):
+                read_image(path)
+            return size
         except DataError as error:
             return error.message
 

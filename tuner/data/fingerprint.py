@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.config.base import Frozen
 from tuner.config.errors import DataError
@@ -13,9 +15,24 @@ from tuner.config.study import DataSpec
 from tuner.data.coco import Dataset
 from tuner.data.split import Split
 
+RANGES = 64
+"""Ranges of images that have a digest of their own."""
+
 
 class SplitFingerprint(Frozen):
-    """One split: counts for messages, SHA-256 digests (hex) for equality."""
+    """One split: SHA-256 digests (hex) for equality, the rest for messages.
+
+    Attributes:
+        images: Number of images.
+        boxes: Number of boxes.
+        classes: Their names.
+        annotations: Digest of all that the annotation file says, the file names aside.
+        file_names: Digest.
+        file_sizes: Digest of the image files' sizes in bytes.
+        class_boxes: Boxes of each class; None in fingerprints of before there were these.
+        ranges: Of up to `RANGES` ranges of images, four hex digits each for what is said of them and their sizes in
+            bytes, likewise: enough to find where two fingerprints differ, not to tell that they do not.
+    """
 
     images: int
     boxes: int
@@ -23,6 +40,8 @@ class SplitFingerprint(Frozen):
     annotations: str
     file_names: str
     file_sizes: str
+    class_boxes: tuple[int, ...] | None = None
+    ranges: str | None = None
 
 
 class Fingerprint(Frozen):
@@ -33,23 +52,24 @@ class Fingerprint(Frozen):
     val: SplitFingerprint
     test: SplitFingerprint | None
 
-    def differences(self, other: Fingerprint) -> list[str]:
-        """What differs in `other`, each a sentence; empty when both are the same data set."""
+    def differences(self, other: Fingerprint, dataset: Dataset) -> list[str]:
+        """What differs in `other`, that of a data set, each a sentence; empty when both are the same data set."""
         found = []
         if self.on_bad_boxes != other.on_bad_boxes:
             found.append(f"on_bad_boxes is {other.on_bad_boxes!r}, was {self.on_bad_boxes!r}")
         for name in ("train", "val", "test"):
             mine: SplitFingerprint | None = getattr(self, name)
             theirs: SplitFingerprint | None = getattr(other, name)
-            if mine is None or theirs is None:
+            split: Split | None = getattr(dataset, name)
+            if mine is None or theirs is None or split is None:
                 if mine is not theirs:
                     found.append(f"{name}: the split is {'new' if mine is None else 'missing'}")
                 continue
-            found += [f"{name}: {sentence}" for sentence in _differences(mine, theirs)]
+            found += [f"{name}: {sentence}" for sentence in _differences(mine, theirs, split)]
         return found
 
 
-def _differences(mine: SplitFingerprint, theirs: SplitFingerprint) -> list[str]:
+def _differences(mine: SplitFingerprint, theirs: SplitFingerprint, split: Split) -> list[str]:
     found = [
         f"{theirs_count} {what}, was {mine_count}"
         for what, mine_count, theirs_count in (
@@ -61,13 +81,29 @@ def _differences(mine: SplitFingerprint, theirs: SplitFingerprint) -> list[str]:
     ]
     if len(mine.classes) == len(theirs.classes) and mine.classes != theirs.classes:
         found.append(f"classes are {', '.join(theirs.classes)}, were {', '.join(mine.classes)}")
+    elif mine.class_boxes and theirs.class_boxes and mine.classes == theirs.classes:
+        counts = zip(mine.classes, mine.class_boxes, theirs.class_boxes, strict=True)
+        found += [f"{now} boxes of {name}, was {before}" for name, before, now in counts if before != now]
     if mine.images == theirs.images and mine.file_names != theirs.file_names:
         found.append("other image files, or in another order")
     elif mine.file_names == theirs.file_names and mine.file_sizes != theirs.file_sizes:
         found.append("image files have other sizes in bytes")
     if not found and mine.annotations != theirs.annotations:
-        found.append("other annotations")
+        found.append("as many boxes of each class, but other ids, image sizes, boxes or areas")
+    if found and mine.images == theirs.images and (where := _first_difference(mine, theirs, split)):
+        found[-1] += f"; the first difference is in {where}"
     return found
+
+
+def _first_difference(mine: SplitFingerprint, theirs: SplitFingerprint, split: Split) -> str:
+    """The first images that differ, as far as is known; empty where nothing is."""
+    before, now = mine.ranges or "", theirs.ranges or ""
+    bounds = _bounds(len(split))
+    for i, (start, end) in enumerate(pairwise(bounds)):
+        if len(before) == len(now) and before[4 * i : 4 * i + 4] != now[4 * i : 4 * i + 4]:
+            names = split.file_names[start:end]
+            return names[0] if len(names) == 1 else f"one of {len(names)} images, {names[0]} to {names[-1]}"
+    return ""
 
 
 def fingerprint(spec: DataSpec, dataset: Dataset) -> Fingerprint:
@@ -87,28 +123,36 @@ def fingerprint(spec: DataSpec, dataset: Dataset) -> Fingerprint:
 
 def _split_fingerprint(split: Split) -> SplitFingerprint:
     try:
-        file_sizes = [(split.images_dir / name).stat().st_size for name in split.file_names]
+        file_sizes = np.array([(split.images_dir / name).stat().st_size for name in split.file_names], np.int64)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    numbers = (
-        split.image_ids,
-        split.sizes,
-        split.boxes,
-        split.areas,
-        split.labels,
-        split.crowd,
-        split.annotation_ids,
-        split.offsets,
-        np.array(split.category_ids, np.int64),
-    )
+    boxes = (split.boxes, split.areas, split.labels, split.crowd, split.annotation_ids)
+    numbers = (split.image_ids, split.sizes, *boxes, split.offsets, np.array(split.category_ids, np.int64))
     return SplitFingerprint(
         images=len(split),
         boxes=len(split.boxes),
         classes=split.classes,
         annotations=_digest([*(_bytes(array) for array in numbers), *(name.encode() for name in split.classes)]),
         file_names=_digest(name.encode() for name in split.file_names),
-        file_sizes=_digest([np.array(file_sizes, "<i8").tobytes()]),
+        file_sizes=_digest([_bytes(file_sizes)]),
+        class_boxes=tuple(np.bincount(split.labels, minlength=len(split.classes)).tolist()),
+        ranges="".join(_range(split, file_sizes, start, end) for start, end in pairwise(_bounds(len(split)))),
     )
+
+
+def _bounds(images: int) -> list[int]:
+    """Where ranges of images begin, and the last one ends."""
+    count = min(RANGES, images)
+    return [images * i // count for i in range(count + 1)]
+
+
+def _range(split: Split, file_sizes: NDArray[np.int64], start: int, end: int) -> str:
+    """Four hex digits for the images of a range."""
+    of_images = (split.image_ids, split.sizes, np.diff(split.offsets), file_sizes)
+    of_boxes = (split.boxes, split.areas, split.labels, split.crowd, split.annotation_ids)
+    first, last = split.offsets[start], split.offsets[end]
+    parts = [*(array[start:end] for array in of_images), *(array[first:last] for array in of_boxes)]
+    return _digest([*map(_bytes, parts), *(name.encode() for name in split.file_names[start:end])])[:4]
 
 
 def _bytes(array: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ from tuner.config.errors import DataError
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _QUARTER_TURNS = (5, 6, 7, 8)
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
+_TRAILER = 4096
 _HINT = "Replace the file, or remove the image from the annotation file."
 
 
@@ -68,6 +71,21 @@ def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: not an image, or of an unknown format", hint=_HINT) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded: {error}", hint=_HINT) from error
+
+
+def seems_cut_off(path: Path) -> bool:
+    """Whether a JPEG or PNG lacks the mark of its end; a small trailer behind it, as some cameras write, is fine.
+
+    A mark never stands within compressed data, so a file that was cut there has none. Without
+    one it may be whole still: `read_image` tells.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+        end = next((end for start, end in _ENDS.items() if head.startswith(start)), None)
+        if end is None:
+            return False
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TRAILER))
+        return end not in file.read()
 
 
 def frames(path: Path) -> int:

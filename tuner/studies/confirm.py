@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tuner.config.errors import StudyError
-from tuner.studies.confidence import Estimate, Ranking, rank
+from tuner.studies.confidence import CLAIM_LEVEL, Estimate, Ranking, chance, rank
 from tuner.studies.handle import Study
 from tuner.studies.objective import feasible
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
+
+MAX_SEEDS = 30
+"""More are not proposed."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +49,30 @@ class Confirmation:
 
     @property
     def verdict(self) -> str:
-        """One sentence on the winner's gain over the default config."""
+        """One sentence on the winner's gain over the default config, and on what would make it surer."""
         return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
 
     @property
     def _verdict(self) -> str:
         ranking, winner = self.ranking, self.winner
-        of = f"the best of {len(ranking.estimates) - 1}" if len(ranking.estimates) > 2 else "one config"
-        if winner.key == ranking.default:
+        if winner.key == ranking.default or winner.probability is None:
             return "nothing was better than the default config"
         if winner != ranking.winner:
             return (
                 f"trial {winner.key} is the best that keeps the constraints, {winner.gain:+.4f} against the default "
                 "config, which does not keep them"
             )
+        others = len(ranking.estimates) - 1
+        of = f" as the best of {others}" if others > 1 else ""
+        least = f"at least {ranking.gain_at_least:+.4f} with {CLAIM_LEVEL:.1%}{of}"
         if self.stands_out:
-            return (
-                f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, at least "
-                f"{ranking.gain_at_least:+.4f} with 97.5 % (as {of})"
-            )
+            return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
+        chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
+        enough = _seeds_to_claim(ranking, len(self.seeds))
+        surer = "the two are about equal" if enough is None else f"if the gain stays, {enough} seeds are enough for it"
         return (
-            f"the gain of trial {winner.key}, {winner.gain:+.4f}, lies inside the noise: {of} gains as much by luck "
-            f"in {ranking.luck:.0%} of such studies"
+            f"trial {winner.key} gains {winner.gain:+.4f} on average, {least}: better than the default config with a "
+            f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {CLAIM_LEVEL:.1%}; {surer}"
         )
 
 
@@ -165,6 +171,15 @@ def _failure(run: TrialRecord) -> str:
     return f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
 
 
+def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
+    """With how many seeds the winner would stand out, were gain and noise the same; None: more than `MAX_SEEDS`."""
+    others, gain = len(ranking.estimates) - 1, ranking.winner.gain
+    for more in range(seeds + 1, MAX_SEEDS + 1):
+        if chance(gain, ranking.spread, others * (more - 1), others, more, more) < 1 - CLAIM_LEVEL:
+            return more
+    return None
+
+
 def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
     """The best complete trials with different configs that keep the constraints, the default's left out."""
     chosen: list[TrialRecord] = []
@@ -172,6 +187,11 @@ def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
         if trial.config not in [other.config for other in (default, *chosen)]:
             chosen.append(trial)
     return chosen[:top]
+
+
+def _percent(probability: float) -> str:
+    """Rounded down, so that what is below a limit never reads as the limit."""
+    return f"{math.floor(probability * 1000) / 10:.1f}%"
 
 
 def _turned(one: Estimate) -> Estimate:

@@ -77,7 +77,7 @@ def refuse_other_data(row: StudyRow, spec: DataSpec, dataset: Dataset) -> None:
 
     if row.fingerprint is None:
         return
-    differs = Fingerprint.model_validate(row.fingerprint).differences(fingerprint(spec, dataset))
+    differs = Fingerprint.model_validate(row.fingerprint).differences(fingerprint(spec, dataset), dataset)
     if differs:
         raise DataError(
             f"the data in {spec.root} are not those that study {row.name!r} was begun with:\n  " + "\n  ".join(differs),

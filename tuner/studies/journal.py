@@ -19,8 +19,8 @@ from tuner.studies.records import INFEASIBLE, UNCOUNTED, Assignment, TrialState,
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
-"""How often a trial is tried again whose worker, process, device or disk failed."""
-RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind.DISK)
+"""How often a trial is tried again whose worker, process, device, disk or copy of the data failed."""
+RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind.DISK, FailureKind.BAD_DATA)
 """Failures that say nothing about the trial itself, so that another attempt may succeed."""
 
 _PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED, INFEASIBLE)
@@ -189,7 +189,7 @@ def fail_attempt(session: Session, assignment: Assignment, kind: FailureKind, me
 
 
 def failed_attempts(session: Session, trial_id: int) -> int:
-    """Attempts at a trial whose worker, process, device or disk failed."""
+    """Attempts at a trial that failed for a reason in `RETRIED`."""
     failed = (AttemptRow.trial_id == trial_id, AttemptRow.outcome.in_([str(kind) for kind in RETRIED]))
     return session.scalar(select(func.count()).select_from(AttemptRow).where(*failed)) or 0
 

@@ -10,7 +10,7 @@ class FailureGuard:
     """Counts failed trials; a study never fills up with worthless ones (decision 12 of the design).
 
     That the same config error twice ends the study is the study's own rule, over all its workers. This one
-    catches the rest: bugs, data that cannot be read, processes that die with every trial.
+    catches the rest: bugs, processes that die with every trial. Data that cannot be read end the worker at once.
     """
 
     def __init__(self) -> None:

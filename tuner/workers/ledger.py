@@ -96,6 +96,7 @@ class Ledger:
 
     def end(self, running: Running, ended: Ended) -> None:
         """Take the end of a trial; where the study cannot be told now, the trial keeps its slot."""
+        running.late = running.ended is not None
         running.ended = running.verdict or ended
         try:
             self._hand_over(running)

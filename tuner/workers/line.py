@@ -64,8 +64,10 @@ class Line:
             return answer.result(limit)
         except TimeoutError:
             why = StorageAway(f"the database has not answered within {limit:.0f} s")
-        except (StorageAway, DiskError) as error:
-            why = StorageAway(error.message, hint=error.hint)
+        except StorageAway as error:
+            why = error
+        except DiskError as error:
+            why = StorageAway(f"{error.message}: free some space there", hint=error.hint)
         self.trouble, self.since = why, time.monotonic()
         self._back = self._submit(self._wait_for_answer)
         raise why

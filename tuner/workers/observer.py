@@ -14,7 +14,7 @@ from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
-Reason = Literal["finished", "timeout", "interrupted", "stopped", "failed"]
+Reason = Literal["finished", "timeout", "interrupted", "stopped", "paused", "failed"]
 """Why a worker ended."""
 
 
@@ -24,7 +24,7 @@ class WorkerReport:
 
     Attributes:
         reason: Why it ended: the study's budget is spent; the time is up; Ctrl-C or SIGTERM; `tuner stop`;
-            failures that would only repeat.
+            a full disk, for which it paused the study; failures that would only repeat.
         message: The same for a reader: which budget, what was said with the order, which failure. May be empty.
         complete: Trials that it finished.
         pruned: Trials that it ended early, those without a result for a reason that the sampler learns included.

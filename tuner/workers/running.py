@@ -27,6 +27,7 @@ class Running:
         verdict: What the study said about its end, over what its process says.
         kept: Epochs that the study does not know of yet.
         ended: How it ended, where the study does not know of that yet.
+        late: Whether its end had to wait for the database.
     """
 
     assignment: Assignment
@@ -39,6 +40,7 @@ class Running:
     verdict: Ended | None = None
     kept: list[EpochResult] = field(default_factory=list)
     ended: Ended | None = None
+    late: bool = False
 
     def stop(self) -> None:
         """Tell it, once, to save its state and end."""

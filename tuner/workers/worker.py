@@ -219,11 +219,13 @@ class _Worker:
         self._supply.may_ask = True
         if ended is None:
             return
-        if ended.kind is FailureKind.DISK:
+        if ended.kind is FailureKind.DISK and not running.late:  # a database that is back had its disk freed
+            why = f"the disk of {socket.gethostname()} is full: {ended.message.splitlines()[0]}"
             with suppress(StorageAway):  # each further trial would fail as well
-                why = f"on {socket.gethostname()}: {ended.message}"
                 self._ledger.call(partial(self._study.pause, why))
-            self._obey()
+            self._ending.because("paused", why)
+        elif ended.kind is FailureKind.BAD_DATA:  # no other trial sees other data on this machine
+            self._ending.because("failed", ended.message)
         self._pool.device_worked(running.slot, ended)
         if ended.outcome != "interrupted" or self._ending.reason:
             self._outcomes[ended.outcome] += 1

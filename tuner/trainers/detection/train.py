@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import resource
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
 from tuner.config.trial import Tiles
 from tuner.data.batches import TrainingBatches, evaluation_batches
-from tuner.data.cache import CachedImages, open_cache
+from tuner.data.cache import CachedImages, open_caches
 from tuner.data.coco import Dataset, load_dataset
 from tuner.data.letterbox import Canvas, canvas_for, placements
 from tuner.evaluation.coco import CocoEvaluator
@@ -115,11 +117,12 @@ def _dataset(spec: DataSpec) -> tuple[Dataset, CocoEvaluator]:
 def _data(spec: DataSpec, image_size: int, cache_dir: Path) -> _Data:
     dataset, evaluator = _dataset(spec)
     canvas = canvas_for(dataset.train.sizes, image_size)
+    train_images, val_images = open_caches((dataset.train, dataset.val), canvas, cache_dir)
     return _Data(
         dataset=dataset,
         canvas=canvas,
-        train_images=open_cache(dataset.train, canvas, cache_dir),
-        val_images=open_cache(dataset.val, canvas, cache_dir),
+        train_images=train_images,
+        val_images=val_images,
         evaluator=evaluator,
     )
 
@@ -312,11 +315,25 @@ class _Run:
         state = checkpoint.load(path, self.device)
         if state is None:
             return
-        if state["experiment"] != self._experiment():
+        if state.get("experiment") != self._experiment():
             raise ConfigError(
                 f"{self.task.workdir} holds the checkpoint of another config or seed",
                 hint="Use another folder, or delete this one.",
             )
+        try:
+            self._take(state)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
+                raise  # the device's fault
+            lines = str(error).splitlines() if isinstance(error, RuntimeError) else [repr(error)]
+            raise ConfigError(
+                f"checkpoint {path} was written by another version of tuner or torch and does not fit this one: "
+                + textwrap.shorten(lines[min(1, len(lines) - 1)], 160),
+                hint="Go on with the version that began the study, or begin another study with this one.",
+            ) from error
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Go on from the state of a checkpoint."""
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.loss_sums, self.last_losses = state["loss_sums"], state["last_losses"]
         self.step.micro_batch = state["micro_batch"]
