@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import resource
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tuner.config.errors import ConfigError, DataError, WeightsError
-from tuner.config.study import DataSpec
 from tuner.config.trial import Tiles
 from tuner.data.batches import TrainingBatches, evaluation_batches
-from tuner.data.cache import CachedImages, open_caches
-from tuner.data.coco import Dataset, load_dataset
-from tuner.data.letterbox import Canvas, canvas_for, placements
-from tuner.evaluation.coco import CocoEvaluator
+from tuner.data.letterbox import placements
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.judge import judge
 from tuner.evaluation.metrics import Metrics
@@ -47,6 +40,7 @@ from tuner.trainers.detection.memory import keep_freed_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision, resolve_device
 from tuner.trainers.detection.predict import predict
+from tuner.trainers.detection.prepared_data import prepared_data
 from tuner.trainers.detection.step import TrainStep
 from tuner.trainers.detection.tiling import predict_tiles
 
@@ -96,37 +90,6 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
         run.save_evidence()
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What trials of one data set and canvas share in a warm process."""
-
-    dataset: Dataset
-    canvas: Canvas
-    train_images: CachedImages
-    val_images: CachedImages
-    evaluator: CocoEvaluator
-
-
-@functools.lru_cache(maxsize=2)
-def _dataset(spec: DataSpec) -> tuple[Dataset, CocoEvaluator]:
-    dataset = load_dataset(spec)
-    return dataset, CocoEvaluator(dataset.val)
-
-
-@functools.lru_cache(maxsize=4)
-def _data(spec: DataSpec, image_size: int, cache_dir: Path) -> _Data:
-    dataset, evaluator = _dataset(spec)
-    canvas = canvas_for(dataset.train.sizes, image_size)
-    train_images, val_images = open_caches((dataset.train, dataset.val), canvas, cache_dir)
-    return _Data(
-        dataset=dataset,
-        canvas=canvas,
-        train_images=train_images,
-        val_images=val_images,
-        evaluator=evaluator,
-    )
-
-
 class _Run:
     """The state of one training: what a checkpoint holds, and what a step needs."""
 
@@ -135,7 +98,7 @@ class _Run:
         config = task.config
         self.device = resolve_device(task.device)
         self.precision = Precision(config, self.device)
-        self.data = _data(task.data, config.image_size, task.cache_dir)
+        self.data = prepared_data(task.data, config.image_size, task.cache_dir)
         self.epoch = 0
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
