@@ -304,9 +304,14 @@ def test_a_killed_worker_leaves_its_trials_to_the_next(project: Project) -> None
     assert any(attempt["outcome"] == "lost" for trial in trials for attempt in trial["attempts"])
 
 
-def test_a_worker_that_dies_is_started_again_by_its_command(project: Project) -> None:
+@pytest.mark.parametrize("command", ["run", "worker"])
+def test_a_worker_that_dies_is_started_again_by_its_command(project: Project, command: str) -> None:
     project.misbehave(all={"seconds": 0.2})
-    process = project.start_run("--slots", "1")
+    if command == "run":
+        process = project.start_run("--slots", "1")
+    else:
+        project.create()
+        process = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
     until(process, r"epoch 2/4")
     (worker,) = psutil.Process(process.pid).children()
     worker.kill()
@@ -319,21 +324,6 @@ def test_a_worker_that_dies_is_started_again_by_its_command(project: Project) ->
     attempts = [attempt for trial in trials for attempt in trial["attempts"]]
     assert sorted(attempt["outcome"] for attempt in attempts) == ["complete"] * 4 + ["lost"]
     assert len({attempt["pid"] for attempt in attempts}) == 2
-
-
-def test_a_worker_that_joined_is_started_again_by_its_command(project: Project) -> None:
-    project.misbehave(all={"seconds": 0.2})
-    project.create()
-    process = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
-    until(process, r"epoch 2/4")
-    (worker,) = psutil.Process(process.pid).children()
-    worker.kill()
-    project.misbehave()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, out + err
-    assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
-    check_curves(project.trials())
-    assert [trial["state"] for trial in project.trials()] == ["complete"] * 4
 
 
 def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
