@@ -4,7 +4,9 @@ import builtins
 import multiprocessing
 import shutil
 import sqlite3
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,18 @@ def test_sqlite_is_made_for_several_processes(sqlite_url: str) -> None:
         assert connection.execute(text("pragma busy_timeout")).scalar() == 60_000
         assert connection.execute(text("pragma foreign_keys")).scalar() == 1
     database.close()
+
+
+def test_tables_are_made_as_soon_as_another_process_gives_the_file_free(sqlite_url: str) -> None:
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        for statement in ("create table other (x)", "begin immediate"):
+            other.execute(statement)
+        end_of_writing = threading.Timer(0.5, other.execute, ["commit"])
+        end_of_writing.start()
+        connect(sqlite_url).close()
+        end_of_writing.join()
 
 
 def test_optuna_uses_the_same_connections(database_url: str) -> None:

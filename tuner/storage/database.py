@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -122,6 +123,8 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
         with database.errors():
             if create and migrate.current(engine) is None:
                 with migrate.schema_lock(engine):
+                    if file is not None:
+                        _use_wal(resolved, file)
                     _release(_optuna_storage(resolved, create=True))
                 # Ours come last: where they are, Optuna's are.
                 migrate.upgrade(engine)
@@ -186,8 +189,24 @@ def _engine_options(url: URL) -> dict[str, Any]:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.execute("pragma journal_mode = wal")
     connection.execute("pragma foreign_keys = on")
+
+
+def _use_wal(url: URL, file: Path) -> None:
+    """Switch an SQLite file, for good, to the write-ahead log, with which readers and a writer do not wait.
+
+    SQLite's own waiting does not cover this switch: it fails at once where another process holds the file.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
+        while True:
+            try:
+                connection.execute("pragma journal_mode = wal")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise _translated(url, error) from None
+            time.sleep(random.uniform(0.01, 0.05))
 
 
 def _optuna_url(url: URL) -> str:
