@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from tuner.config.trial import TrialConfig
 from tuner.data.batch import Batch
+from tuner.models.build import build_detector
 from tuner.models.detector import Candidates, Detector
 from tuner.trainers.contract import OutOfMemory
 from tuner.trainers.detection.ema import Ema
-from tuner.trainers.detection.optimizer import build_optimizer, learning_rate
+from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.step import TrainStep
 
@@ -22,6 +23,11 @@ CPU = torch.device("cpu")
 
 def config(**changes: object) -> TrialConfig:
     return TrialConfig(precision="fp32", **changes)  # type: ignore[arg-type]
+
+
+def dense(name: str) -> Detector:
+    sizes = (((16.0, 16.0),),) * 3
+    return build_detector(config(model=name, anchor_sizes=sizes), 2)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +50,28 @@ def test_warm_up_is_linear_and_starts_above_zero() -> None:
 
 
 def test_no_weight_decay_on_norms_and_biases() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    decayed, free = build_optimizer(model, config(weight_decay=0.1)).param_groups
+    decayed, free = build_optimizer(dense("dense-tiny"), config(weight_decay=0.1)).param_groups
     assert decayed["weight_decay"] == 0.1
-    assert [p.ndim for p in decayed["params"]] == [4]
+    assert {p.ndim for p in decayed["params"]} == {4}
     assert free["weight_decay"] == 0.0
-    assert len(free["params"]) == 3
+    assert {p.ndim for p in free["params"]} == {1}
+
+
+def test_a_pretrained_backbone_learns_more_slowly_and_a_new_one_does_not() -> None:
+    detector = dense("dense-shufflenet")
+    backbone = {id(p) for p in detector.backbone.parameters()}
+    optimizer = build_optimizer(detector, config(model="dense-shufflenet", weights="some.pth", backbone_lr_factor=0.1))
+    set_learning_rate(optimizer, 2.0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {id(p): 0.2 if id(p) in backbone else 2.0 for p in detector.parameters()}
+    assert 0 < len(backbone) < len(rates)
+    optimizer = build_optimizer(detector, config(model="dense-shufflenet", backbone_lr_factor=0.1))
+    assert {group["lr_factor"] for group in optimizer.param_groups} == {1.0}
+
+
+def test_the_default_backbone_lr_factor_is_the_familys() -> None:
+    assert config(model="dense-small").backbone_lr_factor == 0.5
+    assert config(model="retinanet-resnet50").backbone_lr_factor == 1.0
 
 
 def test_ema_follows_its_formula_and_copies_counters() -> None:
@@ -82,6 +104,10 @@ class Line(Detector):
         super().__init__()
         self.limit = limit
         self.weight = nn.Parameter(torch.ones(3))
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if len(images) > self.limit:

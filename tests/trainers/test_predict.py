@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.waits import Waits
 from tuner.config.errors import DataError
@@ -28,6 +28,10 @@ class Fixed(Detector):
     def __init__(self, candidates: list[Candidates]) -> None:
         super().__init__()
         self.left = iter(candidates)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuner.config.trial import AnchorSizes
 from tuner.data.batch import IGNORE
@@ -38,6 +38,11 @@ class DenseDetector(Detector):
         self.strides = strides
         self.box_weight = box_weight
         self._grid = functools.lru_cache(maxsize=4)(self._make_grid)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """See `Detector.backbone`."""
+        return self.network.trunk
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms are `class` and `box`, each per unit of assigned quality."""

@@ -25,6 +25,11 @@ class Candidates(NamedTuple):
 class Detector(nn.Module, ABC):
     """A detector on letterboxed images; labels are 0 … K-1 on both sides, whatever the network counts inside."""
 
+    @property
+    @abstractmethod
+    def backbone(self) -> nn.Module:
+        """The part that pretrained weights fill."""
+
     @abstractmethod
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Named loss terms, each a scalar in float32; their sum is what is minimised.

@@ -90,6 +90,11 @@ class TorchvisionDetector(Detector):
             head.register_forward_hook(_float32_outputs)
         self.network = network
 
+    @property
+    def backbone(self) -> nn.Module:
+        """See `Detector.backbone`."""
+        return self.network.get_submodule("backbone")
+
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
         is_object, is_crowd = labels >= 0, labels == IGNORE

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from tuner.config.trial import TrialConfig
+from tuner.models.detector import Detector
 
 FINAL_FACTOR = 0.01
 """Cosine ends at this part of the peak learning rate."""
@@ -16,17 +17,23 @@ STEP_MILESTONES = (2 / 3, 8 / 9)
 """Fractions of the training at which the step schedule divides by 10, those of Detectron's 1x schedule."""
 
 
-def build_optimizer(model: nn.Module, config: TrialConfig) -> Optimizer:
-    """SGD with Nesterov momentum or AdamW; weight decay on weights of two and more dimensions only.
+def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
+    """SGD with Nesterov momentum or AdamW, a pretrained backbone in parameter groups of its own (`lr_factor`).
 
-    Norms and biases are left out of the decay (Goyal et al., 2017).
+    Weight decay is on weights of two and more dimensions only: norms and biases are left out (Goyal et al., 2017).
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    factors = dict.fromkeys(detector.parameters(), 1.0)
+    if config.weights != "none":
+        factors |= dict.fromkeys(detector.backbone.parameters(), config.backbone_lr_factor)
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, factor in factors.items():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            members.setdefault((factor, decay), []).append(parameter)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "lr_factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in members.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
     return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
@@ -50,9 +57,9 @@ def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int) -> float
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:
-    """Use `value` for every parameter group from the next step on."""
+    """Use `value`, times its factor, for every parameter group from the next step on."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["lr_factor"]
 
 
 def clip_gradients(model: nn.Module, limit: float) -> None:
