@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
 from tuner.data.batch import Batch
 from tuner.models.build import build_detector
@@ -15,7 +16,7 @@ from tuner.models.detector import Candidates, Detector
 from tuner.trainers.contract import OutOfMemory
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
-from tuner.trainers.detection.precision import Precision
+from tuner.trainers.detection.precision import Precision, resolve_device
 from tuner.trainers.detection.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -74,6 +75,28 @@ def test_the_default_backbone_lr_factor_is_the_familys() -> None:
     assert config(model="retinanet-resnet50").backbone_lr_factor == 1.0
 
 
+def test_a_first_step_that_the_scaler_skips_leaves_no_trace() -> None:
+    """The fused SGD of torch makes its momentum in the first step, but writes it in steps that count alone."""
+    finite, skipped = dense("dense-tiny"), dense("dense-tiny")
+    skipped.load_state_dict(finite.state_dict())
+    for model, values in ((finite, [1.0, 2.0]), (skipped, [torch.inf, 1.0, 2.0])):
+        optimizer = build_optimizer(model, config(optimizer="sgd", learning_rate=0.1))
+        scaler = torch.amp.GradScaler("cpu")
+        for value in values:
+            scaler.scale(torch.zeros(1))
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, value * scaler.get_scale())
+            scaler.step(optimizer)
+            scaler.update()
+    assert all(torch.equal(a, b) for a, b in zip(finite.parameters(), skipped.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "mps", "cuda:0,1"])
+def test_a_device_of_another_form_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device is '{name}', expected auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
 def test_ema_follows_its_formula_and_copies_counters() -> None:
     model = nn.BatchNorm1d(1)
     ema = Ema(model, 0.9)
@@ -100,9 +123,10 @@ def test_ema_off_is_the_model_itself() -> None:
 class Line(Detector):
     """Predicts the mean pixel; refuses more images than `limit`, as a full GPU would."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, error: Exception) -> None:
         super().__init__()
         self.limit = limit
+        self.error = error
         self.weight = nn.Parameter(torch.ones(3))
 
     @property
@@ -111,7 +135,7 @@ class Line(Detector):
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if len(images) > self.limit:
-            raise torch.cuda.OutOfMemoryError("out of memory")
+            raise self.error
         return {"line": (images.float().mean((2, 3)) @ self.weight).mean()}
 
     def candidates(self, images: Tensor) -> Candidates:
@@ -123,20 +147,36 @@ def batch() -> Batch:
     return Batch(images, torch.zeros(8, 1, 4), torch.full((8, 1), -1))
 
 
-def trained(limit: int) -> tuple[TrainStep, Tensor, float]:
-    detector = Line(limit)
+FULL = torch.cuda.OutOfMemoryError("out of memory")
+
+
+def trained(limit: int, error: Exception = FULL) -> tuple[TrainStep, Tensor, float]:
+    detector = Line(limit, error)
     c = config(optimizer="sgd", momentum=0.0, learning_rate=1e-3, weight_decay=0.0, gradient_clip=0.0, batch_size=8)
     step = TrainStep(detector, build_optimizer(detector, c), Precision(c, CPU), c)
     losses = step(batch())
     return step, copy.deepcopy(detector.weight.detach()), float(losses["line"])
 
 
-def test_out_of_memory_halves_the_micro_batch_and_changes_no_result() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_out_of_memory_halves_the_micro_batch_and_changes_no_result(error: Exception) -> None:
     whole, expected, loss = trained(limit=8)
-    parts, weight, same_loss = trained(limit=3)
+    parts, weight, same_loss = trained(limit=3, error=error)
     assert (whole.micro_batch, parts.micro_batch) == (8, 2)
     torch.testing.assert_close(weight, expected)
     assert same_loss == pytest.approx(loss)
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        trained(limit=3, error=RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_out_of_memory_with_one_image_ends_the_trial() -> None:

@@ -41,12 +41,17 @@ def test_each_gpu_gets_a_slot_that_sees_no_other() -> None:
     [([], "GPU-b"), (["1", "0"], "GPU-b"), (["GPU-x", "GPU-b"], "GPU-b"), (["MIG-x", "MIG-y"], "MIG-y")],
 )
 def test_a_gpu_is_shown_by_its_uuid(entries: list[str], shown: str) -> None:
-    assert visible_as(1, "b", entries) == shown
+    assert visible_as(1, "Large", "b", entries) == shown
 
 
 def test_a_gpu_whose_uuid_torch_does_not_tell_keeps_the_users_number() -> None:
-    assert visible_as(0, "", ["3", "5"]) == "3"
-    assert visible_as(1, "", []) == "1"
+    assert visible_as(0, "Large", "", ["3", "5"]) == "3"
+    assert visible_as(1, "Large", "", []) == "1"
+
+
+def test_a_slice_of_a_gpu_keeps_the_users_number_too() -> None:
+    """Its UUID is its own, or the whole GPU's: with "GPU-" before it, it would show nothing or another slice."""
+    assert visible_as(0, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "b", ["2"]) == "2"
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -13,9 +13,10 @@ from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
 from tuner.studies.study import TrialState
+from tuner.trainers.detection.memory import is_out_of_memory
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer
-from tuner.workers.wear import SLACK, grown, is_cuda_error, is_out_of_memory
+from tuner.workers.wear import SLACK, grown, is_cuda_error
 from tuner.workers.worker import run_worker
 
 SLOT = [SlotPlan(0, "cpu", 1)]
@@ -42,6 +43,7 @@ def test_memory_may_double_and_grow_by_some(needed: int, held: int, worn: bool) 
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True, False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True, False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False, True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), False, True),
         (RuntimeError("shapes do not match"), False, False),
         (ValueError("CUDA error"), False, False),
         (MemoryError(), False, True),

@@ -112,6 +112,6 @@ class CrowdBlindRoIHeads(RoIHeads):  # type: ignore[misc]
             if len(target["boxes"]):
                 looked_at |= box_iou(proposal, target["boxes"]).amax(dim=1) >= self.proposal_matcher.high_threshold
             elif len(proposal):
-                looked_at[share.argmin()] = True
+                looked_at.scatter_(0, share.argmin(dim=0, keepdim=True), True)  # an index would be waited for
             kept.append(proposal[looked_at])
         return super().select_training_samples(kept, targets)

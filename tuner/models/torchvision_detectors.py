@@ -97,15 +97,13 @@ class TorchvisionDetector(Detector):
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
-        is_object, is_crowd = labels >= 0, labels == IGNORE
-        any_crowd = bool(is_crowd.any())  # one wait for the device instead of one for each image
+        # Objects first and crowds last, so that counts cut them off, for which the host waits once, not for each image.
+        order = labels.neg().clamp(min=0).argsort(dim=1, stable=True)
+        boxes, labels = boxes.gather(1, order[..., None].expand(-1, -1, 4)), labels.gather(1, order)
+        objects, crowds = torch.stack([(labels >= 0).sum(1), (labels == IGNORE).sum(1)]).tolist()
         targets = [
-            {
-                "boxes": box[chosen],
-                "labels": label[chosen] + self.first_label,
-                "crowds": box[crowd] if any_crowd else box[:0],
-            }
-            for box, label, chosen, crowd in zip(boxes, labels, is_object, is_crowd, strict=True)
+            {"boxes": box[:count], "labels": label[:count] + self.first_label, "crowds": box[len(box) - crowd :]}
+            for box, label, count, crowd in zip(boxes, labels, objects, crowds, strict=True)
         ]
         losses: dict[str, Tensor] = self.network(images, targets)
         return losses

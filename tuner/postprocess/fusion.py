@@ -19,7 +19,9 @@ def weighted_fusion(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tens
     mean. The paper's correction by the number of models is 1 for one model.
     """
     exact, wide = boxes.double(), scores.double()
-    image = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
+    image = torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(boxes)
+    )
     group = image * (int(labels.max()) + 1 if len(labels) else 1) + labels
     order = torch.argsort(wide, descending=True, stable=True)
     order = order[torch.argsort(group[order], stable=True)]

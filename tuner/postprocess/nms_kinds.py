@@ -125,7 +125,9 @@ def soft_gaussian(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor
 
 def none(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
     """No suppression, for detectors that need none and for detections that are suppressed already."""
-    image = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
+    image = torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(boxes)
+    )
     everything = torch.arange(len(boxes), device=boxes.device)
     return ranked(everything, boxes.double(), scores.double(), image, len(offsets) - 1, most)
 

@@ -36,7 +36,7 @@ def ranked(source: Tensor, boxes: Tensor, scores: Tensor, image: Tensor, images:
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     order = order[torch.argsort(image[source[order]], stable=True)]
     counts = torch.bincount(image[source], minlength=images)
-    begins = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    begins = torch.repeat_interleave(counts.cumsum(0) - counts, counts, output_size=len(order))
     order = order[torch.arange(len(order), device=order.device) - begins < most]
     return Kept(source[order], boxes[order], scores[order], offsets_of(counts.clamp(max=most)))
 

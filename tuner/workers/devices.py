@@ -99,21 +99,22 @@ def find_gpus() -> list[Gpu]:
     entries = [entry.strip() for entry in asked.split(",") if entry.strip()]
     gpus = []
     for index, (name, uuid, memory) in enumerate(json.loads(answer.stdout.splitlines()[-1])):
-        gpus.append(Gpu(index, name, visible_as(index, uuid, entries), memory))
+        gpus.append(Gpu(index, name, visible_as(index, name, uuid, entries), memory))
     return gpus
 
 
-def visible_as(index: int, uuid: str, entries: Sequence[str]) -> str:
+def visible_as(index: int, name: str, uuid: str, entries: Sequence[str]) -> str:
     """The value of CUDA_VISIBLE_DEVICES that shows one device alone, whatever order devices are counted in.
 
     Args:
         index: Torch's number of the device.
+        name: As the driver says.
         uuid: As torch tells it; empty where it does not.
         entries: Of the user's own CUDA_VISIBLE_DEVICES.
     """
     entry = entries[index] if index < len(entries) else str(index)
-    # A name is kept as it is: it may be that of a MIG slice, whose UUID torch does not tell.
-    return f"GPU-{uuid}" if uuid and entry.isdecimal() else entry
+    # A MIG slice ("… MIG 1g.10gb") is no GPU-…, and the user's own name of a device says what it is.
+    return f"GPU-{uuid}" if uuid and " MIG " not in name and entry.isdecimal() else entry
 
 
 def plan_slots(

@@ -27,9 +27,10 @@ from pathlib import Path
 
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
 from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
+from tuner.trainers.detection.memory import is_out_of_memory
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
-from tuner.workers.wear import Wear, is_cuda_error, is_out_of_memory
+from tuner.workers.wear import Wear, is_cuda_error
 
 ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""

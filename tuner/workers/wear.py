@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import psutil
 
+from tuner.trainers.detection.memory import is_out_of_memory
+
 FACTOR = 2.0
 SLACK = 2**30
 """Bytes."""
@@ -40,10 +42,6 @@ def grown(needed: int, held: int) -> str:
 
 def is_cuda_error(error: Exception) -> bool:
     """Whether an exception leaves the CUDA context unusable; running out of memory does not."""
-    text = str(error)
-    return isinstance(error, RuntimeError) and "ALLOC_FAILED" not in text and any(sign in text for sign in _CUDA_SIGNS)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory, of the machine or the GPU, ran out."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "ALLOC_FAILED" in str(error)
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    return any(sign in str(error) for sign in _CUDA_SIGNS)

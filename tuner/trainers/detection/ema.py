@@ -43,5 +43,5 @@ class Ema(Generic[M]):
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         averages = [average for average, _ in self._float]
         torch._foreach_lerp_(averages, [current for _, current in self._float], 1 - decay)
-        for average, current in self._other:
-            average.copy_(current)
+        if self._other:
+            torch._foreach_copy_([average for average, _ in self._other], [current for _, current in self._other])

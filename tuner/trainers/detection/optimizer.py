@@ -36,7 +36,12 @@ def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
     ]
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
-    return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    optimizer = SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    if config.momentum > 0:
+        # A first step that the gradient scaler skips would leave torch's own as memory that was never written.
+        for parameter in trainable:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int) -> float:

@@ -1,12 +1,14 @@
-"""Device and arithmetic of a training run."""
+"""Device, its memory and arithmetic of a training run."""
 
 from __future__ import annotations
 
+import re
+import resource
 from contextlib import AbstractContextManager
 
 import torch
 
-from tuner.config.errors import DeviceError
+from tuner.config.errors import ConfigError, DeviceError
 from tuner.config.trial import TrialConfig
 
 
@@ -14,18 +16,21 @@ def resolve_device(name: str) -> torch.device:
     """The device of "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
+        ConfigError: `name` has another form.
         DeviceError: There is no such device.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device is {name!r}, expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    if name.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            found = f"there are {count} CUDA devices" if count else "torch sees no CUDA device here"
-            raise DeviceError(f"device {name!r}: {found}", hint="Use --device cpu, or check the driver.")
-        return torch.device("cuda", index)
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        found = f"there are {count} CUDA devices" if count else "torch sees no CUDA device here"
+        raise DeviceError(f"device {name!r}: {found}", hint="Use --device cpu, or check the driver.")
+    return torch.device("cuda", index)
 
 
 class Precision:
@@ -52,5 +57,20 @@ class Precision:
 def _native(device: torch.device) -> str:
     """bf16 where the device has instructions for it, else fp32: emulated bf16 is slower than fp32."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        with torch.cuda.device(device):  # torch answers for the current device
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def begin_peak_memory(device: torch.device) -> None:
+    """Count a GPU's peak anew, and give other processes what an earlier trial of this one left unused."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory so far in bytes: of the GPU since `begin_peak_memory`, or of the process where there is none."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

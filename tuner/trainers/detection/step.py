@@ -10,6 +10,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.batch import Batch
 from tuner.models.detector import Detector
 from tuner.trainers.contract import OutOfMemory
+from tuner.trainers.detection.memory import is_out_of_memory
 from tuner.trainers.detection.optimizer import clip_gradients
 from tuner.trainers.detection.precision import Precision
 
@@ -41,8 +42,10 @@ class TrainStep:
             try:
                 losses = self._backward(batch)
                 break
-            except torch.cuda.OutOfMemoryError:
-                pass  # the error holds the activations, which only go with it
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Here the error is gone, and with it the activations that it held.
             self._shrink()
         scaler = self.precision.scaler
         if self.config.gradient_clip > 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import textwrap
 import time
 from collections.abc import Iterator
@@ -36,9 +35,9 @@ from tuner.trainers.contract import (
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.ema import Ema
-from tuner.trainers.detection.memory import keep_freed_memory
+from tuner.trainers.detection.memory import is_out_of_memory, keep_freed_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
-from tuner.trainers.detection.precision import Precision, resolve_device
+from tuner.trainers.detection.precision import Precision, begin_peak_memory, peak_memory, resolve_device
 from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.prepared_data import prepared_data
 from tuner.trainers.detection.step import TrainStep
@@ -83,7 +82,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
                 train_seconds=trained - started[0],
                 eval_seconds=time.perf_counter() - trained,
                 cpu_seconds=time.process_time() - started[1],
-                peak_memory=max(run.peak_memory, _peak_memory(run.device)),
+                peak_memory=max(run.peak_memory, peak_memory(run.device)),
                 executed=run.executed(),
             )
     finally:
@@ -112,6 +111,7 @@ class _Run:
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
         self.detector = detector.to(self.device).to(memory_format=torch.channels_last)
+        begin_peak_memory(self.device)
         self.ema = Ema(self.detector, config.ema_decay)
         self.optimizer = build_optimizer(self.detector, config)
         self.step = TrainStep(self.detector, self.optimizer, self.precision, config)
@@ -211,8 +211,8 @@ class _Run:
             try:
                 raw = self._predict_batches(tiles, self.judged_at_once)
                 break
-            except torch.cuda.OutOfMemoryError:
-                if self.judged_at_once == 1:
+            except RuntimeError as error:
+                if self.judged_at_once == 1 or not is_out_of_memory(error):
                     raise
             torch.cuda.empty_cache()
             self.judged_at_once //= 2
@@ -230,7 +230,7 @@ class _Run:
         return predict(self.ema.model, batches, placements(val.sizes, canvas), val.sizes, self.precision)
 
     def _measure_cost(self) -> ImageCost:
-        self.peak_memory = _peak_memory(self.device)  # measuring begins a new count
+        self.peak_memory = peak_memory(self.device)  # measuring begins a new count
         config = self.task.config
         merging = self.point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
         val, images = self.data.dataset.val, self.data.val_images
@@ -309,9 +309,3 @@ class _Run:
 
     def _experiment(self) -> str:
         return f"{self.task.config.digest()}/{self.task.seed}"
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
