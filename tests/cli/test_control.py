@@ -47,6 +47,21 @@ def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pyte
     assert "paused" not in project.main(capsys, "status", "cells")
 
 
+def test_a_worker_that_waits_says_that_its_study_was_deleted(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.misbehave(all={"seconds": 2.0})
+    process = project.start_run()
+    until(process, r"epoch 1/4")
+    project.main(capsys, "pause", "cells")
+    until(process, r"the study is paused")
+    wait_for(project, "interrupted", "complete")
+    project.main(capsys, "delete", "cells", "--yes")
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1, out + err
+    assert err == "error: study 'cells' was deleted\n"
+
+
 def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
