@@ -5,7 +5,7 @@ import re
 import signal
 
 import pytest
-from test_run import Project, project, until  # noqa: F401
+from test_run import LIMIT, Project, project, until  # noqa: F401
 
 from tuner.studies.study import delete_study, list_studies, open_study
 
@@ -55,13 +55,57 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:  # noqa:
     process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2")
     until(process, r"epoch 2/4")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, out + err
     assert "same command goes on" in out
     project.misbehave()
     out = confirm(project, "--top", "1", "--seeds", "2")
     assert re.search("goes on at epoch [23]", out)
     assert "confirmed" in out
+
+
+def test_orders_reach_a_confirmation_and_it_leaves_a_stopped_search_alone(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.run()
+    project.misbehave(all={"seconds": 2.0})
+    arguments = ("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2")
+    process = project.start(*arguments)
+    until(process, r"epoch 1/4")
+    project.main(capsys, "pause", "cells", "--reason", "the cluster is needed")
+    until(process, r"the study is paused: the cluster is needed \(`tuner resume cells` goes on\)")
+    assert process.poll() is None
+    project.main(capsys, "resume", "cells")
+    until(process, r"the study goes on")
+    project.main(capsys, "stop", "cells", "--reason", "enough")
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, out + err
+    assert "Stopped by `tuner stop`: enough" in out
+    assert "the same command goes on" in out
+    project.misbehave()
+    out = confirm(project, *arguments[4:])
+    assert "goes on at epoch" in out
+    assert "confirmed" in out
+    assert list_studies(project.storage)[0].control == "stopped"
+
+
+def test_a_config_is_taken_out_of_a_confirmation(
+    project: Project,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.run()
+    # Runs are numbered in the order they were planned in: the default's two, then the best config's two.
+    project.misbehave(trial2={"seconds": 60}, trial3={"seconds": 60})
+    process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "2", "--seeds", "2")
+    until(process, r"trial 3 · slot \d · trial=\d")
+    chosen = max((trial for trial in project.trials() if not trial["is_default"]), key=lambda trial: trial["value"])
+    number = str(chosen["number"])
+    assert "with the next heartbeat" in project.main(capsys, "stop", "cells", number)
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, out + err
+    assert re.search(rf"trial {number} is left out: pruned with seed \d: stopped by hand", out)
+    assert "has ended already" in project.main(capsys, "stop", "cells", number, code=1)
 
 
 def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
@@ -79,7 +123,7 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     process = project.start_run()
     until(process, r"trial 1 complete")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, out + err
     assert project.trials()[0]["state"] == "interrupted"
     project.misbehave()

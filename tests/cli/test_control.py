@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from test_run import Project, check_curves, project, until
+from test_run import LIMIT, Project, check_curves, project, until
 
 from tuner.studies.study import Study, open_study
 
@@ -38,13 +38,28 @@ def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pyte
     assert process.poll() is None
     project.misbehave()
     project.main(capsys, "resume", "cells")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out + err
     assert "the study goes on" in out
     trials = project.trials()
     check_curves(trials)
     assert [trial["state"] for trial in trials] == ["complete"] * 4
     assert "paused" not in project.main(capsys, "status", "cells")
+
+
+def test_a_worker_that_waits_says_that_its_study_was_deleted(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.misbehave(all={"seconds": 2.0})
+    process = project.start_run()
+    until(process, r"epoch 1/4")
+    project.main(capsys, "pause", "cells")
+    until(process, r"the study is paused")
+    wait_for(project, "interrupted", "complete")
+    project.main(capsys, "delete", "cells", "--yes")
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1, out + err
+    assert err == "error: study 'cells' was deleted\n"
 
 
 def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
@@ -76,7 +91,7 @@ def test_stop_ends_all_workers_and_no_other_joins_until_run(
     until(second, r"epoch 1/4")
     project.main(capsys, "stop", "cells", "--reason", "enough")
     for process in (first, second):
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, out + err
         assert "Stopped by `tuner stop`" in out
         assert "enough" in out
@@ -96,7 +111,7 @@ def test_a_trial_is_stopped_alone(project: Project, capsys: pytest.CaptureFixtur
     process = project.start_run()
     until(process, r"trial 1 · epoch 1/4")
     assert "with the next heartbeat" in project.main(capsys, "stop", "cells", "1")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out + err
     trials = project.trials()
     assert [trial["state"] for trial in trials] == ["complete", "pruned", "complete", "complete"]
@@ -153,7 +168,7 @@ def test_a_larger_budget_reaches_workers_that_run(project: Project) -> None:
     project.write(budget={"trials": 4}, slots=1)
     project.create()
     project.misbehave()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out + err
     assert len(project.trials()) == 4
 

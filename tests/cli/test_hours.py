@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from sqlalchemy import update
-from test_run import Project, project, until  # noqa: F401
+from test_run import LIMIT, Project, project, until  # noqa: F401
 
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError
@@ -53,7 +53,7 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     process = project.start_run(*hours)
     until(process, r"trial 0 . epoch 1/")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LIMIT)
     study = open_study("cells", project.storage)
     with study.database.engine.begin() as connection:  # its first attempt began an hour ago
         connection.execute(update(AttemptRow).values(started_at=AttemptRow.started_at - 3600))

@@ -4,7 +4,7 @@ import signal
 
 import optuna
 import pytest
-from test_run import Project, check_curves, project, until  # noqa: F401
+from test_run import LIMIT, Project, check_curves, project, until  # noqa: F401
 
 from tuner.studies.study import open_study
 from tuner.trainers.contract import CHECKPOINT
@@ -25,7 +25,7 @@ def test_a_study_that_promotes_survives_interruption_and_a_second_worker(
     process = project.start_run()
     until(process, "trial 0 goes on at epoch 2")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, out + err
     status = project.main(capsys, "status", "cells")
     assert " paused" in status
@@ -33,7 +33,7 @@ def test_a_study_that_promotes_survives_interruption_and_a_second_worker(
     project.misbehave(trial0={"action": "sigkill", "epoch": 5, "times": 1})
     workers = [project.start_run(), project.start_run()]
     for worker in workers:
-        out, err = worker.communicate(timeout=120)
+        out, err = worker.communicate(timeout=LIMIT)
         assert worker.returncode == 0, out + err
         assert "budget is spent" in out
 

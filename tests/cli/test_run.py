@@ -26,9 +26,12 @@ from tuner.config.load import load_study_spec
 from tuner.data.scenes import generate
 from tuner.studies.study import create_or_open, delete_study, open_study
 from tuner.workers.devices import plan_slots
+from tuner.workers.limits import DEFAULT_TIMING
 from tuner.workers.worker import run_worker
 
 LEASE = 3.0
+LIMIT = 500.0
+"""Seconds after which a command counts as hanging: a busy machine takes long for each start."""
 STATES_AT_END = {"complete", "pruned", "failed"}
 
 
@@ -89,7 +92,7 @@ main()
 
     def call(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == code, out + err
         assert "Traceback" not in err
         return out + err
@@ -235,7 +238,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: s
     process.send_signal(number)
     if number == signal.SIGTERM:  # batch systems send it several times
         process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, read + out + err
     assert "Traceback" not in err
     assert "same command goes on" in out
@@ -273,7 +276,7 @@ def test_a_second_interrupt_ends_at_once_even_what_hangs(project: Project) -> No
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=DEFAULT_TIMING.stop_grace - 5)  # without the second one it would wait for the trials
     assert process.returncode == 130
     assert {trial["state"] for trial in project.trials()} == {"interrupted"}
     project.misbehave()
@@ -316,7 +319,7 @@ def test_a_worker_that_dies_is_started_again_by_its_command(project: Project, co
     (worker,) = psutil.Process(process.pid).children()
     worker.kill()
     project.misbehave()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out + err
     assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
     trials = project.trials()
@@ -335,7 +338,7 @@ def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
             killed.add(child.pid)
             child.kill()
         time.sleep(0.05)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1
     assert len(killed) == 3
     assert "The worker died by SIGKILL; it is started again in 1 s." in err
@@ -418,7 +421,7 @@ def test_two_commands_begin_a_study_in_a_new_database_at_once(project: Project, 
     arguments = ("--slots", "1", "--storage", database_url)
     assert "No studies" in project.call("list", "--storage", database_url)
     for process in [project.start_run(*arguments), project.start_run(*arguments)]:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, out + err
     study = open_study("cells", database_url)
     trials = [trial_json(trial) for trial in study.trials()]
@@ -429,7 +432,7 @@ def test_two_commands_begin_a_study_in_a_new_database_at_once(project: Project, 
 
 def test_debug_does_not_repeat_a_users_mistake(project: Project) -> None:
     process = project.start_run("--debug", "--storage", "postgresql://me:secret@127.0.0.1:1/none")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1
     assert err.count("StorageAway: the database postgresql+psycopg://me:***@127.0.0.1:1/none") == 1
     assert "secret" not in err
@@ -437,7 +440,7 @@ def test_debug_does_not_repeat_a_users_mistake(project: Project) -> None:
 
 def test_debug_shows_the_traceback(project: Project) -> None:
     process = project.start("run", "missing.yaml", "--debug")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT)
     assert "Traceback" in err
 
 
@@ -460,7 +463,7 @@ def test_another_worker_joins(project: Project) -> None:
     until(second, r"epoch 1/4")
     project.misbehave()
     for process in (first, second):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, out + err
     trials = project.trials()
     check_curves(trials)

@@ -24,7 +24,16 @@ from tuner.models.anchors import resolve_anchors
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.swept import NOTHING, Swept
-from tuner.trainers.contract import DETECTIONS, BadConfig, BadData, Diverged, EpochResult, Interrupted, TrainingTask
+from tuner.trainers.contract import (
+    DETECTIONS,
+    BadConfig,
+    BadData,
+    Diverged,
+    EpochResult,
+    Interrupted,
+    LostState,
+    TrainingTask,
+)
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection import train as train_module
 from tuner.trainers.detection.train import EVIDENCE, train
@@ -328,6 +337,23 @@ def test_a_checkpoint_that_this_code_cannot_go_on_from_is_refused(
         with pytest.raises(BadConfig, match=r"does not fit this one: .*\nGo on with the version that began") as refused:
             list(train(dataclasses.replace(whole, workdir=tmp_path), never))
         assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_checkpoint_that_was_cut_off_is_named_and_the_next_attempt_begins_again(
+    undisturbed: tuple[TrainingTask, list[EpochResult]],
+) -> None:
+    whole, results = undisturbed
+    cut = variant(whole, "cut")
+    training = train(cut, never)
+    next(training)
+    training.close()
+    file = cut.workdir / checkpoint.CHECKPOINT
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(LostState, match=r"last\.pt was cut off and is now last\.damaged; the trial begins again"):
+        list(train(cut, never))
+    again = dataclasses.replace(cut, first_epoch=2)
+    assert comparable(list(train(again, never))) == comparable(results)
+    assert_same_weights(again, whole)
 
 
 def test_an_image_that_breaks_in_mid_study_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from tuner.config.study import DataSpec, StudySpec
 from tuner.studies.study import Study, TrialState, create_or_open
 
 LEASE = 2.0
+LIMIT = 500.0
+"""Seconds after which a worker counts as hanging: a busy machine takes long for each start."""
 FAKE = "fake_trainer:train"
 _HERE = Path(__file__).parent
 _CODE = """
@@ -70,7 +72,7 @@ def trial_processes(host: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
-def until(condition: Callable[[], bool], *, of: subprocess.Popen[str] | None = None, seconds: float = 120.0) -> None:
+def until(condition: Callable[[], bool], *, of: subprocess.Popen[Any] | None = None, seconds: float = LIMIT) -> None:
     """Wait for a condition, as long as a process lives."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hosts import check_whole, epochs_of, make_study, outcome, start_host, until
+from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, until
 from postgres import Postgres, programs
 
 from tests.conftest import skip_or_fail
@@ -49,7 +49,7 @@ def test_a_killed_worker_costs_a_real_training_nothing(data: DataSpec, folder: P
             os.killpg(host.pid, signal.SIGKILL)  # power loss: the trial process has a group of its own
             host.communicate()
         host = start_host(study, trainer=BUILT_IN_TRAINER)
-        said = host.communicate(timeout=200)[0]
+        said = host.communicate(timeout=LIMIT)[0]
         assert host.returncode == 0, said
         check_whole(study, 1)
         found.append(outcome(study))
@@ -81,7 +81,7 @@ def test_a_database_that_is_stopped_and_started(data: DataSpec, folder: Path, se
         until(lambda worked=worked, before=before: len(worked.read_text().splitlines()) >= before + 3, of=hosts[0])
         server.start()
     for host in hosts:
-        said = host.communicate(timeout=200)[0]
+        said = host.communicate(timeout=LIMIT)[0]
         assert host.returncode == 0, said
     check_whole(study, 4)
     # No trial was begun anew: what was trained meanwhile was kept and delivered.
@@ -111,7 +111,7 @@ def test_a_worker_that_is_killed_while_the_database_is_stopped(data: DataSpec, f
     first.communicate()
     server.start()
     plan.write_text(json.dumps({"*": {"seconds": 0.0}}))
-    said = second.communicate(timeout=200)[0]
+    said = second.communicate(timeout=LIMIT)[0]
     assert second.returncode == 0, said
     check_whole(study, 4)
     assert outcome(study) == undisturbed

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
 import pytest
+from hosts import until
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
@@ -98,11 +98,7 @@ run_worker(open_study("cells", {study.spec.storage!r}), slots=[SlotPlan(i, "cpu"
            trainer={TRAINER!r})
 """
     first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while study.summary().counts[TrialState.PAUSED] == 0:
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: study.summary().counts[TrialState.PAUSED] > 0, of=first)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     give_up_leases(study)

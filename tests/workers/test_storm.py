@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hosts import check_whole, epochs_of, make_study, outcome, start_host, trial_processes, until
+from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, trial_processes, until
 
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
@@ -119,7 +119,7 @@ def test_a_study_ends_like_an_undisturbed_one(data: DataSpec, database_url: str,
     last = start_host(study)
     hosts.append(last)
     for host in [*up, last]:
-        host.communicate(timeout=120)
+        host.communicate(timeout=LIMIT)
     check_whole(study, TRIALS)
     assert outcome(study) == undisturbed
     ends = [attempt.outcome for trial in study.trials() for attempt in trial.attempts]
@@ -137,7 +137,7 @@ def test_hosts_whose_clocks_differ_by_minutes(data: DataSpec, folder: Path, host
     until(lambda: len({a.pid for trial in study.trials(epochs=False) for a in trial.attempts}) == 2, of=late)
     until(lambda: sum(epochs_of(study, number) for number in (0, 1)) >= 3, of=early)
     kill(late)
-    early.communicate(timeout=120)
+    early.communicate(timeout=LIMIT)
     check_whole(study, 5)
     attempts = [attempt for trial in study.trials() for attempt in trial.attempts]
     # Neither took a trial from the other while that one lived.

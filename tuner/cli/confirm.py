@@ -46,11 +46,10 @@ def confirm(
         typer.secho(
             f"Only {chosen} configs beside the default can be confirmed, not {top}: no more are complete.", fg="yellow"
         )
+    repeats.resume()  # what paused or ended it before counts no more
     if repeats.unfinished():
         report = work_on_repeats(repeats, plans, seconds, trainer, quiet=as_json)
         if report.reason != "finished":
-            if report.message:
-                typer.secho(f"error: {report.message}", fg="red", err=True)
             typer.echo("Not finished; the same command goes on.", err=as_json)
             raise typer.Exit(exit_code(report))
     found = confirmation(opened)

@@ -17,9 +17,10 @@ def stop(
     reason: Reason = "",
     storage: Storage = None,
 ) -> None:
-    """Stop a study, or end one of its trials with the value that it has reached.
+    """Stop a study, its confirmation included, or end one of its trials with the value that it has reached.
 
-    Workers of a stopped study save their trials and end; `tuner resume` or `tuner run` lets it go on.
+    Workers of a stopped study save their trials and end; `tuner resume` or `tuner run` lets it go on, and
+    `tuner confirm` its confirmation alone. With a trial, its runs with fresh seeds end, too.
     """
     from tuner.studies.study import open_study
 
@@ -28,14 +29,17 @@ def stop(
         opened.stop(reason)
         typer.echo(f"Stopped study {study!r}: its workers save their trials with the next heartbeat and end.")
     elif opened.stop_trial(trial):
-        typer.echo(f"Trial {trial} has ended as pruned.")
+        typer.echo(f"What was left of trial {trial} has ended as pruned.")
     else:
-        typer.echo(f"Trial {trial} ends as pruned with the next heartbeat of its worker.")
+        typer.echo(f"What is left of trial {trial} ends as pruned, with the next heartbeat of its worker.")
     opened.close()
 
 
 def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> None:
-    """Pause a study: its workers save their trials, free their devices and wait for `tuner resume`."""
+    """Pause a study: its workers, and those that confirm it, save their trials, free their devices and wait.
+
+    `tuner resume` lets them go on.
+    """
     from tuner.config.errors import StudyError
     from tuner.studies.study import open_study
 

@@ -58,8 +58,6 @@ def _measure_noise(
         return timeout
     report = work_on_repeats(repeats, plans, timeout, trainer)
     if report.reason != "finished":
-        if report.message:
-            typer.secho(f"error: {report.message}", fg="red", err=True)
         typer.echo("The default config's repeats are not finished; the same command goes on with them.")
         raise typer.Exit(exit_code(report))
     return None if timeout is None else max(1.0, timeout - report.wall_seconds)

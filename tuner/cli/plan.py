@@ -146,8 +146,6 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
         report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
         code = exit_code(report)
         if report.reason != "finished":
-            if report.message:
-                typer.secho(f"error: {report.message}", fg="red", err=True)
             typer.echo(f"The confirmation is not finished; it goes on with: {again}")
     confirmed = confirmation(study)
     if confirmed is not None:

@@ -39,6 +39,7 @@ def status(
             _print_trust(name, storage)
         for t in running:
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
+        opened.close()
         print_cost(found)
         if found.control:
             why = found.control_reason or "by an order from outside"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
@@ -40,23 +42,28 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
 def work_on_repeats(
     repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
 ) -> WorkerReport:
-    """Run what is planned, with a display; what paused or ended it before counts no more."""
+    """Run what is planned, with a display; says why where not all of it was run."""
     from rich.console import Console
 
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
-    repeats.resume()
     console = Console()
     display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
-    return run_worker(
+    report = run_worker(
         repeats,
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
         observers=[] if quiet else [display],
     )
+    if report.reason == "stopped":
+        why = f": {report.message}" if report.message else ""
+        typer.echo(f"Stopped by `tuner stop`{why}; running trials have saved their state.", err=quiet)
+    elif report.message:
+        typer.secho(f"error: {report.message}", fg="red", err=True)
+    return report
 
 
 def exit_code(report: WorkerReport, study: Study | None = None) -> int:

@@ -23,7 +23,8 @@ from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace, same_params
-from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.studies.current import repeats_of
 from tuner.studies.journal import counted_trials
 from tuner.studies.plan import begin_until
 from tuner.studies.records import TrialState
@@ -97,21 +98,13 @@ def wall_seconds(session: Session, wanted: ColumnElement[bool]) -> float:
 
 def all_wall_seconds(session: Session, study_id: int) -> float:
     """Likewise of a study, with what its repeats with other seeds took."""
-    ours = (study_id, _repeats(session, study_id))
+    ours = (study_id, repeats_of(session, study_id))
     return sum(wall_seconds(session, TrialRow.study_id == one) for one in ours if one is not None)
-
-
-def _repeats(session: Session, study_id: int) -> int | None:
-    """Our id of a study's repeats (`tuner.studies.repeats`); None where there are none."""
-    optuna_id = session.get_one(StudyRow, study_id).optuna_study_id
-    return session.scalar(
-        select(StudyRow.id).where(StudyRow.optuna_study_id == -abs(optuna_id), StudyRow.id != study_id)
-    )
 
 
 def _counted(session: Session, study_id: int) -> ColumnElement[bool]:
     """The trials whose cost counts: those of the study, and the runs of its default config with other seeds."""
-    repeats = _repeats(session, study_id)
+    repeats = repeats_of(session, study_id)
     own = TrialRow.study_id == study_id
     return own if repeats is None else or_(own, and_(TrialRow.study_id == repeats, TrialRow.is_default))
 

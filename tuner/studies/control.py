@@ -1,6 +1,7 @@
 """Orders from outside, from any machine: pause, stop and resume a study, stop a trial.
 
-They stand in the database; workers read them with their heartbeats and whenever they want a new trial.
+They stand in the database; workers read them with their heartbeats and whenever they want a new trial. What is
+ordered of a study is ordered of its repeats, too (`tuner.studies.repeats`), which are run by workers of their own.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
 from tuner.storage.tables import StudyRow, TrialRow
+from tuner.studies.current import repeats_of
 from tuner.studies.leases import changed
 from tuner.studies.records import TrialState
 
@@ -53,39 +55,48 @@ def read_orders(session: Session, study_id: int) -> Orders:
     return Orders(cast("Control | None", row[0]), row[1] or "", frozenset(numbers))
 
 
-def set_control(session: Session, study_id: int, control: Control | None, reason: str = "") -> bool:
-    """Pause or stop a study, or let it go on; False where it is stopped, which a later pause does not change."""
-    statement = update(StudyRow).where(StudyRow.id == study_id)
+def set_control(session: Session, study_id: int, control: Control, reason: str = "") -> bool:
+    """Pause or stop a study; False where it is stopped, which a later pause does not change."""
+    statement = _of_study(session, study_id)
     if control == "paused":
         statement = statement.where(StudyRow.control.is_distinct_from("stopped"))
-    return changed(session, statement.values(control=control, control_reason=reason or None)) == 1
+    return changed(session, statement.values(control=control, control_reason=reason or None)) > 0
 
 
 def clear_control(session: Session, study_id: int) -> None:
     """Let a study go on that was paused or stopped, or has ended by a config error."""
-    set_control(session, study_id, None)
-    session.get_one(StudyRow, study_id).problem = None
+    changed(session, _of_study(session, study_id).values(control=None, control_reason=None, problem=None))
 
 
-def order_stop(session: Session, study_id: int, number: int) -> int:
-    """Order that a trial shall end with its last value.
+def order_stop(session: Session, study_id: int, number: int) -> list[tuple[int, int]]:
+    """Order that a trial, and the repeats of its config, shall end with their last values.
 
     Returns:
-        Optuna's id of the trial.
+        Those that had not ended, as (trial id, token).
 
     Raises:
-        StudyError: There is no such trial, or it has ended.
+        StudyError: There is no such trial, or all of it has ended.
     """
-    of_trial = (TrialRow.study_id == study_id, TrialRow.number == number)
+    going = TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED))
+    repeats = session.scalars(select(TrialRow).where(TrialRow.study_id == repeats_of(session, study_id), going))
+    rows = [row for row in repeats if row.params["trial"] == number]
+    trial = session.scalar(select(TrialRow).where(TrialRow.study_id == study_id, TrialRow.number == number))
+    if trial is not None:
+        rows.append(trial)
+    elif not rows:
+        raise StudyError(f"the study has no trial {number}", hint="List its trials with `tuner show STUDY`.")
     ordered = changed(
         session,
         update(TrialRow)
-        .where(*of_trial, TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED)))
+        .where(TrialRow.trial_id.in_([row.trial_id for row in rows]), going)
         .values(state=TrialState.RUNNING, stop=True),  # a paused one is held by nobody, so it is claimed and ended
     )
-    row = session.scalars(select(TrialRow).where(*of_trial)).one_or_none()
-    if row is None:
-        raise StudyError(f"the study has no trial {number}", hint="List its trials with `tuner show STUDY`.")
-    if not ordered:
-        raise StudyError(f"trial {number} has ended already: it is {row.state}")
-    return row.trial_id
+    if not ordered and trial is not None:
+        raise StudyError(f"trial {number} has ended already: it is {trial.state}")
+    return [(row.trial_id, row.token) for row in rows if row.state in (TrialState.RUNNING, TrialState.PAUSED)]
+
+
+def _of_study(session: Session, study_id: int) -> Update:
+    """An update of a study's row, and of that of its repeats."""
+    repeats = repeats_of(session, study_id)
+    return update(StudyRow).where(StudyRow.id.in_([study_id] if repeats is None else [study_id, repeats]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session, aliased
 
 from tuner.config.errors import DataError, StudyError
 from tuner.config.study import DataSpec, StudySpec
@@ -30,6 +31,13 @@ def read_current(session: Session, study_id: int, name: str) -> StudyRow:
             hint="Correct the study file; where that makes another study of it, choose another name.",
         )
     return row
+
+
+def repeats_of(session: Session, study_id: int) -> int | None:
+    """Our id of a study's repeats (`tuner.studies.repeats`); None where there are none."""
+    study = aliased(StudyRow)
+    theirs = (StudyRow.optuna_study_id == -study.optuna_study_id, study.optuna_study_id > 0)
+    return session.scalar(select(StudyRow.id).join(study, and_(*theirs)).where(study.id == study_id))
 
 
 def with_changes(spec: StudySpec, row: StudyRow) -> StudySpec:

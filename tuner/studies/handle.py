@@ -199,11 +199,15 @@ class Study(StudyReader):
     # From outside
 
     def pause(self, reason: str = "") -> bool:
-        """Let all workers save their trials and wait, until `resume`; False where the study is stopped, and stays."""
+        """Let all workers, those of its repeats included, save their trials and wait, until `resume`.
+
+        Returns:
+            False where the study is stopped, and stays.
+        """
         return self.database.run(lambda session: set_control(session, self._id, "paused", reason))
 
     def stop(self, reason: str = "") -> None:
-        """Let all workers save their trials and end; no worker takes the study until `resume`."""
+        """Let all workers, those of its repeats included, save their trials and end; none goes on until `resume`."""
         self.database.run(lambda session: set_control(session, self._id, "stopped", reason))
 
     def resume(self) -> None:
@@ -211,16 +215,16 @@ class Study(StudyReader):
         self.database.run(lambda session: clear_control(session, self._id))
 
     def stop_trial(self, number: int) -> bool:
-        """End an unfinished trial as pruned with its last value.
+        """End an unfinished trial, and the unfinished repeats of its config, as pruned with their last values.
 
         Returns:
-            Whether it has ended; False while a worker runs it, who is told.
+            Whether they have ended; False while a worker runs one, who is told.
 
         Raises:
-            StudyError: There is no such trial, or it has ended.
+            StudyError: There is no such trial, or all of it has ended.
         """
-        trial_id = self.database.run(lambda session: order_stop(session, self._id, number))
-        return end_left(self.database, self._id, trial_id, self._ender)
+        ordered = self.database.run(lambda session: order_stop(session, self._id, number))
+        return end_left(self.database, ordered, self._ender)
 
     def exported(self, trial: int, path: Path, content: dict[str, Any]) -> None:
         """Note that a production config was written from a trial on this host."""

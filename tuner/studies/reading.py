@@ -50,8 +50,19 @@ class StudyReader:
         self.database.close()
 
     def summary(self) -> StudySummary:
-        """Counts, best value and cost, fast however many trials there are."""
-        return self.database.run(lambda session: history.read_summary(session, session.get_one(StudyRow, self._id)))
+        """Counts, best value and cost, fast however many trials there are.
+
+        Raises:
+            StudyError: The study was deleted meanwhile.
+        """
+
+        def read(session: Session) -> StudySummary:
+            row = session.get(StudyRow, self._id)
+            if row is None:
+                raise StudyError(f"study {self.name!r} was deleted")
+            return history.read_summary(session, row)
+
+        return self.database.run(read)
 
     def trials(
         self,

@@ -43,7 +43,7 @@ class Repeats(Study):
     """
 
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
-        """The next run that nobody works on; None when there is none.
+        """The next run that nobody works on; None when there is none, or they are paused or stopped.
 
         Raises:
             StudyError: The same config error came twice, or the study was deleted.
@@ -56,6 +56,8 @@ class Repeats(Study):
                 raise StudyError("the study was deleted while a worker ran it")
             if study.problem is not None:
                 raise StudyError(f"the repeats of the study have ended: {study.problem}")
+            if study.control is not None:
+                return []
             return leases.claimable(session, self._id)
 
         return take_over(self.database, self.database.run(look), worker, self._reporter, self._ender)
@@ -134,6 +136,8 @@ def open_repeats(study: Study) -> Repeats:
                 digest=parent.digest,
                 fingerprint=parent.fingerprint,
                 versions=parent.versions,
+                control=parent.control,
+                control_reason=parent.control_reason,
             )
             session.add(row)
 

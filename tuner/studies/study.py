@@ -27,6 +27,7 @@ from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked, studies_folder
 from tuner.studies.anchor_space import without_ruled_out
+from tuner.studies.control import clear_control
 from tuner.studies.current import refuse_other_data
 from tuner.studies.handle import Study
 from tuner.studies.history import live_trials
@@ -278,8 +279,8 @@ def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: S
 
 
 def _take_over(session: Session, study_id: int, spec: StudySpec) -> None:
-    kept = session.get_one(StudyRow, study_id)
-    kept.spec, kept.problem, kept.control, kept.control_reason = stored(spec), None, None, None
+    session.get_one(StudyRow, study_id).spec = stored(spec)
+    clear_control(session, study_id)
 
 
 def _find(database: Database, name: str) -> StudyRow | None:

@@ -52,15 +52,16 @@ def take_over(
     return None
 
 
-def end_left(database: Database, study_id: int, trial_id: int, ender: Ender) -> bool:
-    """End a trial that was stopped by hand, where nobody runs it; returns whether it has ended."""
-    for left, token in database.run(lambda session: leases.claimable(session, study_id)):
-        if left == trial_id:
-            row = database.run(lambda s, t=token: leases.claim(s, trial_id, t, WorkerInfo()))  # type: ignore[misc]
-            if row is not None:
-                ender.prune(assignment_of(row), BY_HAND)
-                return True
-    return False
+def end_left(database: Database, stopped: Iterable[tuple[int, int]], ender: Ender) -> bool:
+    """End trials that were stopped by hand, (trial id, token), as far as nobody runs them; whether all have ended."""
+    held = 0
+    for trial_id, token in stopped:
+        row = database.run(lambda s, i=trial_id, t=token: leases.claim(s, i, t, WorkerInfo()))  # type: ignore[misc]
+        if row is None:
+            held += 1
+        else:
+            ender.prune(assignment_of(row), BY_HAND)
+    return not held
 
 
 def promote(

@@ -146,6 +146,12 @@ class DiskFull(TrialFailed):
     kind = FailureKind.DISK
 
 
+class LostState(TrialFailed):
+    """The saved state is damaged and was set aside: the next attempt begins the trial again."""
+
+    kind = FailureKind.LOST
+
+
 class BrokenDevice(TrialFailed):
     """The device stopped working."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
 from tuner.studies.control import BY_HAND
+from tuner.studies.reading import REPEATS
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard
@@ -200,7 +201,8 @@ class _Worker:
         if orders.control == "stopped":
             self._ending.because("stopped", orders.reason)
         elif orders.control == "paused" and not self._paused:
-            self._audience.notice(f"the study is paused{why} (`tuner resume {self._study.name}` goes on)")
+            name = self._study.name.removesuffix(REPEATS)
+            self._audience.notice(f"the study is paused{why} (`tuner resume {name}` goes on)")
         elif orders.control is None and self._paused:
             self._audience.notice("the study goes on")
             self._supply.may_ask = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from tuner.config.errors import WeightsError
 from tuner.trainers.contract import CHECKPOINT, DiskFull
 
-__all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_random_state", "save"]
+__all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_random_state", "save", "set_aside"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -50,6 +51,16 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     except Exception as error:
         raise WeightsError(f"checkpoint {path} cannot be read: {error}", hint="Delete it to start over.") from error
     return state
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a checkpoint that was cut off, as by a file system after a power loss; None where it is whole.
+
+    Only where its end is missing: what is whole and cannot be read may be readable on another device, or later.
+    """
+    if not os.access(path, os.R_OK) or zipfile.is_zipfile(path):
+        return None
+    return path.replace(path.with_suffix(".damaged"))
 
 
 def remove_unfinished(path: Path) -> None:

@@ -29,6 +29,7 @@ from tuner.trainers.contract import (
     Diverged,
     EpochResult,
     Interrupted,
+    LostState,
     StopRequested,
     TrainingTask,
 )
@@ -275,7 +276,15 @@ class _Run:
     def _restore(self) -> None:
         path = self.task.workdir / checkpoint.CHECKPOINT
         checkpoint.remove_unfinished(path)
-        state = checkpoint.load(path, self.device)
+        try:
+            state = checkpoint.load(path, self.device)
+        except WeightsError as error:
+            aside = checkpoint.set_aside(path)
+            if aside is None:
+                raise
+            raise LostState(
+                f"checkpoint {path} was cut off and is now {aside.name}; the trial begins again with epoch 1"
+            ) from error
         if state is None:
             return
         if state.get("experiment") != self._experiment():
