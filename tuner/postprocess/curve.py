@@ -189,7 +189,8 @@ class Hits:
         """
         part, true = slice(None), self.positives
         if label is not None:
-            part, true = slice(*np.searchsorted(self.labels, np.int32([label, label + 1]))), true[:, label : label + 1]
+            ends = np.searchsorted(self.labels, np.array([label, label + 1], dtype=np.int32))
+            part, true = slice(*ends), true[:, label : label + 1]
         scores, right, image = self.scores[part], self.right[part], self.image[part]
         true_counts = true.sum(axis=1)
         total, number = int(true_counts.sum()), len(true_counts)
