@@ -11,6 +11,8 @@ import psutil
 import pytest
 import torch
 import yaml
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from tests.evaluation.cases import random_case
 from tests.production import make_production
@@ -113,6 +115,31 @@ def test_suppressed_results_say_what_they_limit(tuner, tmp_path: Path) -> None:
     assert "no NMS" in out
 
 
+def test_scores_keep_their_digits(tuner, tmp_path: Path) -> None:
+    """Scores that float32 could not tell apart order the detections, and the threshold is one that the file holds."""
+    truth, results = write_case(tmp_path, suppressed=0.6)
+    rows = json.loads(results.read_text())
+    rank = np.argsort(np.argsort([row["score"] for row in rows], kind="stable"))
+    for row, place in zip(rows, rank.tolist(), strict=True):
+        row["score"] = round(0.7 + 1e-10 * place, 10)
+    results.write_text(json.dumps(rows))
+    code, out, err = tuner(results, "--data", truth, "--nms", "none", "--json")
+    assert code == 0, err
+    content = json.loads(truth.read_text())
+    for box in content["annotations"]:  # which pycocotools needs
+        box |= {"area": box["bbox"][2] * box["bbox"][3], "iscrowd": 0}
+    reference = COCO()
+    reference.dataset = content
+    reference.createIndex()
+    evaluation = COCOeval(reference, reference.loadRes(str(results)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    told = json.loads(out)
+    assert told["map"][0]["map"] == pytest.approx(precision[precision > -1].mean(), abs=1e-9)
+    assert {point["confidence"] for point in told["points"].values() if point} <= {row["score"] for row in rows}
+
+
 def _replace(key, value):
     def change(rows):
         rows[3][key] = value
@@ -126,6 +153,8 @@ def _replace(key, value):
     [
         (_replace("image_id", 999), "1 of 2000 results name 1 image ids that the ground truth does not have: 999"),
         (_replace("image_id", [1]), "image ids"),
+        (_replace("image_id", "7"), "Write ids as whole numbers"),
+        (_replace("image_id", "picture 7"), "the id that the ground truth gives to the image of that file"),
         (_replace("category_id", 1), "category ids"),
         (_replace("score", float("nan")), "1 of 2000 results have NaN or infinite boxes or scores, first number 4"),
         (_replace("score", 1.5), "a score outside 0 … 1"),

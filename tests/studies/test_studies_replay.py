@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from study_cases import EPOCHS, WORKER, result, spec_for, train
+from study_cases import EPOCHS, WORKER, operating_point, result, spec_for, train
 
 from tuner.cli.main import main
 from tuner.config.errors import StudyError
@@ -114,10 +115,24 @@ def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, 
     assert list(found.killed) == [5, 1, 3]
 
 
+def test_an_objective_at_the_operating_point_is_replayed_where_each_epoch_has_one(begin: Begin, url: str) -> None:
+    study = begin(url, objective={"metric": "f1"}, pruner={"name": "none"}, budget={"trials": 2})
+    for f1 in (0.3, 0.7):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        for epoch in range(1, EPOCHS + 1):
+            here = operating_point(f1=f1 * epoch / EPOCHS)
+            found = result(epoch, 0.5)
+            study.report(assignment, replace(found, metrics=found.metrics.model_copy(update={"operating_point": here})))
+        study.complete(assignment)
+    replayed = replay_study(study, [PrunerSpec(name="none")])
+    assert replayed.outcomes[0].best == pytest.approx(0.7)
+
+
 def test_an_objective_that_is_known_at_the_end_has_no_curves(begin: Begin, url: str) -> None:
     study = begin(url, objective={"metric": "f1"}, budget={"trials": 3})
     run(study, TOPS)
-    with pytest.raises(StudyError, match="f1 is known after the last epoch of a trial only"):
+    with pytest.raises(StudyError, match="its trainer gave f1 after the last epoch of a trial only"):
         replay_study(study, [PrunerSpec()])
 
 

@@ -31,7 +31,7 @@ def export(
     except StorageError as error:  # of a study that may only be read
         typer.secho(f"warning: the study does not know of this export: {error.message}", fg="yellow", err=True)
     opened.close()
-    gain = "" if source.gain is None else f", {source.gain:+.4f} over the default config"
+    gain = "" if source.gain is None else f", {round(source.gain, 4) + 0.0:+.4f} over the default config"
     typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
     typer.secho(source.trust, fg="yellow" if not source.confirmed else None)
     typer.echo(f"Next: tuner train {output} -o model/")

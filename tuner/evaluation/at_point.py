@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tuner.models.predictions import Detections
 from tuner.postprocess.apply import class_thresholds
 from tuner.postprocess.curve import Hits, Point, point
@@ -20,6 +18,6 @@ def hits_of(detections: Detections, truth: TruthIndex) -> Hits:
 
 def point_of(hits: Hits, chosen: OperatingPoint, classes: Sequence[str]) -> Point | None:
     """Precision, recall and F1 at the thresholds of an operating point; None where there is nothing to be found."""
-    shown = hits.scores.astype(np.float64) >= class_thresholds(chosen, classes)[hits.labels]
+    shown = hits.reaching(class_thresholds(chosen, classes))
     right = int((hits.right & shown).sum())
     return point(chosen.confidence, right, int(shown.sum()) - right, int(hits.positives.sum()))

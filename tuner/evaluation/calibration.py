@@ -128,9 +128,12 @@ def map_by_confidence(
             precision = number / (counted[hits] + np.spacing(1))
             place = np.searchsorted(number / positives[k], RECALLS, side="left")
             above = np.searchsorted(-scores[part][hits], -confidences, side="right")
-            for g, end in enumerate(above.tolist()):
+            ends, which = np.unique(above, return_inverse=True)  # few, where a class has few boxes
+            sums = []
+            for end in ends.tolist():
                 best = np.maximum.accumulate(precision[:end][::-1])[::-1]
-                means[k, t, g] = best[place[place < end]].sum() / len(RECALLS)
+                sums.append(best[place[place < end]].sum())
+            means[k, t] = np.array(sums)[which] / len(RECALLS)
     if not positives.any():
         return np.full(len(confidences), np.nan)
     result: NDArray[np.float64] = np.nanmean(means, axis=(0, 1))

@@ -54,7 +54,7 @@ def detail(split: Split, truth: TruthIndex, found: Detections, point: OperatingP
         micro=here.micro[0],
         macro=here.macro[0],
         classes={name: rows[0] for name, rows in here.classes.items()},
-        counts=count_errors(hits, hits.scores >= class_thresholds(point, split.classes)[hits.labels], split.classes),
+        counts=count_errors(hits, hits.reaching(class_thresholds(point, split.classes)), split.classes),
         confusion=tuple(tuple(row) for row in confusion_matrix(split, shown).tolist()),
         curves=_table(tally(truth, found, GRID), split.classes),
     )

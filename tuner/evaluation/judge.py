@@ -135,7 +135,7 @@ def _at_thresholds(
     point = _operating_point(row, config, swept, criterion)
     if point is None:
         return found
-    counts = count_errors(row.hits, row.hits.scores >= class_thresholds(point, classes)[row.hits.labels], classes)
+    counts = count_errors(row.hits, row.hits.reaching(class_thresholds(point, classes)), classes)
     error = counts.mae if point.count_error is None else point.count_error
     return found.model_copy(update={"operating_point": point, "count_mae": error, "count_bias": counts.bias})
 

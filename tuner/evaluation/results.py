@@ -60,7 +60,7 @@ def read_results(path: Path, split: Split) -> RawPredictions:
     counts = np.bincount(image, minlength=len(split))
     return RawPredictions(
         boxes=xyxy.astype(np.float32),
-        scores=score[order].astype(np.float32),
+        scores=score[order],  # not rounded: a threshold must be a score that stands in the file
         labels=labels[order],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
@@ -171,7 +171,9 @@ def _index(ids: list[Any], known: list[int], what: str, path: Path) -> NDArray[n
     if bad:
         different = list(dict.fromkeys(map(repr, bad)))
         hint = "Give the ground truth that these results were made for, and keep its ids."
-        if any(isinstance(value, str | float) for value in bad):
+        if what == "image" and all(isinstance(value, str) and not value.isdecimal() for value in bad):
+            hint = "For the name of a file write the id that the ground truth gives to the image of that file."
+        elif any(isinstance(value, str | float) for value in bad):
             hint = "Write ids as whole numbers, as the ground truth does."
         elif what == "category" and min(map(_whole, bad)) == 0:
             hint = "Ids that count classes from 0 must be turned into the category ids of the ground truth."

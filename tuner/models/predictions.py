@@ -21,13 +21,13 @@ class _FlatBoxes:
 
     Attributes:
         boxes: (P, 4) float32, xyxy in pixels of the original image, clipped to it.
-        scores: (P,) float32 in 0 … 1.
+        scores: (P,) float32 in 0 … 1; float64 where they come from a file of results, whose digits they keep.
         labels: (P,) int64, class indices 0 … K-1.
         offsets: (N + 1,) int64; the boxes of image i are `offsets[i]:offsets[i + 1]`.
     """
 
     boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float32] | NDArray[np.float64]
     labels: NDArray[np.int64]
     offsets: NDArray[np.int64]
 

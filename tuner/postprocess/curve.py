@@ -145,14 +145,14 @@ class Hits:
     """What became of each detection at one IoU, reduced to what the curves need.
 
     Attributes:
-        scores: (D,) float32.
+        scores: (D,) float64.
         image: (D,) int32, index of the image.
-        labels: (D,) int32.
+        labels: (D,) int32, ascending.
         right: (D,) bool, true positives; all others are false positives (those on crowds are left out).
         positives: (N, K) int32, number of boxes to be found in each image of each class.
     """
 
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     image: NDArray[np.int32]
     labels: NDArray[np.int32]
     right: NDArray[np.bool_]
@@ -173,7 +173,7 @@ class Hits:
         if subset is not None:
             kept &= subset[matches.order]
         return cls(
-            scores=matches.scores[kept].astype(np.float32),
+            scores=matches.scores[kept],
             image=matches.image[kept].astype(np.int32),
             labels=matches.labels[kept].astype(np.int32),
             right=(matches.taken[kept] & mask).astype(np.bool_),
@@ -187,24 +187,28 @@ class Hits:
             images: (N,) bool, the images that count.
             label: The class that counts.
         """
-        kept = np.ones(len(self.scores), dtype=np.bool_)
-        positives = self.positives
-        if images is not None:
-            kept &= images[self.image]
-            positives = positives[images]
+        part, true = slice(None), self.positives
         if label is not None:
-            kept &= self.labels == label
-            positives = positives[:, label]
-        scores, right, image = self.scores[kept].astype(np.float64), self.right[kept], self.image[kept]
+            ends = np.searchsorted(self.labels, np.array([label, label + 1], dtype=np.int32))
+            part, true = slice(*ends), true[:, label : label + 1]
+        scores, right, image = self.scores[part], self.right[part], self.image[part]
+        true_counts = true.sum(axis=1)
+        total, number = int(true_counts.sum()), len(true_counts)
+        if images is not None:
+            kept = images[image]
+            scores, right, image = scores[kept], right[kept], image[kept]
+            total, number = int(true_counts[images].sum()), int(images.sum())
         order = np.argsort(-scores, kind="stable")
         scores, found, image = scores[order], np.cumsum(right[order], dtype=np.int64), image[order]
         # Each detection of an image brings its count nearer to the truth until that is reached, then further away.
-        true = self.positives if label is None else self.positives[:, label : label + 1]
-        further = _rank(image) >= true.sum(axis=1)[image]
-        total = int(positives.sum())
+        further = _rank(image) >= true_counts[image]
         miscounted = total + np.cumsum(np.where(further, 1, -1), dtype=np.int64)
         last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each run of equal scores
-        return Curve(scores[last], found[last], last + 1 - found[last], total, len(positives), miscounted[last])
+        return Curve(scores[last], found[last], last + 1 - found[last], total, number, miscounted[last])
+
+    def reaching(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(D,) bool, which detections score at least the (K,) threshold of their class."""
+        return self.scores >= thresholds[self.labels]
 
     def counted(self, thresholds: NDArray[np.float64], images: NDArray[np.bool_]) -> tuple[int, int, int]:
         """True positives, false positives and miscounts (see `Curve`) in some images, with a threshold for each class.
@@ -213,7 +217,7 @@ class Hits:
             thresholds: (K,) float64.
             images: (N,) bool.
         """
-        shown = images[self.image] & (self.scores.astype(np.float64) >= thresholds[self.labels])
+        shown = images[self.image] & self.reaching(thresholds)
         counts = np.bincount(self.image[shown], minlength=len(images))
         miscounted = np.abs(counts - self.positives.sum(axis=1))[images].sum()
         right = int(self.right[shown].sum())

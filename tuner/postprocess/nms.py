@@ -51,7 +51,7 @@ def suppress(
     kept = KINDS[kind](boxes, scores, labels, offsets, nms_iou, max_detections)
     found = Detections(
         boxes=kept.boxes.float().cpu().numpy(),
-        scores=kept.scores.float().cpu().numpy(),
+        scores=kept.scores.to(scores.dtype).cpu().numpy(),
         labels=raw.labels[kept.source.cpu().numpy()],
         offsets=kept.offsets.cpu().numpy(),
     )

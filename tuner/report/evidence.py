@@ -34,7 +34,7 @@ def draw_evidence(detections: Detections, chosen: OperatingPoint, split: Split, 
 
 def example_picture(hits: Hits, detections: Detections, chosen: OperatingPoint, split: Split) -> Image:
     """The worst, the median and the best image by F1 at an operating point: ground truth left, predictions right."""
-    counted = hits.scores.astype(np.float64) >= class_thresholds(chosen, split.classes)[hits.labels]
+    counted = hits.reaching(class_thresholds(chosen, split.classes))
     images = choose_images(
         hits=np.bincount(hits.image[hits.right & counted], minlength=len(split)),
         found=np.bincount(hits.image[counted], minlength=len(split)),

@@ -24,7 +24,6 @@ from tuner.config.study import PrunerSpec, SamplerSpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import InfeasibleConfig, SearchSpace
 from tuner.studies.handle import Study
-from tuner.studies.objective import known_at_the_end_only
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.samplers import build_sampler
@@ -114,18 +113,19 @@ def replay_study(
         seeds: Replays of each sampler with each pruner.
 
     Raises:
-        StudyError: Fewer than two trials are complete, or the objective is known after the last epoch only.
+        StudyError: Fewer than two trials are complete, or the trainer gave the objective after the last epoch only.
         ConfigError: A pruner or sampler has an option that it has no use for, or the first rung lies beyond the end.
     """
     objective = study.spec.objective
-    if known_at_the_end_only(objective):
-        raise StudyError(
-            f"study {study.name!r} has no curves to replay: its objective {objective.metric} is known after the last "
-            "epoch of a trial only"
-        )
     sign = 1 if objective.direction == "maximize" else -1
-    curves = stored_curves(study.trials(), study.base.epochs, sign)
+    trials = study.trials()
+    curves = stored_curves(trials, study.base.epochs, sign)
     complete = [curve for curve in curves if curve.complete]
+    if not complete and any(trial.state is TrialState.COMPLETE for trial in trials):
+        raise StudyError(
+            f"study {study.name!r} has no curves to replay: its trainer gave {objective.metric} after the last epoch "
+            "of a trial only"
+        )
     if len(complete) < 2:
         raise StudyError(
             f"study {study.name!r} has {len(complete)} complete trials; a replay needs two at least",
