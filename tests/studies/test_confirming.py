@@ -107,6 +107,32 @@ def test_what_failed_runs_leave_nothing_of(study: Study, failing: dict[int, int]
     assert "with seed 1" in provenance.trust
 
 
+@pytest.mark.parametrize("failing", [0, 2])
+def test_a_run_that_failed_for_a_passing_reason_is_made_anew_when_it_is_asked_for_again(
+    study: Study, failing: int
+) -> None:
+    values = {0: 0.3, 2: 0.5}
+    repeats = plan_confirmation(study, 1, 3)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        if (run.params["trial"], run.seed) == (failing, 3):
+            repeats.fail(run, FailureKind.DEVICE, "an illegal memory access was encountered")
+        else:
+            train(repeats, run, values[run.params["trial"]])
+    repeats = plan_confirmation(study, 1, 3)
+    (again,) = repeats.unfinished()
+    assert (again.params, again.last_epoch) == ({"trial": failing, "seed": 3}, 0)
+    found = confirmation(study)
+    assert found is None or (found.to_come, found.left_out, found.lost_seeds) == (1, {}, {})
+    found = confirm(study, 1, 3, values)
+    assert found is not None
+    assert (found.seeds, found.left_out, found.lost_seeds, found.to_come) == ((1, 2, 3), {}, {}, 0)
+    # It is made anew once, and what failed for a reason of its own never.
+    assert plan_confirmation(study, 1, 3).unfinished() == []
+    with pytest.raises(StudyError, match="pruned with seed 4"):
+        confirm(study, 1, 4, values, failing={2: 4})
+    assert plan_confirmation(study, 1, 4).unfinished() == []
+
+
 def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:
     study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.45"])
     search(study, 0.3, 0.4, 0.5)

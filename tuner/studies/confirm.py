@@ -126,7 +126,7 @@ def confirmation(study: Study) -> Confirmation | None:
         return None
     by_config: dict[int, dict[int, TrialRecord]] = {default.number: {}}  # later planned ones behind
     unfinished: list[int] = []
-    for run in repeats.trials(epochs=False):
+    for run in repeats.runs():
         if run.state in (TrialState.RUNNING, TrialState.INTERRUPTED):
             unfinished.append(run.params["trial"])
         else:
