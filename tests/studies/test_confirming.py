@@ -11,6 +11,7 @@ from study_cases import EPOCHS, WORKER, result, train
 from tuner.config.errors import FailureKind, StudyError
 from tuner.export.production import production_config
 from tuner.studies.confirm import Confirmation, confirmation, plan_confirmation
+from tuner.studies.enqueue import check_warm_start
 from tuner.studies.repeats import fresh_seeds
 from tuner.studies.study import Study
 
@@ -131,6 +132,14 @@ def test_a_run_that_failed_for_a_passing_reason_is_made_anew_when_it_is_asked_fo
     with pytest.raises(StudyError, match="pruned with seed 4"):
         confirm(study, 1, 4, values, failing={2: 4})
     assert plan_confirmation(study, 1, 4).unfinished() == []
+
+
+def test_the_repeats_of_a_study_are_none_themselves(study: Study) -> None:
+    repeats = plan_confirmation(study, 1, 2)
+    for refused in (lambda: plan_confirmation(repeats, 1, 2), lambda: check_warm_start(study.spec, repeats)):
+        with pytest.raises(StudyError, match="holds the repeats of study") as raised:
+            refused()
+        assert raised.value.hint.endswith(study.name)
 
 
 def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:

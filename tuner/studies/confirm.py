@@ -9,6 +9,7 @@ from tuner.config.errors import StudyError
 from tuner.studies.confidence import Estimate, Ranking, chance, claim_level, rank
 from tuner.studies.handle import Study
 from tuner.studies.objective import feasible
+from tuner.studies.reading import refuse_repeats
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 
@@ -90,8 +91,10 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         What `run_worker` shall run.
 
     Raises:
-        StudyError: The default config has no trial, or no other trial is complete and keeps the constraints.
+        StudyError: The default config has no trial, or no other trial is complete and keeps the constraints; or the
+            study is none but another's repeats.
     """
+    refuse_repeats(study)
     default = study.default_trial()
     if default is None:
         raise StudyError(
