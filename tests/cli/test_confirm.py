@@ -44,6 +44,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert f"trial: {found['winner']}" in text
     assert "confirmed: true" in text
     assert found["verdict"][:30] in " ".join(text.replace("#", "").split())
+    assert f"confirmed  {found['verdict']}" in project.main(capsys, "best", "cells")
     delete_study("cells", project.storage)
     assert not list(project.folder.glob("cells*"))
     assert list_studies(project.storage) == []
@@ -111,7 +112,7 @@ def test_a_config_is_taken_out_of_a_confirmation(
 def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
     project.create()
     assert "no trial of the default config: there is nothing to compare with" in confirm(project, code=1)
-    project.run("--trials", "1")
+    assert "tuner confirm" not in project.run("--trials", "1")
     assert "no complete trial beside the default" in confirm(project, code=1)
 
 

@@ -39,7 +39,7 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
         ("- {anchors: default}\n- {learning_rate: 0.5}", "points.yaml:2: learning_rate: point 2: .* 0.5 .*0.0001 …"),
         ("- {learning_rat: 3e-3}", r"point 1: .*no 'learning_rat'\n?.*Did you mean 'learning_rate'"),
         ("- {anchors: none}", "point 1: anchors = 'none' lies outside the space"),
-        ("learning_rate: 1e-3", "expected a list of mappings"),
+        ("learning_rate: 1e-3", "expected a list of mappings, found a mapping\nBegin each with a dash"),
         ("- 3", "points.yaml:1: expected a mapping"),
     ],
 )  # fmt: skip

@@ -80,6 +80,18 @@ def test_what_is_known_at_the_end_only_is_planned_without_pruning(project: Proje
     assert "about 81 epochs" in out
 
 
+def test_points_are_checked_against_the_planned_epochs(project: Project) -> None:  # noqa: F811
+    """Two trials and an hour: epochs are what the plan has left to give, so that it gives more than the file's four."""
+    project.write(space={"warmup_epochs": {"type": "float", "low": 0, "high": 6}})
+    (project.folder / "points.yaml").write_text("- {warmup_epochs: 5}")
+    point = ("--enqueue", "points.yaml", "--trials", "2")
+    assert "longer than the training of 4 epochs" in project.run(*point, "--dry-run", code=1)
+    assert "2 trials of up to 12 epochs" in project.run(*point, "--hours", "1", "--dry-run")
+    out = project.run(*point, "--hours", "1")
+    assert "1 of 1 points are trained first" in out
+    assert project.trials()[1]["params"] == {"warmup_epochs": 5.0}
+
+
 def test_hours_that_are_too_few(project: Project) -> None:  # noqa: F811
     assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
     assert not (project.folder / "tuner.db").exists()

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.benchmarks.bench_confirm import simulate
-from tuner.studies.confidence import chance, rank
+from tests.benchmarks.bench_confirm import impatient, simulate
+from tuner.studies.confidence import chance, claim_level, rank
 from tuner.studies.confirm import Confirmation
 
 
 def test_intervals_hold_and_luck_is_not_claimed() -> None:
-    for common in (0.0, 0.004):
+    for common in (0.0, 0.004, 0.016):
         coverage, winners, _ = simulate(200, 0.008, 0.01, common=common)
         assert 0.93 <= coverage <= 0.97
         assert 0.92 <= winners <= 0.99
@@ -20,6 +20,13 @@ def test_intervals_hold_and_luck_is_not_claimed() -> None:
         assert claims <= 0.05
     _, _, found = simulate(50, 0.008, 0.05)
     assert found > 0.7
+
+
+def test_who_adds_seeds_until_a_winner_is_found_is_not_fooled_more_often() -> None:
+    assert impatient(200, 0.008) <= 0.05
+    few, more, many = (claim_level(seeds) for seeds in (3, 6, 30))
+    assert (few, more) == (0.975, 0.9875)
+    assert many < 1.0
 
 
 def test_the_chance_is_dunnetts() -> None:

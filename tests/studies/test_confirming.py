@@ -11,6 +11,7 @@ from study_cases import EPOCHS, WORKER, result, train
 from tuner.config.errors import FailureKind, StudyError
 from tuner.export.production import production_config
 from tuner.studies.confirm import Confirmation, confirmation, plan_confirmation
+from tuner.studies.enqueue import check_warm_start
 from tuner.studies.repeats import fresh_seeds
 from tuner.studies.study import Study
 
@@ -105,6 +106,40 @@ def test_what_failed_runs_leave_nothing_of(study: Study, failing: dict[int, int]
     provenance = production_config(study).provenance
     assert (provenance.trial, provenance.confirmed) == (2, False)
     assert "with seed 1" in provenance.trust
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_a_run_that_failed_for_a_passing_reason_is_made_anew_when_it_is_asked_for_again(
+    study: Study, failing: int
+) -> None:
+    values = {0: 0.3, 2: 0.5}
+    repeats = plan_confirmation(study, 1, 3)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        if (run.params["trial"], run.seed) == (failing, 3):
+            repeats.fail(run, FailureKind.DEVICE, "an illegal memory access was encountered")
+        else:
+            train(repeats, run, values[run.params["trial"]])
+    repeats = plan_confirmation(study, 1, 3)
+    (again,) = repeats.unfinished()
+    assert (again.params, again.last_epoch) == ({"trial": failing, "seed": 3}, 0)
+    found = confirmation(study)
+    assert found is None or (found.to_come, found.left_out, found.lost_seeds) == (1, {}, {})
+    found = confirm(study, 1, 3, values)
+    assert found is not None
+    assert (found.seeds, found.left_out, found.lost_seeds, found.to_come) == ((1, 2, 3), {}, {}, 0)
+    # It is made anew once, and what failed for a reason of its own never.
+    assert plan_confirmation(study, 1, 3).unfinished() == []
+    with pytest.raises(StudyError, match="pruned with seed 4"):
+        confirm(study, 1, 4, values, failing={2: 4})
+    assert plan_confirmation(study, 1, 4).unfinished() == []
+
+
+def test_the_repeats_of_a_study_are_none_themselves(study: Study) -> None:
+    repeats = plan_confirmation(study, 1, 2)
+    for refused in (lambda: plan_confirmation(repeats, 1, 2), lambda: check_warm_start(study.spec, repeats)):
+        with pytest.raises(StudyError, match="holds the repeats of study") as raised:
+            refused()
+        assert raised.value.hint.endswith(study.name)
 
 
 def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:

@@ -80,6 +80,12 @@ def test_what_the_new_space_does_not_hold_is_said_where_it_matters(begin: Begin,
         assert warm_points(second, study) == ([{"learning_rate": 0.002}], skipped)
         second.close()
         delete_study(second.name, sqlite_url)
+    # So is what neither study searches, since a learning rate that was best for one size may not be for another.
+    other = {"epochs": 9, "image_size": 64, "anchors": "kmeans-iou", "augment": {"mosaic": 0.0}}
+    second = begin_second(study, space={"learning_rate": LEARNING_RATE}, defaults=other)
+    said = "trial 0: this space has no augment.mosaic, image_size; the default's values are taken"
+    assert warm_points(second, study) == ([{"learning_rate": 0.002}], [said])
+    second.close()
 
 
 def test_a_warm_start_takes_no_config_that_broke_the_constraints(begin: Begin, sqlite_url: str) -> None:

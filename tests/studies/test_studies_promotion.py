@@ -97,6 +97,14 @@ def test_a_trial_that_met_strong_company_goes_on_later() -> None:
     assert next_promotion(trials, RUNGS, 3) is None  # one of two is none of three
 
 
+def test_a_trial_that_ended_at_a_rung_leaves_its_place_there() -> None:
+    trials = [Entrant(n, {1: float(9 - n)}, "left") for n in range(3)] + [Entrant(3, {1: 0.0}, "paused")]
+    assert goes_on(trials, 3, 1, 3)
+    assert next_promotion(trials, RUNGS, 3) == 3  # one of four, and the three before it have ended
+    trials[0] = Entrant(0, {1: 9.0, 3: 9.0}, "left")  # it has had the place of one of four
+    assert next_promotion(trials, RUNGS, 3) is None
+
+
 def test_the_default_config_goes_on_once_another_trial_is_complete() -> None:
     trials = [Entrant(0, {1: 1.0}, "paused", is_default=True), Entrant(1, {1: 9.0}, "active")]
     assert next_promotion(trials, RUNGS, 3) is None
@@ -287,3 +295,27 @@ def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(st
     assert study.next_trial(WORKER) is None
     states = [trial.state for trial in study.trials()]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(studies_url: str, begin: Begin) -> None:
+    def run(trials: int) -> list[int]:
+        """Train all, each worse than those before; the numbers of the complete ones."""
+        study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": trials})
+        while (assignment := study.next_trial(WORKER)) is not None:
+            reach(study, assignment, 0.9 - assignment.number / 100)
+        return [trial.number for trial in study.trials(states=[TrialState.COMPLETE])]
+
+    assert run(6) == [0, 1]
+    # Those that have ended were better than the new ones, but cannot go on any more.
+    assert run(9) == [0, 1, 6]
+    assert run(12) == [0, 1, 6, 9]
+
+
+def test_a_new_trial_need_not_beat_those_that_have_ended(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": 4})
+    for number in range(3):
+        assignment = take(study, number)
+        for epoch in range(1, 4):
+            study.report(assignment, result(epoch, 0.9 - number / 100))
+        study.prune(assignment, "by hand")
+    assert reach(study, take(study, 3), 0.1) is TrialState.COMPLETE  # one of four

@@ -15,6 +15,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.cli.show import print_config, trial_json
     from tuner.cli.summary import next_commands, print_findings
     from tuner.cli.tables import aligned
+    from tuner.cli.trust import print_trust
     from tuner.config.errors import StudyError
     from tuner.studies.objective import objective_values
     from tuner.studies.study import open_study
@@ -39,6 +40,8 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         print_json(data | ({"pareto_front": pareto} if objectives else {}))
         return
     print_findings(found)
+    if opened.has_repeats():
+        print_trust(opened)
     print_config(trial)
     if objectives:
         typer.echo("Pareto front: no other trial is better in all of these")

@@ -44,7 +44,7 @@ def confirm(
     chosen = len({run.params["trial"] for run in repeats.trials(epochs=False)}) - 1
     if chosen < top and not as_json:
         typer.secho(
-            f"Only {chosen} configs beside the default can be confirmed, not {top}: no more are complete.", fg="yellow"
+            f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow"
         )
     repeats.resume()  # what paused or ended it before counts no more
     if repeats.unfinished():

@@ -87,9 +87,9 @@ def run(
     if dry_run:
         from tuner.studies.study import check_known, check_study
 
-        points_of(enqueue, spec)
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
+        points_of(enqueue, spec)
         checked = check_study(spec)
         check_known(spec, checked[0], checked[2])
         if as_json:
@@ -101,7 +101,7 @@ def run(
 
     def begin(first: bool) -> int:
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-        study = _begin(laid_out, points_of(enqueue, spec), warm_start) if first else _open_again(laid_out)
+        study = _begin(laid_out, points_of(enqueue, laid_out), warm_start) if first else _open_again(laid_out)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
         if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
             print_next(study)

@@ -97,7 +97,7 @@ def print_findings(found: StudySummary) -> None:
     else:
         typer.echo(f"default    {metric} {number(found.default_value)}")
         typer.echo(f"gain       {gain(value, found.default_value)}")
-        typer.echo("           one run each, not confirmed: the best of several noisy runs looks better than it is")
+        typer.echo("           one run each: the best of several noisy runs looks better than it is")
 
 
 def print_cost(found: StudySummary) -> None:
@@ -114,10 +114,13 @@ def print_cost(found: StudySummary) -> None:
 def next_commands(study: Study) -> list[str]:
     """What to type next."""
     storage = storage_option(study)
+    found = study.summary()
+    others = found.counts[TrialState.COMPLETE] - (found.default_value is not None)
+    confirmable = others and not study.spec.plan  # which confirms by itself
     return [
         "Next:",
         f"  tuner dashboard{storage}",
-        *([] if study.spec.plan else [f"  tuner confirm {study.name}{storage}"]),  # a plan confirms by itself
+        *([f"  tuner confirm {study.name}{storage}"] if confirmable else []),
         f"  tuner export {study.name} -o best.yaml{storage}",
         "  tuner train best.yaml -o model/",
     ]

@@ -88,7 +88,10 @@ def read_yaml_list(path: Path) -> list[Section]:
         loader = _CoreLoader(_text_of(path, "Check the path."))
         root = loader.get_single_node()
         if not isinstance(root, yaml.SequenceNode):
-            raise ConfigError(f"{path}: expected a list of mappings, found {_kind(root)}")
+            raise ConfigError(
+                f"{path}: expected a list of mappings, found {_kind(root)}",
+                hint="Begin each with a dash, as in `- {learning_rate: 3e-3}`.",
+            )
         builder = _Builder(loader, path)
         for node in root.value:
             if not isinstance(node, yaml.MappingNode):
@@ -137,7 +140,8 @@ def _syntax_errors(path: Path) -> Iterator[None]:
 def _kind(node: yaml.Node | None) -> str:
     if node is None:
         return "nothing"
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+    kinds: dict[type[yaml.Node], str] = {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
+    return kinds.get(type(node), "a single value")
 
 
 class _Builder:

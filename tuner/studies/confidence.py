@@ -5,6 +5,12 @@ all configs. So few seeds suffice, because the spread is estimated from all conf
 Design and Analysis of Experiments, chapter 4); what a seed does to all configs alike cancels in differences
 between them. The best of several is chosen because it looks good: its claim is judged as the largest of all
 differences from the default config (Dunnett, 1955), and its lower limit as that of the largest mean.
+
+More seeds are mostly trained because few did not suffice, and each look at the runs is another chance for luck: so the
+more seeds, the less luck a claim allows (`claim_level`). One noise for all configs is an assumption. Where it is wrong,
+simulations of five configs claim a false winner more often: in 6 % with three seeds whose default config is twice as
+noisy as the others, in 5 % where one of the others is three times as noisy. Heavy tails do no harm. The interval of a
+mean, not that of a gain, holds the truth in 92 to 93 % only where seeds do more to all configs alike than noise does.
 """
 
 from __future__ import annotations
@@ -19,8 +25,11 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 """Of the intervals of means."""
-CLAIM_LEVEL = 0.975
-"""How sure a gain must be to be claimed: one-sided, so as strict as a two-sided interval of 95 %."""
+_CLAIM_LEVEL = 0.975
+"""How sure a gain must be to be claimed with few seeds: one-sided, so as strict as a two-sided interval of 95 %."""
+_FEW_SEEDS = 3
+_UNALIKE = 0.9
+"""Seeds count as unalike where noise alone makes their means differ so much less often than this."""
 _NODES = 40
 
 
@@ -57,7 +66,7 @@ class Ranking:
         default: Key of the default config.
         spread: Standard deviation of the noise of one run.
         luck: Probability that the best of so many configs, none better than the default, would gain as much.
-        gain_at_least: What the winner gains with 97.5 %, its choice as the best taken into account.
+        gain_at_least: What the winner gains with `level`, its choice as the best taken into account.
     """
 
     estimates: tuple[Estimate, ...]
@@ -67,6 +76,11 @@ class Ranking:
     gain_at_least: float
 
     @property
+    def level(self) -> float:
+        """How sure the winner's gain must be to be claimed."""
+        return claim_level(len(self.winner.values))
+
+    @property
     def winner(self) -> Estimate:
         """The config of the highest mean; the default where nothing is above it."""
         return self.estimates[0]
@@ -74,7 +88,16 @@ class Ranking:
     @property
     def stands_out(self) -> bool:
         """Whether the winner is better than the default config by more than noise explains."""
-        return self.winner.key != self.default and self.luck < 1 - CLAIM_LEVEL
+        return self.winner.key != self.default and self.luck < 1 - self.level
+
+
+def claim_level(seeds: int) -> float:
+    """How sure a gain must be to be claimed with so many seeds.
+
+    With the same level for all, a study without a better config that is looked at after 3, 6, 12 and 24 seeds would
+    claim one in 7 %; so it does in 4 %.
+    """
+    return 1 - (1 - _CLAIM_LEVEL) * min(1.0, _FEW_SEEDS / seeds)
 
 
 def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
@@ -100,8 +123,11 @@ def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
     parts = np.array([between, (configs - 1) * noise])
     error = math.sqrt(parts.sum() / (configs * seeds))
     # They are underestimated on average; without an effect of seeds they would be configs * (seeds - 1).
-    plain = float(configs * (seeds - 1))
-    freedom = (parts.sum() ** 2 / (parts**2 / [seeds - 1, df]).sum() + plain) / 2 if parts.sum() > 0 else plain
+    freedom = plain = float(configs * (seeds - 1))
+    if parts.sum() > 0:
+        freedom = float(parts.sum() ** 2 / (parts**2 / [seeds - 1, df]).sum())
+    if between <= stats.f.ppf(_UNALIKE, seeds - 1, df) * noise:
+        freedom = (freedom + plain) / 2
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
     # The highest mean is rather too high than too low: 5 % for the first, as the best of several, 4 % for the
     # other. Both cannot be near at once, so together they are about 5 %.
@@ -124,7 +150,7 @@ def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
         for i in order
     )
     gain, spread = estimates[0].gain, math.sqrt(noise)
-    bound = _largest(CLAIM_LEVEL, configs - 1, df, 1.0) * spread / math.sqrt(seeds)
+    bound = _largest(claim_level(seeds), configs - 1, df, 1.0) * spread / math.sqrt(seeds)
     return Ranking(estimates, default, spread, chance(gain, spread, df, configs - 1, seeds, seeds), gain - bound)
 
 

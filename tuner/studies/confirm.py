@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from tuner.config.errors import StudyError
-from tuner.studies.confidence import CLAIM_LEVEL, Estimate, Ranking, chance, rank
+from tuner.studies.confidence import Estimate, Ranking, chance, claim_level, rank
 from tuner.studies.handle import Study
 from tuner.studies.objective import feasible
+from tuner.studies.reading import refuse_repeats
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 
@@ -64,7 +65,7 @@ class Confirmation:
             )
         others = len(ranking.estimates) - 1
         of = f" as the best of {others}" if others > 1 else ""
-        least = f"at least {ranking.gain_at_least:+.4f} with {CLAIM_LEVEL:.1%}{of}"
+        least = f"at least {ranking.gain_at_least:+.4f} with {ranking.level:.1%}{of}"
         if self.stands_out:
             return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
         chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
@@ -72,7 +73,7 @@ class Confirmation:
         surer = "the two are about equal" if enough is None else f"if the gain stays, {enough} seeds are enough for it"
         return (
             f"trial {winner.key} gains {winner.gain:+.4f} on average, {least}: better than the default config with a "
-            f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {CLAIM_LEVEL:.1%}; {surer}"
+            f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {ranking.level:.1%}; {surer}"
         )
 
 
@@ -90,8 +91,10 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         What `run_worker` shall run.
 
     Raises:
-        StudyError: The default config has no trial, or no other trial is complete and keeps the constraints.
+        StudyError: The default config has no trial, or no other trial is complete and keeps the constraints; or the
+            study is none but another's repeats.
     """
+    refuse_repeats(study)
     default = study.default_trial()
     if default is None:
         raise StudyError(
@@ -126,7 +129,7 @@ def confirmation(study: Study) -> Confirmation | None:
         return None
     by_config: dict[int, dict[int, TrialRecord]] = {default.number: {}}  # later planned ones behind
     unfinished: list[int] = []
-    for run in repeats.trials(epochs=False):
+    for run in repeats.runs():
         if run.state in (TrialState.RUNNING, TrialState.INTERRUPTED):
             unfinished.append(run.params["trial"])
         else:
@@ -175,7 +178,7 @@ def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
     """With how many seeds the winner would stand out, were gain and noise the same; None: more than `MAX_SEEDS`."""
     others, gain = len(ranking.estimates) - 1, ranking.winner.gain
     for more in range(seeds + 1, MAX_SEEDS + 1):
-        if chance(gain, ranking.spread, others * (more - 1), others, more, more) < 1 - CLAIM_LEVEL:
+        if chance(gain, ranking.spread, others * (more - 1), others, more, more) < 1 - claim_level(more):
             return more
     return None
 

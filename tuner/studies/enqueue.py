@@ -14,13 +14,13 @@ from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.config.source import read_yaml_list, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.space.fields import get_value
+from tuner.space.fields import get_value, search_fields
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.handle import Study
 from tuner.studies.leases import asking
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import StudyReader
+from tuner.studies.reading import StudyReader, refuse_repeats
 from tuner.studies.sampling import DEFAULT
 
 WARM_START = 5
@@ -86,8 +86,10 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
     """Check that a study can start from an earlier one, before it is made.
 
     Raises:
-        StudyError: The earlier study is the same, has another objective, or no complete trial.
+        StudyError: The earlier study is the same, none but another's repeats, has another objective, or no complete
+            trial.
     """
+    refuse_repeats(earlier)
     if earlier.name == spec.name and earlier.database.url == resolve(spec.storage):
         raise StudyError(f"study {spec.name!r} cannot start from itself", hint="Name an earlier study.")
     ours, theirs = spec.objective, earlier.spec.objective
@@ -131,7 +133,8 @@ def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> 
             skipped.append(f"trial {trial.number}: {error.message}")
             continue
         config = study.space.apply(study.base, params)
-        lost = sorted(name for name, value in trial.params.items() if get_value(config, name) != value)
+        fixed = search_fields().keys() - study.space.sampled.keys() - study.space.swept.keys()
+        lost = sorted(n for n in fixed | trial.params.keys() if get_value(config, n) != get_value(trial.config, n))
         if lost:
             skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
         if not any(same_params(params, other) for other in points):

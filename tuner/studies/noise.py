@@ -80,7 +80,7 @@ def noise_of(study: Study) -> Noise | None:
     repeats, default = find_repeats(study), study.default_trial()
     if repeats is None or default is None or default.state is not TrialState.COMPLETE or default.value is None:
         return None
-    runs = repeats.runs(default.number).values()
+    runs = [run for run in repeats.runs() if run.params["trial"] == default.number]
     values = [default.value, *(r.value for r in runs if r.state is TrialState.COMPLETE and r.value is not None)]
     if len(values) < 2:
         return None

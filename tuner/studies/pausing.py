@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import Row, and_, case, exists, func, or_, select, update
+from sqlalchemy import Row, and_, case, exists, func, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
@@ -80,21 +80,23 @@ class Field:
             self._rungs, self._entrants, self._tokens = rungs.epochs, {}, {}
         rows = self._changed(session)
         # What rests reports no more with this token.
-        stale = [number for number, _, _, token in rows if self._tokens.get(number) != token]
+        stale = [number for number, _, _, token, _ in rows if self._tokens.get(number) != token]
         values = self._values(session, stale, rungs)
-        for number, state, is_default, token in rows:
+        for number, state, is_default, token, epochs in rows:
             known = self._entrants.get(number)
             reached = known.values if known and number not in values else values.get(number, {})
-            self._entrants[number] = Entrant(number, reached, _STATES.get(state, "stopped"), is_default)
+            ended: Literal["left", "stopped"] = "left" if epochs in reached else "stopped"
+            self._entrants[number] = Entrant(number, reached, _STATES.get(state, ended), is_default)
             if state != TrialState.RUNNING:
                 self._tokens[number] = token
         return list(self._entrants.values())
 
-    def _changed(self, session: Session) -> list[Row[int, str, bool, int]]:
-        """Number, state, whether it is the default, and token of the trials that are new or had not ended, in order."""
+    def _changed(self, session: Session) -> list[Row[int, str, bool, int, int]]:
+        """The trials that are new or had not ended, in order: number, state, whether default, token, and epochs."""
         open_ = {number for number, entrant in self._entrants.items() if entrant.state in ("active", "paused")}
         of_study = TrialRow.study_id == self.study_id
-        heads = select(TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token).where(of_study)
+        columns = (TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token, TrialRow.epochs)
+        heads = select(*columns).where(of_study)
         unfinished = TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED))
         new = TrialRow.number > max(self._entrants, default=-1)
         rows = list(session.execute(heads.where(or_(unfinished, new))))
@@ -129,7 +131,9 @@ def should_pause(session: Session, study_id: int, rungs: Rungs, number: int, epo
     if epoch not in rungs.epochs or value is None:
         return False
     better = EpochRow.value > value if rungs.sign > 0 else EpochRow.value < value
-    ahead = case((or_(better, and_(EpochRow.value == value, TrialRow.number < number)), 1), else_=0)
+    left = and_(TrialRow.state.in_((TrialState.PRUNED, TrialState.FAILED)), TrialRow.epochs == epoch)
+    first = or_(better, and_(EpochRow.value == value, TrialRow.number < number))
+    ahead = case((and_(first, not_(left)), 1), else_=0)
     there, place = session.execute(
         select(func.count(), func.sum(ahead))
         .join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)

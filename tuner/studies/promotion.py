@@ -3,11 +3,13 @@
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
 unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
-is trained to its end for want of company. Three things are added. When nothing else is left to do, the best trial of
+is trained to its end for want of company. Four things are added. When nothing else is left to do, the best trial of
 the highest rung goes on until one beside the default config's is complete (or a few, where little is left to train),
-so that there is what to confirm. The default config, which every gain is
-stated over, goes on as soon as another trial is complete, however it compares. And a trial without a value at a rung,
-because its objective is known after the last epoch only, is not judged there.
+so that there is what to confirm. The default config, which every gain is stated over, goes on as soon as another trial
+is complete, however it compares. A trial that ended at a rung, let go when the budget was spent or failed on its way to
+the next, leaves its place to the one behind it, though it counts among those that were there: so a raised budget
+promotes as many as any other. And a trial without a value at a rung, because its objective is known after the last
+epoch only, is not judged there.
 
 All values are better when larger. Trials with equal values rank in the order of their numbers.
 """
@@ -38,13 +40,13 @@ class Entrant:
         number: Of the trial.
         values: Its objective at the rungs that it has reached, by their epochs.
         state: "active" while it is trained or waits for a worker, "paused" at its last rung, "complete" after its last
-            epoch, or "stopped" before.
+            epoch, "stopped" before, or "left" where it has ended at its last rung.
         is_default: Whether it is the default config.
     """
 
     number: int
     values: Mapping[int, float]
-    state: Literal["active", "paused", "complete", "stopped"]
+    state: Literal["active", "paused", "complete", "stopped", "left"]
     is_default: bool = False
 
 
@@ -82,7 +84,7 @@ def among_best(place: int, there: int, reduction_factor: int) -> bool:
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
     """Whether a trial goes on at once from a rung: it is among the best there, or the default config's time came."""
     order = _ranking(entrants, rung)
-    if number not in order or among_best(order.index(number), len(order), reduction_factor):
+    if number not in order or among_best(order.index(number), _there(entrants, rung), reduction_factor):
         return True
     return _any_complete(entrants) and any(e.is_default and e.number == number for e in entrants)
 
@@ -102,8 +104,7 @@ def next_promotion(
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
-        order = _ranking(entrants, rung)
-        for number in order[: len(order) // reduction_factor]:
+        for number in _ranking(entrants, rung)[: _there(entrants, rung) // reduction_factor]:
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
@@ -156,7 +157,7 @@ def beyond_hope(
         )
         # Those that a closing study may need, beside the default config, always have hope.
         needed = (finalists if rung == max(rungs) else 1) + len(defaults)
-        chances = max(needed, (len(order) + below + to_come) // reduction_factor)
+        chances = max(needed, (_there(entrants, rung) + below + to_come) // reduction_factor)
         lost |= {
             entrant.number
             for entrant in entrants
@@ -173,9 +174,14 @@ def _any_complete(entrants: Sequence[Entrant]) -> bool:
 
 
 def _ranking(entrants: Sequence[Entrant], rung: int) -> list[int]:
-    """Numbers of the trials that have reached a rung, best first."""
-    there = [entrant for entrant in entrants if rung in entrant.values]
+    """Numbers of the trials that have reached a rung, best first; without those that ended there."""
+    there = [e for e in entrants if rung in e.values and not (e.state == "left" and _reached(e) == rung)]
     return [entrant.number for entrant in sorted(there, key=lambda e: (-e.values[rung], e.number))]
+
+
+def _there(entrants: Sequence[Entrant], rung: int) -> int:
+    """How many trials have reached a rung."""
+    return sum(rung in entrant.values for entrant in entrants)
 
 
 def _reached(entrant: Entrant) -> int | None:

@@ -158,6 +158,17 @@ def find_study(database: Database, name: str) -> StudyRow | None:
     return database.run(find)
 
 
+def refuse_repeats(study: StudyReader) -> None:
+    """Check that a study is one proper.
+
+    Raises:
+        StudyError: It holds the repeats of another.
+    """
+    if study.name.endswith(REPEATS):
+        name = study.name.removesuffix(REPEATS)
+        raise StudyError(f"{study.name!r} holds the repeats of study {name!r}", hint=f"Name the study itself: {name}")
+
+
 def unknown_study(database: Database, name: str) -> StudyError:
     """There is no study of that name; says which there are."""
     names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))

@@ -3,7 +3,8 @@
 They are no trials of the study: the sampler must not see them, and, those of the default config aside, they cost
 nothing of its budget. So they have a row of their own among our studies, without a counterpart in Optuna, and are
 handed out, leased, resumed and recorded like trials, by the same workers. A run is made once for each config and seed,
-whoever asks for it and however often.
+whoever asks for it and however often; one that failed for a reason that may have passed is made anew when it is asked
+for again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies import leases
 from tuner.studies.ending import Ender
 from tuner.studies.handle import Study
+from tuner.studies.journal import RETRIED
 from tuner.studies.reading import REPEATS
 from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
@@ -65,6 +67,8 @@ class Repeats(Study):
     def plan(self, trial: int, config: TrialConfig, seeds: Sequence[int], *, is_default: bool = False) -> None:
         """Have a config trained with these seeds; with which it was, or will be, changes nothing.
 
+        A run that failed for a reason of `RETRIED` is planned anew, under another number.
+
         Args:
             trial: Number of the study's trial that has this config.
             config: With its anchors.
@@ -73,9 +77,10 @@ class Repeats(Study):
         """
 
         def add(session: Session) -> None:
-            rows = session.execute(select(TrialRow.number, TrialRow.params).where(TrialRow.study_id == self._id)).all()
-            known = {(params["trial"], params["seed"]) for _, params in rows}
-            number = max((number for number, _ in rows), default=-1) + 1
+            runs = select(TrialRow.number, TrialRow.params, TrialRow.kind).where(TrialRow.study_id == self._id)
+            rows = session.execute(runs).all()
+            known = {(params["trial"], params["seed"]) for _, params, kind in rows if kind not in RETRIED}
+            number = max((number for number, _, _ in rows), default=-1) + 1
             # Optuna counts its trials upwards from 1, so ours go downwards from -1.
             trial_id = min(session.scalar(select(func.min(TrialRow.trial_id))) or 0, 0) - 1
             for seed in seeds:
@@ -99,9 +104,10 @@ class Repeats(Study):
 
         _persist(self.database, add)
 
-    def runs(self, trial: int) -> dict[int, TrialRecord]:
-        """The runs of a trial's config by their seeds."""
-        return {record.seed: record for record in self.trials(epochs=False) if record.params["trial"] == trial}
+    def runs(self) -> list[TrialRecord]:
+        """The runs in the order in which they were planned, without those that were made anew, and without epochs."""
+        latest = {(run.params["trial"], run.seed): run for run in self.trials(epochs=False)}
+        return sorted(latest.values(), key=lambda run: run.number)
 
     def unfinished(self) -> list[TrialRecord]:
         """Runs that have not ended."""

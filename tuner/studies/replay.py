@@ -183,7 +183,7 @@ def rank_correlations(curves: Sequence[Sequence[float]]) -> list[float | None]:
 def trusted_from(correlations: Sequence[float | None], least: float = TRUSTED) -> int:
     """The first epoch from which no correlation is below `least`; the last epoch at worst."""
     epoch = len(correlations)
-    while epoch > 1 and (correlations[epoch - 2] or 0.0) >= least:
+    while epoch > 1 and (correlations[epoch - 2] or 0.0) > least - 1e-9:  # ranks of few trials give just 0.8
         epoch -= 1
     return epoch
 
