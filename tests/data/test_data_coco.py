@@ -71,10 +71,11 @@ def _change(content, path, value):
         (["images", 1, "id"], 5, ["1 image ids", "more than once: 5"]),
         (["annotations", 1, "id"], 1, ["1 annotation ids", "more than once: 1"]),
         (["categories", 1, "id"], 90, ["category ids", "90"]),
-        (["categories", 1, "name"], "cat", ["same name: cat"]),
+        (["categories", 1, "name"], "cat", ["same name: cat (id 3); cat (id 90)", "remove the one"]),
         (["annotations", 2, "image_id"], 26, ["annotation 7", "image_id 26"]),
         (["annotations", 2, "category_id"], 4, ["annotation 7", "category_id 4"]),
-        (["annotations", 2, "category_id"], "3", ["annotation number 3", "'3'", "whole number"]),
+        (["annotations", 2, "category_id"], "3", ["annotation number 3", "'3'", "whole number", "without quotes"]),
+        (["annotations", 2, "category_id"], 3.5, ["annotation number 3", "3.5", "whole number"]),
         (["annotations", 2, "image_id"], KeyError, ["annotation number 3 (id 7)", "'image_id'"]),
         (["annotations", 2, "bbox"], [1, 2, 3], ["annotation 7", "[1, 2, 3]", "four finite numbers"]),
         (["annotations", 2, "bbox"], [1, 2, 3, "4"], ["annotation 7", "four finite numbers"]),
@@ -114,6 +115,9 @@ def test_broken_json_is_located(folder):
     (folder.root / "train.json").write_bytes(b"\xff\xd8\xff\xe0 a JPEG \x80")
     with pytest.raises(DataError, match=r"not a text in UTF-8|not valid JSON"):
         load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_text("{}\n{}\n")
+    with pytest.raises(DataError, match="not one on each line"):
+        load_split(folder.spec(), "train")
     (folder.root / "train.json").write_text("[1, 2]")
     with pytest.raises(DataError, match="a list at the top"):
         load_split(folder.spec(), "train")
@@ -123,6 +127,54 @@ def test_broken_json_is_located(folder):
     (folder.root / "train.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="nested too deep"):
         load_split(folder.spec(), "train")
+
+
+def test_whole_numbers_may_have_a_point_and_what_is_optional_may_be_null(folder):
+    plain, _ = load_split(folder.spec(), "train")
+    content = folder.contents["train"]
+    for row in (*content["images"], *content["annotations"]):
+        row |= {key: float(value) for key, value in row.items() if key.endswith("id")}
+    content["annotations"][0]["iscrowd"] = 1.0
+    content["annotations"][1]["iscrowd"] = content["annotations"][2]["area"] = None
+    folder.write()
+    split, _ = load_split(folder.spec(), "train")
+    for name in ("image_ids", "annotation_ids", "labels", "areas", "crowd"):
+        assert getattr(split, name).tolist() == getattr(plain, name).tolist()
+
+
+def test_fractions_of_the_image_are_no_pixels(folder):
+    for row in folder.contents["train"]["annotations"]:
+        row["bbox"] = [0.1, 0.2, 0.5, 0.3]
+    folder.write()
+    for policy in ("refuse", "repair"):
+        with pytest.raises(DataError, match="all 3 boxes lie within one pixel") as error:
+            load_split(folder.spec(on_bad_boxes=policy), "train")
+        assert "Multiply x and width" in str(error.value)
+
+
+def test_boxes_that_would_fit_as_corners_are_pointed_out(folder):
+    for row, (x, y, width, height) in zip(
+        folder.contents["train"]["annotations"], [(1, 2, 10, 5), (0, 0, 40, 30), (25, 5, 8, 20)], strict=True
+    ):
+        row["bbox"] = [x, y, x + width, y + height]
+    folder.write()
+    with pytest.raises(DataError, match=r"All would fit if `bbox` were \[x1, y1, x2, y2\]"):
+        load_split(folder.spec(), "train")
+    folder.contents["train"]["annotations"][0]["bbox"] = [20, 20, 5, 5]
+    folder.write()
+    with pytest.raises(DataError) as error:
+        load_split(folder.spec(), "train")
+    assert "would fit" not in str(error.value)
+
+
+@pytest.mark.parametrize("written", ["a%20b.png", "/home/bob/a b.png", "C:\\bob\\a b.png", "a b.jpg", "sub/a b.png"])
+def test_an_image_that_is_there_under_another_name_is_pointed_out(folder, written):
+    (folder.root / "images" / "train0.png").rename(folder.root / "images" / "a b.png")
+    folder.contents["train"]["images"][0]["file_name"] = written
+    folder.write()
+    with pytest.raises(DataError, match=r"1 of 3 image files are missing") as error:
+        load_split(folder.spec(), "train")
+    assert f"{folder.root / 'images' / 'a b.png'} is there" in str(error.value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -121,5 +121,6 @@ def test_what_is_no_image_is_named(tmp_path):
         with pytest.raises(DataError, match=r"x\.jpg"):
             image_size(tmp_path / "x.jpg")
     Image.fromarray(RNG.random((5, 5)).astype(np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(DataError, match=r"f\.tif: samples of 32 bits"):
-        read_image(tmp_path / "f.tif")
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"f\.tif: samples of 32 bits"):
+            read(tmp_path / "f.tif")

@@ -182,8 +182,10 @@ def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path
     for i, (left, top, right, bottom) in enumerate(windows):
         paths.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
-    alone = predict(loaded, unlabelled_split(paths, loaded.info), CPU)
-    whole = predict(loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info), CPU, tiles=tiles)
+    alone = predict(loaded, unlabelled_split(paths, loaded.info)[0], CPU)
+    whole = predict(
+        loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info)[0], CPU, tiles=tiles
+    )
     boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
     assert whole.offsets.tolist() == [0, len(alone.scores)]
     order = np.argsort(-alone.scores, kind="stable")
@@ -257,12 +259,20 @@ def test_nothing_in_a_folder_is_passed_over_in_silence(
     assert "on 6 images" in said
     for name in ("a.png", "b.bmp"):
         (folder / name).write_text("no image")
-    assert run("predict", model, folder, "-o", tmp_path / "out") == 1
-    err = capsys.readouterr().err
-    assert "2 images cannot be read" in err
-    assert "a.png" in err
-    assert "b.bmp" in err
-    assert "annotation" not in err
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 1
+    assert f"{tmp_path / 'out' / 'drawn'} hold earlier results" in capsys.readouterr().err
+    # Images that cannot be read are named, and keep no other from its results.
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu", "--force") == 1
+    said = capsys.readouterr()
+    assert "on 4 images" in said.out
+    assert "2 images cannot be read" in said.err
+    assert "a.png" in said.err
+    assert "b.bmp" in said.err
+    assert "annotation" not in said.err
+    names = {"c.GIF", "d.webp", "e.jp2", "stack.tif"}
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {Path(image["file_name"]).name for image in found["images"]} == names
+    assert {path.stem for path in (tmp_path / "out" / "drawn").iterdir()} == {Path(name).stem for name in names}
     assert run("predict", model, tmp_path, "-o", tmp_path / "out") == 1
     assert "no images in this folder; there are mixed/" in capsys.readouterr().err
 
@@ -363,6 +373,19 @@ def test_merging_keeps_every_image_and_box(data: DataSpec, tmp_path: Path) -> No
     assert len(set(merged.annotation_ids.tolist())) == len(merged.boxes)
     with pytest.raises(DataError, match="in both"):
         merge_splits(data.model_copy(update={"val": data.train}), tmp_path / "both.json")
+    # The same images as a tool on Windows names them, behind a byte order mark.
+    content = json.loads(data.path(data.train).read_text())
+    for image in content["images"]:
+        image["file_name"] = rf".\{image['file_name']}"
+    (tmp_path / "windows.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    windows = data.model_copy(update={"val": tmp_path / "windows.json"})
+    with pytest.raises(DataError, match="8 images are in both"):
+        merge_splits(windows, tmp_path / "both.json")
+    (merged, _), (train, _) = (
+        load_split(one, "train")
+        for one in (merge_splits(windows.model_copy(update={"train": data.val}), tmp_path / "both.json"), data)
+    )
+    assert merged.file_names[4:] == train.file_names
 
 
 def test_epochs_that_do_not_fit_are_refused(production: ProductionConfig, tmp_path: Path) -> None:
@@ -401,6 +424,7 @@ def test_other_classes_are_named(
 def test_reads_images_without_annotations(model: Path, data: DataSpec) -> None:
     split, _ = load_split(data, "test")
     paths = [split.images_dir / name for name in split.file_names]
-    bare = unlabelled_split(paths, load_model(model).info)
+    bare, faults = unlabelled_split(paths, load_model(model).info)
+    assert faults == []
     np.testing.assert_array_equal(bare.sizes, split.sizes)
     assert len(bare.boxes) == 0

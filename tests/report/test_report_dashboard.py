@@ -83,6 +83,26 @@ def test_an_interrupted_trial_is_left_alone(tmp_path: Path) -> None:
     study.close()
 
 
+def test_a_trial_that_was_paused_and_ends_again_shows_its_last_pictures_alone(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+
+    class Pausing(DashboardObserver):
+        """Hears of each trial's end twice, the first time before it has detections."""
+
+        def trial_ended(self, assignment, ended) -> None:
+            detections = study.folder / "trials" / str(assignment.number) / "detections.npz"
+            detections.rename(tmp_path / "later.npz")
+            super().trial_ended(assignment, Ended("paused"))
+            (tmp_path / "later.npz").rename(detections)
+            super().trial_ended(assignment, ended)
+
+    run_trial(study, Pausing(study), 0.9)
+    names = [artifact["filename"] for artifact in details(study)["trials"][0]["artifacts"]]
+    assert sorted(names) == FILES
+    assert len(list((study.folder / "artifacts").iterdir())) == len(FILES)
+    study.close()
+
+
 def test_what_cannot_be_drawn_is_left_out_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     study = make_study(tmp_path)
 

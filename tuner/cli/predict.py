@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tuner.cli.common import Overlap, Tile, tiles_of
+from tuner.config.errors import ConfigError, DataError
 
 
 def predict(
@@ -18,14 +20,25 @@ def predict(
     tile: Tile = None,
     overlap: Overlap = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the results in the folder, pictures too.")] = False,
 ) -> None:
-    """Write detections as COCO JSON and draw them, at the model's operating point."""
+    """Write detections as COCO JSON and draw them, at the model's operating point.
+
+    Images that cannot be read are named at the end, with exit code 1; the others have their results.
+    """
     from tuner.export.files import find_images, picture_names
 
     paths, notes = find_images(images)  # before torch is imported
     for note in notes:
         typer.echo(f"note: {note}")
     tiles = tiles_of(tile, overlap)
+    drawn, written = output / "drawn", output / "detections.json"
+    there = [str(path) for path in (written, drawn) if path.exists()]
+    if there and not force:
+        raise ConfigError(
+            f"{' and '.join(there)} hold earlier results",
+            hint="Name another folder with -o, or replace these results with --force.",
+        )
 
     from tuner.data.images import frames, read_image
     from tuner.export.model import load_model
@@ -35,14 +48,18 @@ def predict(
 
     where = resolve_device(device)
     loaded = load_model(model, where)
-    split = unlabelled_split(paths, loaded.info)
+    split, faults = unlabelled_split(paths, loaded.info)
+    paths = [Path(name) for name in split.file_names]
     for path in paths:
         if (number := frames(path)) > 1:
             typer.echo(f"note: {path} has {number} pictures; only the first is looked at")
+    if not paths:
+        raise _unreadable(faults)
     detections = predict_shown(loaded, split, where, tiles=tiles)
-    drawn = output / "drawn"
-    drawn.mkdir(parents=True, exist_ok=True)
-    (output / "detections.json").write_text(json.dumps(coco_json(detections, split, loaded.info)), encoding="utf-8")
+    if drawn.exists():
+        shutil.rmtree(drawn)
+    drawn.mkdir(parents=True)
+    written.write_text(json.dumps(coco_json(detections, split, loaded.info)), encoding="utf-8")
     names = picture_names(paths)
     for i, path in enumerate(paths):
         mine = slice(detections.offsets[i], detections.offsets[i + 1])
@@ -52,5 +69,14 @@ def predict(
         (drawn / names[i]).write_bytes(encode(picture))
     typer.echo(
         f"{len(detections.scores)} detections on {len(paths)} images at confidence "
-        f"{loaded.operating_point.confidence:.3f} and above: {output / 'detections.json'}, pictures in {drawn}"
+        f"{loaded.operating_point.confidence:.3f} and above: {written}, pictures in {drawn}"
+    )
+    if faults:
+        raise _unreadable(faults)
+
+
+def _unreadable(faults: list[str]) -> DataError:
+    return DataError(
+        f"{len(faults)} images cannot be read and have no results:\n  " + "\n  ".join(faults),
+        hint="Replace these files, or leave them out.",
     )

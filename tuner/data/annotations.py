@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
 from tuner.data.check import BoxReport, check_boxes, check_files_exist, header_sizes, listed
+from tuner.data.columns import (
+    Rows,
+    areas_of,
+    boxes_of,
+    crowd_of,
+    ids_of,
+    positive_whole,
+    refuse_doubles,
+    rows_of,
+    texts_of,
+)
 from tuner.data.json_file import read_json
 from tuner.data.split import Split
-
-Rows: TypeAlias = list[dict[str, Any]]
 
 _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
@@ -63,27 +71,32 @@ def parse_annotations(
     needs_boxes: bool = True,
 ) -> tuple[Split, BoxReport]:
     """What `read_annotations` does with the content of its file; `path` is for messages."""
-    images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
+    images, annotations, categories = (rows_of(content, key, path) for key in ("images", "annotations", "categories"))
     for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
         if not rows and (needs_boxes or key != "boxes"):
             raise DataError(f"{path}: no {key}", hint="Check that this is the annotation file you mean.")
 
     category_ids, classes = _categories(categories, path)
-    image_ids = _ids(images, "id", "image", path)
-    _refuse_doubles(image_ids, "image", path)
+    image_ids = ids_of(images, "id", "image", path)
+    refuse_doubles(image_ids, "image", path)
     file_names = listed_files(content, path)
-    sizes = _sizes(images, [images_dir / file_name for file_name in file_names], path)
+    sizes = _sizes(images, images_dir, file_names, path)
 
-    annotation_ids = _ids(annotations, "id", "annotation", path)
-    _refuse_doubles(annotation_ids, "annotation", path)
-    image_index = _lookup(_ids(annotations, "image_id", "annotation", path), image_ids, "image", annotation_ids, path)
+    annotation_ids = ids_of(annotations, "id", "annotation", path)
+    refuse_doubles(annotation_ids, "annotation", path)
+    image_index = _lookup(ids_of(annotations, "image_id", "annotation", path), image_ids, "image", annotation_ids, path)
     labels = _lookup(
-        _ids(annotations, "category_id", "annotation", path), category_ids, "category", annotation_ids, path
+        ids_of(annotations, "category_id", "annotation", path), category_ids, "category", annotation_ids, path
     )
-    boxes = _boxes(annotations, annotation_ids, path)
-    areas = _areas(annotations, boxes, annotation_ids, path)
-    crowd = _crowd(annotations, annotation_ids, path)
+    boxes = boxes_of(annotations, annotation_ids, path)
+    areas = areas_of(annotations, boxes, annotation_ids, path)
+    crowd = crowd_of(annotations, annotation_ids, path)
 
+    if len(boxes) and boxes.max() <= 1.0 < sizes.min():
+        raise DataError(
+            f"{path}: all {len(boxes)} boxes lie within one pixel of their image's corner, as fractions of its size do",
+            hint="Multiply x and width by the image's width, y and height by its height.",
+        )
     order = np.argsort(image_index, kind="stable")
     image_index, annotation_ids, labels = image_index[order], annotation_ids[order], labels[order]
     boxes, areas, crowd = boxes[order], areas[order], crowd[order]
@@ -155,65 +168,25 @@ def read_content(path: Path) -> dict[str, Any]:
 def listed_files(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     """The names of the image files that the content of an annotation file lists, in its order.
 
-    Backslashes, as tools on Windows write them, separate folders like slashes.
+    Backslashes, as tools on Windows write them, separate folders like slashes; a leading "./" means nothing.
 
     Raises:
         DataError: There is no list of images, or an image has no name.
     """
-    names = _strings(_rows(content, "images", path), "file_name", "image", path)
-    return tuple(name.replace("\\", "/") for name in names)
-
-
-def _rows(content: dict[str, Any], key: str, path: Path) -> Rows:
-    rows = content.get(key)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        found = "missing" if key not in content else "not a list of objects"
-        raise DataError(f"{path}: {key!r} is {found}", hint="A COCO annotation file lists one object for each.")
-    return rows
-
-
-def _column(rows: Rows, key: str, what: str, path: Path) -> list[Any]:
-    try:
-        return [row[key] for row in rows]
-    except KeyError:
-        at = next(i for i, row in enumerate(rows) if key not in row)
-        known = f" (id {rows[at]['id']!r})" if "id" in rows[at] else ""
-        raise DataError(f"{path}: {what} number {at + 1}{known} has no {key!r}") from None
-
-
-def _ids(rows: Rows, key: str, what: str, path: Path) -> NDArray[np.int64]:
-    values = _column(rows, key, what, path)
-    if not set(map(type, values)) <= {int} or not all(-(2**63) <= value < 2**63 for value in values):
-        at = next(i for i, value in enumerate(values) if type(value) is not int or not -(2**63) <= value < 2**63)
-        raise DataError(f"{path}: {what} number {at + 1} has {key} {values[at]!r}, expected a whole number")
-    return np.array(values, np.int64)
-
-
-def _strings(rows: Rows, key: str, what: str, path: Path) -> list[str]:
-    values = _column(rows, key, what, path)
-    for at, value in enumerate(values):
-        if not isinstance(value, str) or not value:
-            raise DataError(f"{path}: {what} number {at + 1} has {key} {value!r}, expected a text")
-    return values
-
-
-def _refuse_doubles(ids: NDArray[np.int64], what: str, path: Path) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    doubled = values[counts > 1]
-    if doubled.size:
-        raise DataError(
-            f"{path}: {doubled.size} {what} ids are used more than once: {listed(doubled)}",
-            hint=f"Give every {what} an id of its own.",
-        )
+    names = texts_of(rows_of(content, "images", path), "file_name", "image", path)
+    return tuple(str(PurePosixPath(name.replace("\\", "/"))) for name in names)
 
 
 def _categories(rows: Rows, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    ids = _ids(rows, "id", "category", path)
-    _refuse_doubles(ids, "category", path)
-    names = _strings(rows, "name", "category", path)
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    ids = ids_of(rows, "id", "category", path)
+    refuse_doubles(ids, "category", path)
+    names = texts_of(rows, "name", "category", path)
+    doubled = [f"{name} (id {number})" for name, number in zip(names, ids, strict=True) if names.count(name) > 1]
     if doubled:
-        raise DataError(f"{path}: two categories have the same name: {listed(doubled)}", hint="Rename one of them.")
+        raise DataError(
+            f"{path}: categories have the same name: {listed(sorted(doubled))}",
+            hint="Rename one of them, or remove the one that no annotation names.",
+        )
     order = np.argsort(ids)
     return ids[order], tuple(names[i] for i in order)
 
@@ -235,72 +208,17 @@ def _lookup(
     return index.astype(np.int64)
 
 
-def _sizes(images: Rows, paths: list[Path], path: Path) -> NDArray[np.int32]:
+def _sizes(images: Rows, images_dir: Path, file_names: tuple[str, ...], path: Path) -> NDArray[np.int32]:
     if any(image.get("width") is None or image.get("height") is None for image in images):
-        check_files_exist(paths)
-        return header_sizes(paths)
+        check_files_exist(images_dir, file_names)
+        return header_sizes([images_dir / name for name in file_names])
     values = [(image["width"], image["height"]) for image in images]
-    at = next((i for i, pair in enumerate(values) if not all(map(_positive_whole, pair))), None)
+    at = next((i for i, pair in enumerate(values) if not all(map(positive_whole, pair))), None)
     if at is not None:
         width, height = values[at]
         raise DataError(
             f"{path}: image {images[at]['file_name']!r} has width {width!r} and height {height!r}, "
-            "expected whole numbers above 0"
+            "expected whole numbers above 0",
+            hint="Mend them, or remove width and height: they are then read from the image files.",
         )
     return np.array(values, np.int32)
-
-
-def _positive_whole(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 2**31 and value == int(value)
-
-
-def _boxes(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
-    if not rows:
-        return np.zeros((0, 4))
-    values = _column(rows, "bbox", "annotation", path)
-    boxes = _numbers(values)
-    if boxes is None or boxes.shape != (len(rows), 4) or not np.isfinite(boxes).all():
-        at = next(i for i, value in enumerate(values) if not _is_box(value))
-        raise DataError(
-            f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
-        )
-    return boxes
-
-
-def _is_box(value: object) -> bool:
-    found = _numbers([value])
-    return found is not None and found.shape == (1, 4) and bool(np.isfinite(found).all())
-
-
-def _areas(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
-    values = [row.get("area") for row in rows]
-    stated = np.array([value is not None for value in values], np.bool_)
-    areas = boxes[:, 2] * boxes[:, 3]
-    if stated.any():
-        found = _numbers([value for value in values if value is not None])
-        if found is None or found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
-            at = next(i for i, value in enumerate(values) if value is not None and not _is_area(value))
-            raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number from 0")
-        areas[stated] = found
-    return areas
-
-
-def _crowd(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
-    values = [row.get("iscrowd", 0) for row in rows]
-    for at, value in enumerate(values):
-        if not isinstance(value, int) or value not in (0, 1):
-            raise DataError(f"{path}: annotation {ids[at]} has iscrowd {value!r}, expected 0 or 1")
-    return np.array(values, np.bool_)
-
-
-def _is_area(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
-
-
-def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
-    """The values as an array of floats, None where one of them is no number (texts are not parsed)."""
-    try:
-        array = np.array(values)
-    except ValueError:
-        return None
-    return array.astype(np.float64) if array.dtype.kind in "iuf" else None

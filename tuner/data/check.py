@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ class BoxReport(Frozen):
         clipped: Boxes that were cut at the edge and kept (repair only).
         dropped: Boxes that were left out: without area, in the file or after clipping (repair only).
         examples: The first bad boxes, each in words.
+        corners: Whether there are bad boxes and all boxes would fit, were they [x1, y1, x2, y2].
     """
 
     split: str
@@ -41,6 +44,7 @@ class BoxReport(Frozen):
     clipped: int = 0
     dropped: int = 0
     examples: tuple[str, ...] = ()
+    corners: bool = False
 
     @property
     def clean(self) -> bool:
@@ -56,7 +60,8 @@ class BoxReport(Frozen):
         )
         if self.clipped or self.dropped:
             lines += f"; {self.clipped} clipped, {self.dropped} dropped"
-        return "\n".join([lines, *(f"  {example}" for example in self.examples)])
+        doubt = ["  All would fit if `bbox` were [x1, y1, x2, y2]: COCO's is [x, y, width, height]."]
+        return "\n".join([lines, *(f"  {example}" for example in self.examples), *doubt[: self.corners]])
 
 
 def check_boxes(
@@ -108,6 +113,7 @@ def check_boxes(
         clipped=int((outside & keep).sum()) if repairing else 0,
         dropped=int((~keep).sum()),
         examples=tuple(examples),
+        corners=bool(bad.size) and bool(((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + TOLERANCE)).all()),
     )
     return repaired, keep, report
 
@@ -117,14 +123,25 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 (twice as fast, and never raises)
 
 
-def check_files_exist(paths: Sequence[Path]) -> None:
-    """Raise a `DataError` that counts and names the image files that are not there."""
-    missing = missing_files(paths)
+def check_files_exist(folder: Path, names: Sequence[str]) -> None:
+    """Raise a `DataError` that counts and names the image files that are not in a folder, and says what may be why."""
+    missing = missing_files([folder / name for name in names])
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(paths)} image files are missing: {listed(str(path) for path in missing)}",
-            hint="Check the image folder (`data.images`, or --images): names in the annotation file start from it.",
+            f"{len(missing)} of {len(names)} image files are missing: {listed(str(path) for path in missing)}",
+            hint=_why_missing(folder, missing[0]),
         )
+
+
+def _why_missing(folder: Path, path: Path) -> str:
+    """What to do about a missing image: names are URL-encoded, or paths of another machine, or end differently."""
+    there = next(folder.rglob(f"{glob.escape(Path(unquote(path.name)).stem)}.*"), None)
+    if there is None:
+        return "Check the image folder (`data.images`, or --images): names in the annotation file start from it."
+    return (
+        f"{there} is there: let file names in the annotation file be paths from the image folder (`data.images`, or "
+        "--images), letter for letter, with no folder of another machine, no %20, and the same ending."
+    )
 
 
 def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:

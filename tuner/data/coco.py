@@ -83,7 +83,7 @@ def load_split(spec: DataSpec, which: SplitName, *, needs_boxes: bool = True) ->
     split, report = read_annotations(
         spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes, needs_boxes=needs_boxes
     )
-    check_files_exist(_paths(split))
+    check_files_exist(images_dir, split.file_names)
     return split, report
 
 

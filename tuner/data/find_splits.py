@@ -64,7 +64,7 @@ def find_data(
     for role, path in paths.items():
         names = listed_files(contents[role], path)
         prefix = image_folder(images, path, role, names)
-        check_files_exist([images / prefix / name for name in names])
+        check_files_exist(images / prefix, names)
         prefixes[role] = prefix
         splits[role], _ = parse_annotations(contents[role], path, images / prefix, name=role, on_bad_boxes="repair")
     if len(set(prefixes.values())) == 1:  # one folder for all: the names are right as they are

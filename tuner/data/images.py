@@ -53,11 +53,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as file:
-            if file.mode in ("I", "F"):
-                raise DataError(
-                    f"{path}: samples of 32 bits (mode {file.mode}) have no defined range",
-                    hint="Convert the image to 8 or 16 bits per channel.",
-                )
+            _refuse_32_bits(file, path)
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):
                 # Pillow's own conversion to RGB clips at 255.
@@ -71,6 +67,14 @@ def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: not an image, or of an unknown format", hint=_HINT) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded: {error}", hint=_HINT) from error
+
+
+def _refuse_32_bits(file: Image.Image, path: Path) -> None:
+    if file.mode in ("I", "F"):
+        raise DataError(
+            f"{path}: samples of 32 bits (mode {file.mode}) have no defined range",
+            hint="Convert the image to 8 or 16 bits per channel.",
+        )
 
 
 def seems_cut_off(path: Path) -> bool:
@@ -103,10 +107,11 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, from the file's header (about 0.1 ms).
 
     Raises:
-        DataError: The file is missing or no image; names the file.
+        DataError: The file is missing, is no image or has samples of 32 bits; names the file.
     """
     try:
         with Image.open(path) as file:
+            _refuse_32_bits(file, path)
             width, height = file.size
             if isinstance(file, TiffImageFile):
                 # Pillow's `size` of a TIFF is before or after the rotation, depending on its version.

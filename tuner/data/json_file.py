@@ -29,7 +29,9 @@ def read_json(path: Path, what: str, *, hint: str = "") -> Any:
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
-            hint="The file may be cut off: make or copy it again.",
+            hint="One JSON value is expected, not one on each line."
+            if error.msg == "Extra data"
+            else "The file may be cut off: make or copy it again.",
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.batches import evaluation_batches
 from tuner.data.cache import open_cache
-from tuner.data.check import header_sizes
+from tuner.data.images import read_image
 from tuner.data.letterbox import placements
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
@@ -29,26 +30,34 @@ CHUNK = 256
 """Images that are decoded at a time, so that a large folder never fills the disk."""
 
 
-def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> Split:
-    """A split without ground truth from image files; image ids are 1 … N.
+def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, list[str]]:
+    """A split without ground truth from those of the image files that can be decoded to their end; ids are 1 … N.
 
-    Raises:
-        DataError: Images cannot be read; the first are named.
+    Returns:
+        The split, and what is wrong with each of the other files.
     """
-    try:
-        sizes = header_sizes(paths)
-    except DataError as error:
-        raise DataError(error.message, hint="Replace what cannot be read, or leave it out.") from None
-    return Split(
+
+    def size_or_fault(path: Path) -> tuple[int, int] | str:
+        try:
+            height, width, _ = read_image(path).shape
+            return width, height
+        except DataError as error:
+            return error.message
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(size_or_fault, paths))
+    whole = [(path, size) for path, size in zip(paths, found, strict=True) if not isinstance(size, str)]
+    split = Split(
         name="images",
         images_dir=Path(),
-        file_names=tuple(str(path.absolute()) for path in paths),
-        image_ids=np.arange(1, len(paths) + 1, dtype=np.int64),
-        sizes=sizes,
-        **_no_annotations(len(paths)),
+        file_names=tuple(str(path.absolute()) for path, _ in whole),
+        image_ids=np.arange(1, len(whole) + 1, dtype=np.int64),
+        sizes=np.array([size for _, size in whole], np.int32).reshape(-1, 2),
+        **_no_annotations(len(whole)),
         classes=info.classes,
         category_ids=info.category_ids,
     )
+    return split, [fault for fault in found if isinstance(fault, str)]
 
 
 def _no_annotations(images: int) -> dict[str, Any]:

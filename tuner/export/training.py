@@ -16,6 +16,7 @@ from tuner.config.errors import ConfigError, DataError
 from tuner.config.source import located
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
+from tuner.data.annotations import listed_files, read_content
 from tuner.data.coco import load_split
 from tuner.data.letterbox import canvas_for
 from tuner.export.judging import Judged, check_classes, detect, evaluate_model
@@ -181,10 +182,12 @@ def merge_splits(data: DataSpec, path: Path) -> DataSpec:
         DataError: The same image is in both.
     """
     load_split(data, "train"), load_split(data, "val")  # checked before they are read without checks
-    parts = [json.loads(data.path(part).read_text(encoding="utf-8")) for part in (data.train, data.val)]
+    paths = [data.path(part) for part in (data.train, data.val)]
+    parts = [read_content(path) for path in paths]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    both = {i["file_name"] for i in parts[0]["images"]} & {i["file_name"] for i in parts[1]["images"]}
+    train, val = (set(listed_files(*one)) for one in zip(parts, paths, strict=True))
+    both = train & val
     if both:
         raise DataError(
             f"{len(both)} images are in both {data.train} and {data.val}, such as {min(both)}",

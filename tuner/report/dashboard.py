@@ -120,8 +120,9 @@ class DashboardObserver(Observer):
 
         `optuna.artifacts.upload_artifact` refuses finished trials, and a trial must not stay open while its
         pictures are drawn. So the link goes where optuna-dashboard also looks: among the study's attributes.
+        A trial that was paused ends several times: the id follows from trial and name, so that the last picture stays.
         """
-        number = str(uuid.uuid4())
+        number = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trial_id}/{file.name}"))
         with file.open("rb") as body:
             self._store.write(number, body)
         kind, encoding = mimetypes.guess_type(file.name)

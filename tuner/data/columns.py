@@ -1,0 +1,141 @@
+"""Columns of a COCO file's rows as arrays, with every fault named by its row."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.config.errors import DataError
+from tuner.data.check import listed
+
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+def rows_of(content: dict[str, Any], key: str, path: Path) -> Rows:
+    """The list of objects under a key of an annotation file; `path` is for messages, here and below."""
+    rows = content.get(key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        found = "missing" if key not in content else "not a list of objects"
+        raise DataError(f"{path}: {key!r} is {found}", hint="A COCO annotation file lists one object for each.")
+    return rows
+
+
+def column(rows: Rows, key: str, what: str, path: Path) -> list[Any]:
+    """What each row has under a key; raises a `DataError` that names the first without one."""
+    try:
+        return [row[key] for row in rows]
+    except KeyError:
+        at = next(i for i, row in enumerate(rows) if key not in row)
+        known = f" (id {rows[at]['id']!r})" if "id" in rows[at] else ""
+        raise DataError(
+            f"{path}: {what} number {at + 1}{known} has no {key!r}", hint=f"COCO asks for one in every {what}."
+        ) from None
+
+
+def ids_of(rows: Rows, key: str, what: str, path: Path) -> NDArray[np.int64]:
+    """Ids, (len(rows),) int64; 7.0, as some tools write it, is 7."""
+    values = column(rows, key, what, path)
+    if set(map(type, values)) == {int}:  # nearly always
+        with suppress(OverflowError):
+            return np.array(values, np.int64)
+    at = next((i for i, value in enumerate(values) if not _whole(value)), None)
+    if at is not None:
+        raise DataError(
+            f"{path}: {what} number {at + 1} has {key} {values[at]!r}, expected a whole number",
+            hint="Write ids as numbers without quotes, the same wherever they are named; COCO knows no others.",
+        )
+    return np.array([int(value) for value in values], np.int64)
+
+
+def texts_of(rows: Rows, key: str, what: str, path: Path) -> list[str]:
+    """Texts that are not empty, such as names."""
+    values = column(rows, key, what, path)
+    for at, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{path}: {what} number {at + 1} has {key} {value!r}, expected a text")
+    return values
+
+
+def refuse_doubles(ids: NDArray[np.int64], what: str, path: Path) -> None:
+    """Raise a `DataError` where an id is used twice."""
+    values, counts = np.unique(ids, return_counts=True)
+    doubled = values[counts > 1]
+    if doubled.size:
+        raise DataError(
+            f"{path}: {doubled.size} {what} ids are used more than once: {listed(doubled)}",
+            hint=f"Give every {what} an id of its own.",
+        )
+
+
+def positive_whole(value: object) -> bool:
+    """Whether a value can be a number of pixels."""
+    return _whole(value) and 1 <= value < 2**31
+
+
+def _whole(value: Any) -> TypeGuard[int | float]:
+    if type(value) is float:
+        return value.is_integer() and abs(value) < 2**53
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
+    """(len(rows), 4) float64, COCO xywh as the file has it."""
+    if not rows:
+        return np.zeros((0, 4))
+    values = column(rows, "bbox", "annotation", path)
+    boxes = _numbers(values)
+    if boxes is None or boxes.shape != (len(rows), 4) or not np.isfinite(boxes).all():
+        at = next(i for i, value in enumerate(values) if not _is_box(value))
+        raise DataError(
+            f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
+        )
+    return boxes
+
+
+def _is_box(value: object) -> bool:
+    found = _numbers([value])
+    return found is not None and found.shape == (1, 4) and bool(np.isfinite(found).all())
+
+
+def areas_of(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
+    """(len(rows),) float64, `area`, or the box's own where there is none."""
+    values = [row.get("area") for row in rows]
+    stated = np.array([value is not None for value in values], np.bool_)
+    areas = boxes[:, 2] * boxes[:, 3]
+    if stated.any():
+        found = _numbers([value for value in values if value is not None])
+        if found is None or found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
+            at = next(i for i, value in enumerate(values) if value is not None and not _is_area(value))
+            raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number from 0")
+        areas[stated] = found
+    return areas
+
+
+def crowd_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
+    """(len(rows),) bool, `iscrowd`; where it is missing or null, false."""
+    values = [row.get("iscrowd") for row in rows]
+    for at, value in enumerate(values):
+        if value is not None and (isinstance(value, str) or value not in (0, 1)):
+            raise DataError(
+                f"{path}: annotation {ids[at]} has iscrowd {value!r}, expected 0 or 1",
+                hint="1 says that the box holds a crowd of objects; leave it out for single objects.",
+            )
+    return np.array([bool(value) for value in values], np.bool_)
+
+
+def _is_area(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
+    """The values as an array of floats, None where one of them is no number (texts are not parsed)."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
