@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -39,7 +40,7 @@ def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
     optimizer = SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
     if config.momentum > 0:
         # A first step that the gradient scaler skips would leave torch's own as memory that was never written.
-        for parameter in trainable:
+        for parameter in itertools.chain.from_iterable(members.values()):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
