@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import get_model
 
 from tuner.config.errors import ConfigError, WeightsError
@@ -15,7 +15,7 @@ from tuner.data.batch import IGNORE, PADDING
 from tuner.models.boxes import iou
 from tuner.models.build import build_detector
 from tuner.models.dense import MAX_CANDIDATES, DenseDetector, anchor_grid
-from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, shufflenet
+from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, shufflenet
 from tuner.models.detector import Detector
 from tuner.models.losses import quality_focal_loss
 
@@ -175,6 +175,9 @@ def test_weights_are_given_the_images_that_they_were_trained_on(convention: str,
 
     trunk = shufflenet("shufflenet_v2_x0_5", str(tmp_path / "weights.pth")).eval()
     network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = NORM_EPS
     with torch.no_grad():
         expected = network.stage2(network.maxpool(network.conv1(wanted)))
         torch.testing.assert_close(trunk(rgb)[0], expected)

@@ -9,13 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORM_EPS = 1e-3
-"""Added to the variances of batch norm, in the trunk, too; as in EfficientDet and YOLOX.
-
-With PyTorch's 1e-5 a channel that is dead but for a few images is blown up 300 times where it is not. In training
-the batch's own variance hides that; in evaluation it goes on through all levels, and those images are lost.
-"""
-
 
 class ConvNormAct(nn.Sequential):
     """Convolution, batch norm and ReLU."""
@@ -148,9 +141,6 @@ class DenseNetwork(nn.Module):
         self.pyramid = FeaturePyramid(trunk.channels, width)
         self.head = DenseHead(width, len(trunk.channels), anchors, classes, depth)
         self.num_classes = classes
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps = NORM_EPS
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions for (B, 3, H, W) images in 0 … 1.

@@ -13,6 +13,12 @@ from tuner.models.weights import load_pretrained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean colour of ImageNet's photographs, RGB in 0 … 1; a good guess for any photographs."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NORM_EPS = 1e-3
+"""Added to the variances of batch norm, as in EfficientDet and YOLOX.
+
+With PyTorch's 1e-5 a channel that is dead but for a few images is blown up 300 times where it is not. In training
+the batch's own variance hides that; in evaluation it goes on through all levels, and those images are lost.
+"""
 _CLASSIFIERS = ("fc.", "classifier.", "conv5.")
 
 
@@ -37,6 +43,9 @@ class StagedTrunk(Trunk):
         self.stem = stem
         self.stages = stages
         self.channels = channels
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = NORM_EPS
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN if normalised else (0.0,) * 3).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD if normalised else (1.0,) * 3).view(3, 1, 1))
 
