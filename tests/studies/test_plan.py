@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.config.errors import ConfigError
-from tuner.config.study import DataSpec, ObjectiveSpec, PlanSpec, PrunerSpec, StudySpec
+from tuner.config.study import DataSpec, PlanSpec, PrunerSpec, StudySpec
 from tuner.studies.plan import begin_until, confirmation_epochs, confirmation_for, expected_epochs, make_plan
 from tuner.studies.promotion import Entrant, finalists_of, first_rung, goes_on, next_promotion, rungs_of
 
@@ -109,8 +109,6 @@ def test_time_is_kept_for_what_must_be_finished_and_confirmed() -> None:
     assert begin_until(spec, two, 10) == pytest.approx(rest - (plan.epochs - plan.first_rung) * 10)
     assert begin_until(spec, plan, 20) < begin_until(spec, plan, 10)  # slower than planned
     assert begin_until(spec, plan, 1e6) == 0
-    at_the_end = spec.model_copy(update={"objective": ObjectiveSpec(metric="f1")})
-    assert begin_until(at_the_end, plan, 10) == pytest.approx(rest - plan.epochs * 10)
 
 
 def test_the_confirmation_shrinks_with_the_time_that_is_left() -> None:

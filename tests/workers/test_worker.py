@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
+from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
 from tuner.storage.tables import TrialRow
 from tuner.studies.study import Assignment, Study, TrialState, create_or_open
@@ -110,6 +111,27 @@ def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study])
 
     run_worker(make_study(), slots=SLOT, trainer=TRAINER, observers=[Background(Slow()), Fast()])
     assert seen == [1, 2, 3]
+
+
+def test_a_slow_observer_hears_of_the_last_pause_of_a_trial_alone() -> None:
+    heard: list[tuple[int, str]] = []
+    all_queued = threading.Event()
+
+    class Slow(Observer):
+        def worker_started(self, slots: list[SlotPlan]) -> None:
+            assert all_queued.wait(60)
+
+        def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+            heard.append((assignment.number, ended.outcome))
+
+    first, second = (Assignment(n, TrialConfig(), 0, {}, 1, 1, n, False, True) for n in (0, 1))
+    background = Background(Slow())
+    background.worker_started([])
+    for assignment, outcome in ((first, "paused"), (second, "paused"), (first, "paused"), (first, "complete")):
+        background.trial_ended(assignment, Ended(outcome))  # type: ignore[arg-type]
+    all_queued.set()
+    background.worker_ended(WorkerReport("finished", "", 1, 0, 0, 0, 3, 1.0, 1.0))
+    assert heard == [(1, "paused"), (0, "complete")]
 
 
 def test_a_trial_that_hangs_is_ended_and_tried_again(make_study: Callable[..., Study]) -> None:

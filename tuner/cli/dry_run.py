@@ -18,7 +18,6 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.objective import known_at_the_end_only
 
     space, ruled_out, dataset = checked
     base = base_config(spec)
@@ -30,8 +29,6 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
     typer.echo(f"search     {spec.sampler.name}, pruner {spec.pruner.name}")
-    if spec.pruner.name != "none" and known_at_the_end_only(spec.objective):
-        typer.echo(f"           {spec.objective.metric} is known after the last epoch only: no trial is pruned")
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")

@@ -39,7 +39,7 @@ def planned(
         TunerError: An epoch of the default config cannot be timed.
     """
     from tuner.config.load import base_config
-    from tuner.studies.plan import make_plan, pruning
+    from tuner.studies.plan import make_plan
     from tuner.studies.study import stored_spec
 
     known = stored_spec(spec.name, spec.storage)
@@ -51,7 +51,7 @@ def planned(
     if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
         seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
         wanted = base_config(spec).epochs
-        plan = make_plan(seconds, hours, len(slots), pruning(spec), wanted, epochs=epochs, trials=trials)
+        plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
     assert plan is not None
     return spec.model_copy(
         update={

@@ -64,13 +64,8 @@ def undefined(spec: StudySpec, metrics: Metrics, *, last: bool) -> str | None:
     return None
 
 
-def known_at_the_end_only(spec: ObjectiveSpec) -> bool:
-    """Whether an objective has no value before the last epoch, so that no pruner can judge a trial earlier."""
-    return any(_late(name) for name in Objective.parse(spec.metric).names)
-
-
 def _late(name: str) -> bool:
-    """Whether a metric depends on the operating point or the cost, which are known after the last epoch."""
+    """Whether a trainer may leave a metric out before the last epoch; the built-in one gives all after each."""
     return name in (*AT_OPERATING_POINT, "count_mae", *COST_NAMES) or CRITERION.fullmatch(name) is not None
 
 

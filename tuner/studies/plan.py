@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import PlanSpec, PrunerSpec, StudySpec
-from tuner.studies.objective import known_at_the_end_only
 from tuner.studies.promotion import REDUCTION_FACTOR, finalists_of, first_rung, rungs_of
 
 USABLE = 0.9
@@ -83,11 +82,6 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
     return epochs + reached + complete * (epochs - before)
 
 
-def pruning(spec: StudySpec) -> PrunerSpec:
-    """The pruner as it acts: an objective that is known after the last epoch only lets no trial be pruned."""
-    return PrunerSpec(name="none") if known_at_the_end_only(spec.objective) else spec.pruner
-
-
 def last_trials(pruner: PrunerSpec, epochs: int) -> int:
     """Epochs that a trial may still take which is the last that must be finished."""
     return epochs if pruner.name == "none" else epochs - min(epochs, first_rung(pruner, epochs))
@@ -103,9 +97,8 @@ def begin_until(spec: StudySpec, plan: PlanSpec, epoch_seconds: float) -> float:
         plan: Its plan.
         epoch_seconds: What an epoch really takes. Where that is more than was planned, trials begin for less long.
     """
-    pruner = pruning(spec)
-    rounds = math.ceil(2 / plan.slots) if pruner.name == "promote" else 1
-    closing = rounds * last_trials(pruner, plan.epochs) * epoch_seconds
+    rounds = math.ceil(2 / plan.slots) if spec.pruner.name == "promote" else 1
+    closing = rounds * last_trials(spec.pruner, plan.epochs) * epoch_seconds
     return max(0.0, plan.hours * 3600 - plan.confirm_seconds - closing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -77,11 +78,13 @@ class Observer:
 class Background(Observer):
     """Passes events to an observer that takes its time, in a thread, so that no slot waits for it.
 
-    It gets the events of trials, in order, but no ticks. `worker_ended` waits until it has done its work.
+    It gets the events of trials, in order, but no ticks. A trial that was paused ends several times: of its endings
+    that wait, the last alone is passed on. `worker_ended` waits until the observer has done its work.
     """
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
+        self._endings: Counter[int] = Counter()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
         self._thread.start()
@@ -99,8 +102,15 @@ class Background(Observer):
         self._events.put(lambda: self._observer.epoch_reported(assignment, result))
 
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
-        """Pass on."""
-        self._events.put(lambda: self._observer.trial_ended(assignment, ended))
+        """Pass on, unless the trial ends again before."""
+        self._endings[assignment.trial_id] += 1
+        ending = self._endings[assignment.trial_id]
+
+        def pass_on() -> None:
+            if self._endings[assignment.trial_id] == ending:
+                self._observer.trial_ended(assignment, ended)
+
+        self._events.put(pass_on)
 
     def notice(self, text: str) -> None:
         """Pass on."""
