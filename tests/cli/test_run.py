@@ -494,3 +494,17 @@ def test_the_live_table_shows_trials_and_the_best(project: Project, monkeypatch:
     assert re.search(r"0 │ cpu · slot 0 │ +2/4", shown)
     assert "3 of 4 trials: 3 complete · 0 pruned · 0 failed · study ends in" in shown
     assert re.search(r"best mAP: 0\.\d{4} of trial 0", shown)
+
+
+def test_a_run_whose_output_nobody_reads_any_more_is_finished(project: Project) -> None:
+    process = project.start_run()
+    until(process, r"epoch 1/4")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(LIMIT) == 128 + signal.SIGPIPE
+    assert "Traceback" not in errors
+    trials = project.trials()
+    check_curves(trials)
+    assert len(trials) == 4

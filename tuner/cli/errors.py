@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +15,7 @@ from tuner.config.errors import TunerError
 
 @contextmanager
 def errors_shown(*, debug: bool) -> Iterator[None]:
-    """Print the errors that a user can mend, and exit with 1; others pass.
+    """Print the errors that a user can mend, and exit with 1, or silently where nobody reads on; others pass.
 
     Args:
         debug: Let all pass, for the traceback.
@@ -26,6 +29,10 @@ def errors_shown(*, debug: bool) -> Iterator[None]:
         if error.hint:
             typer.secho(error.hint, err=True)
         raise SystemExit(1) from None
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough. Nothing is left to flush when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if debug:
             raise
