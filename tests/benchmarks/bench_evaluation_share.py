@@ -27,7 +27,8 @@ from tuner.models.anchors import resolve_anchors
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.swept import Swept
 from tuner.trainers.contract import TrainingTask
-from tuner.trainers.detection.train import EVIDENCE, train
+from tuner.trainers.detection.judging import EVIDENCE
+from tuner.trainers.detection.train import train
 
 
 def main() -> None:

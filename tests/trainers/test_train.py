@@ -34,9 +34,9 @@ from tuner.trainers.contract import (
     LostState,
     TrainingTask,
 )
-from tuner.trainers.detection import checkpoint
-from tuner.trainers.detection import train as train_module
-from tuner.trainers.detection.train import EVIDENCE, train
+from tuner.trainers.detection import checkpoint, judging
+from tuner.trainers.detection.judging import EVIDENCE
+from tuner.trainers.detection.train import train
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_learns(task: TrainingTask) -> None:
 def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
     task: TrainingTask, undisturbed: tuple[TrainingTask, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sizes = train_module.predict, []
+    real, sizes = judging.predict, []
 
     def cramped(detector: Any, batches: Any, *rest: Any) -> RawPredictions:
         seen = list(batches)
@@ -126,7 +126,7 @@ def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(detector, iter(seen), *rest)
 
-    monkeypatch.setattr(train_module, "predict", cramped)
+    monkeypatch.setattr(judging, "predict", cramped)
     results = list(train(variant(task, "cramped"), never))
     assert sizes == [16, 8, 4, 4, 4]
     assert results[-1].metrics.map == pytest.approx(undisturbed[1][-1].metrics.map)
@@ -135,14 +135,14 @@ def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
 def test_predictions_that_are_no_numbers_mean_that_the_training_diverged(
     task: TrainingTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train_module.predict
+    real = judging.predict
 
     def broken(detector: torch.nn.Module, *rest: Any) -> RawPredictions:
         with torch.no_grad():
             next(detector.parameters()).fill_(torch.nan)
         return real(detector, *rest)
 
-    monkeypatch.setattr(train_module, "predict", broken)
+    monkeypatch.setattr(judging, "predict", broken)
     with pytest.raises(Diverged, match=r"after epoch 1: .* NaN or infinite"):
         list(train(variant(task, "broken"), never))
 
@@ -151,14 +151,14 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     task: TrainingTask, undisturbed: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
-    real = train_module.predict_tiles
+    real = judging.predict_tiles
 
     def counted(*arguments: Any) -> RawPredictions:
         tried.append(arguments[2])
         return real(*arguments)
 
     monkeypatch.setattr(latency, "SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "predict_tiles", counted)
+    monkeypatch.setattr(judging, "predict_tiles", counted)
     small, large = Tiles(size=64), Tiles(size=96)
     swept = Swept(tiles=(small, large), nms=("soft-linear", "diou"))
     asked = dataclasses.replace(variant(task, "tiled", epochs=2), swept=swept, measure_cost=True)
@@ -189,14 +189,14 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
 
 def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
-    real = train_module.measure_cost
+    real = judging.measure_cost
 
     def counted(*arguments: Any) -> Any:
         measured.append(real(*arguments))
         return measured[-1]
 
     monkeypatch.setattr(latency, "SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "measure_cost", counted)
+    monkeypatch.setattr(judging, "measure_cost", counted)
     criterion = "recall@precision=0.1"
     asked = dataclasses.replace(variant(task, "asked"), criteria=(criterion,), measure_cost=True)
     results = list(train(asked, never))

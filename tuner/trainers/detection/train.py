@@ -12,18 +12,9 @@ import torch
 from torch import Tensor
 
 from tuner.config.errors import ConfigError, DataError, WeightsError
-from tuner.config.trial import Tiles
-from tuner.data.batches import TrainingBatches, evaluation_batches
-from tuner.data.letterbox import placements
-from tuner.evaluation.cost import ImageCost
-from tuner.evaluation.judge import judge
-from tuner.evaluation.metrics import Metrics
+from tuner.data.batches import TrainingBatches
 from tuner.models.build import build_detector
-from tuner.models.predictions import RawPredictions
-from tuner.postprocess.nms import suppress
-from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import (
-    DETECTIONS,
     BadConfig,
     BadData,
     Diverged,
@@ -34,18 +25,14 @@ from tuner.trainers.contract import (
     TrainingTask,
 )
 from tuner.trainers.detection import checkpoint
-from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.ema import Ema
-from tuner.trainers.detection.memory import is_out_of_memory, keep_freed_memory
+from tuner.trainers.detection.judging import EpochJudge
+from tuner.trainers.detection.memory import keep_freed_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision, begin_peak_memory, peak_memory, resolve_device
-from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.prepared_data import prepared_data
 from tuner.trainers.detection.step import TrainStep
-from tuner.trainers.detection.tiling import predict_tiles
 
-EVIDENCE = "evidence.npz"
-"""File in the trial's folder with the raw validation predictions of the last epoch."""
 CHECK_EVERY = 50
 """Steps between looks at the loss: each look waits for the GPU."""
 
@@ -54,7 +41,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     """Train and judge a trial, epoch by epoch, from its last checkpoint if it has one; see `Trainer`.
 
     After each epoch `task.workdir` holds the checkpoint; once the generator ends or is closed, it also holds
-    the raw validation predictions of the last epoch (`EVIDENCE`).
+    the raw validation predictions of the last epoch (`judging.EVIDENCE`).
 
     A checkpoint at the end of an epoch does not say whether that epoch's result arrived, so a continued training
     first judges it and yields it again, unless `task.first_epoch` says that it did.
@@ -74,7 +61,7 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
             losses = run.train_epoch(stop_requested) if judged else run.last_losses
             judged = True
             trained = time.perf_counter()
-            metrics = run.evaluate(last=run.epoch == task.config.epochs)
+            metrics = run.judge(run.epoch, last=run.epoch == task.config.epochs)
             yield EpochResult(
                 epoch=run.epoch,
                 metrics=metrics,
@@ -83,11 +70,11 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
                 train_seconds=trained - started[0],
                 eval_seconds=time.perf_counter() - trained,
                 cpu_seconds=time.process_time() - started[1],
-                peak_memory=max(run.peak_memory, peak_memory(run.device)),
+                peak_memory=max(run.judge.peak_memory, peak_memory(run.device)),
                 executed=run.executed(),
             )
     finally:
-        run.save_evidence()
+        run.judge.save_evidence()
 
 
 class _Run:
@@ -103,17 +90,13 @@ class _Run:
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
         self.last_losses: dict[str, float] = {}
-        self.raw: RawPredictions | None = None
-        self.point: OperatingPoint | None = None
-        self.cost: ImageCost | None = None
-        self.peak_memory = 0
-        self.judged_at_once = max(config.batch_size, 16)
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
         self.detector = detector.to(self.device).to(memory_format=torch.channels_last)
         begin_peak_memory(self.device)
         self.ema = Ema(self.detector, config.ema_decay)
+        self.judge = EpochJudge(task, self.data, self.ema.model, self.precision)
         self.optimizer = build_optimizer(self.detector, config)
         self.step = TrainStep(self.detector, self.optimizer, self.precision, config)
         self.step.micro_batch = min(config.batch_size, task.micro_batch or config.batch_size)
@@ -178,81 +161,12 @@ class _Run:
                 )
         return means
 
-    def evaluate(self, *, last: bool) -> Metrics:
-        """Judge the averaged weights on the validation split; tiles and NMS are swept after the last epoch only."""
-        config = self.task.config
-        swept = self.task.swept if last else self.task.swept.within_training()
-        seen = ((tiles, self._predict(tiles)) for tiles in swept.tiles or (config.tiles,))
-        judgement = judge(
-            self.data.evaluator,
-            seen,
-            config,
-            swept,
-            objective=self.task.objective,
-            criteria=self.task.criteria,
-            device=str(self.device),
-        )
-        metrics, self.raw = judgement.metrics, judgement.raw
-        self.point = metrics.operating_point
-        if self.task.measure_cost:
-            # After the first epoch, so that pruned trials have it; after the last once more, because the time of
-            # post-processing hangs on what was learnt.
-            if self.cost is None or last:
-                self.cost = self._measure_cost()
-            metrics = metrics.model_copy(update={"cost": self.cost})
-        return metrics
-
-    def _predict(self, tiles: Tiles) -> RawPredictions:
-        """Raw predictions on the validation split, of fewer images at a time where the GPU's memory asks for it.
-
-        Raises:
-            Diverged: Not all of them are numbers.
-        """
-        while True:
-            try:
-                raw = self._predict_batches(tiles, self.judged_at_once)
-                break
-            except RuntimeError as error:
-                if self.judged_at_once == 1 or not is_out_of_memory(error):
-                    raise
-            torch.cuda.empty_cache()
-            self.judged_at_once //= 2
-        try:
-            raw.check(len(self.data.dataset.val), len(self.data.dataset.val.classes))
-        except DataError as error:
-            raise Diverged(f"after epoch {self.epoch}: {error.message}", hint="Try a smaller learning rate.") from None
-        return raw
-
-    def _predict_batches(self, tiles: Tiles, batch_size: int) -> RawPredictions:
-        val, canvas = self.data.dataset.val, self.data.canvas
-        if tiles.size:
-            return predict_tiles(self.ema.model, val, tiles, canvas, self.precision, batch_size)
-        batches = evaluation_batches(self.data.val_images, batch_size)
-        return predict(self.ema.model, batches, placements(val.sizes, canvas), val.sizes, self.precision)
-
-    def _measure_cost(self) -> ImageCost:
-        self.peak_memory = peak_memory(self.device)  # measuring begins a new count
-        config = self.task.config
-        merging = self.point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
-        val, images = self.data.dataset.val, self.data.val_images
-        return measure_cost(self.ema.model, images, val, self.data.canvas, config, self.precision, merging)
-
     def executed(self) -> dict[str, str]:
         """What ran where the config leaves it open, or where memory forced it."""
         executed = {"precision": self.precision.name}
         if self.step.micro_batch < self.task.config.batch_size:
             executed["micro_batch"] = str(self.step.micro_batch)
         return executed
-
-    def save_evidence(self) -> None:
-        """Write the last validation predictions beside the checkpoint, before and after suppression."""
-        if self.raw is None:
-            return
-        self.raw.save(self.task.workdir / EVIDENCE)
-        if self.point is not None:
-            most = self.task.config.max_detections
-            found = suppress(self.raw, self.point.nms_iou, kind=self.point.nms, max_detections=most)
-            found.save(self.task.workdir / DETECTIONS)
 
     def _save(self) -> None:
         checkpoint.save(

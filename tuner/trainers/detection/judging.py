@@ -1,0 +1,123 @@
+"""What an epoch is worth: raw predictions of the averaged weights on the validation split, and their metrics."""
+
+from __future__ import annotations
+
+import torch
+
+from tuner.config.errors import DataError
+from tuner.config.trial import Tiles
+from tuner.data.batches import evaluation_batches
+from tuner.data.letterbox import placements
+from tuner.evaluation.cost import ImageCost
+from tuner.evaluation.judge import judge
+from tuner.evaluation.metrics import Metrics
+from tuner.models.detector import Detector
+from tuner.models.predictions import RawPredictions
+from tuner.postprocess.nms import suppress
+from tuner.postprocess.operating_point import Merging, OperatingPoint
+from tuner.trainers.contract import DETECTIONS, Diverged, TrainingTask
+from tuner.trainers.detection.cost import measure_cost
+from tuner.trainers.detection.memory import is_out_of_memory
+from tuner.trainers.detection.precision import Precision, peak_memory
+from tuner.trainers.detection.predict import predict
+from tuner.trainers.detection.prepared_data import PreparedData
+from tuner.trainers.detection.tiling import predict_tiles
+
+EVIDENCE = "evidence.npz"
+"""File in the trial's folder with the raw validation predictions of the last epoch."""
+LEAST_AT_ONCE = 16
+
+
+class EpochJudge:
+    """Judges a detector on the validation split, epoch after epoch.
+
+    Args:
+        task: The trial.
+        data: Its data on its canvas.
+        detector: Whose weights are judged as they are at each call.
+        precision: Of the forward passes.
+
+    Attributes:
+        peak_memory: Largest memory in bytes before the cost was measured, which begins a new count.
+    """
+
+    def __init__(self, task: TrainingTask, data: PreparedData, detector: Detector, precision: Precision) -> None:
+        self.peak_memory = 0
+        self._task = task
+        self._data = data
+        self._detector = detector
+        self._precision = precision
+        self._at_once = max(task.config.batch_size, LEAST_AT_ONCE)
+        self._raw: RawPredictions | None = None
+        self._point: OperatingPoint | None = None
+        self._cost: ImageCost | None = None
+
+    def __call__(self, epoch: int, *, last: bool) -> Metrics:
+        """The metrics after an epoch; tiles and NMS are swept after the last one only.
+
+        Raises:
+            Diverged: Not all predictions are numbers.
+        """
+        task = self._task
+        swept = task.swept if last else task.swept.within_training()
+        seen = ((tiles, self._predict(tiles, epoch)) for tiles in swept.tiles or (task.config.tiles,))
+        judgement = judge(
+            self._data.evaluator,
+            seen,
+            task.config,
+            swept,
+            objective=task.objective,
+            criteria=task.criteria,
+            device=str(self._precision.device),
+        )
+        metrics, self._raw = judgement.metrics, judgement.raw
+        self._point = metrics.operating_point
+        if task.measure_cost:
+            # After the first epoch, so that pruned trials have it; after the last once more, because the time of
+            # post-processing hangs on what was learnt.
+            if self._cost is None or last:
+                self._cost = self._measure_cost()
+            metrics = metrics.model_copy(update={"cost": self._cost})
+        return metrics
+
+    def save_evidence(self) -> None:
+        """Write the last validation predictions beside the checkpoint, before and after suppression."""
+        if self._raw is None:
+            return
+        self._raw.save(self._task.workdir / EVIDENCE)
+        if self._point is not None:
+            most = self._task.config.max_detections
+            found = suppress(self._raw, self._point.nms_iou, kind=self._point.nms, max_detections=most)
+            found.save(self._task.workdir / DETECTIONS)
+
+    def _predict(self, tiles: Tiles, epoch: int) -> RawPredictions:
+        """Raw predictions, of fewer images at a time where the GPU's memory asks for it."""
+        while True:
+            try:
+                raw = self._predict_batches(tiles)
+                break
+            except RuntimeError as error:
+                if self._at_once == 1 or not is_out_of_memory(error):
+                    raise
+            torch.cuda.empty_cache()
+            self._at_once //= 2
+        val = self._data.dataset.val
+        try:
+            raw.check(len(val), len(val.classes))
+        except DataError as error:
+            raise Diverged(f"after epoch {epoch}: {error.message}", hint="Try a smaller learning rate.") from None
+        return raw
+
+    def _predict_batches(self, tiles: Tiles) -> RawPredictions:
+        val, canvas = self._data.dataset.val, self._data.canvas
+        if tiles.size:
+            return predict_tiles(self._detector, val, tiles, canvas, self._precision, self._at_once)
+        batches = evaluation_batches(self._data.val_images, self._at_once)
+        return predict(self._detector, batches, placements(val.sizes, canvas), val.sizes, self._precision)
+
+    def _measure_cost(self) -> ImageCost:
+        self.peak_memory = peak_memory(self._precision.device)
+        config, data = self._task.config, self._data
+        merging = self._point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
+        val, images = data.dataset.val, data.val_images
+        return measure_cost(self._detector, images, val, data.canvas, config, self._precision, merging)
