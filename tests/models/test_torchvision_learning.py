@@ -28,6 +28,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "bccd"
 SIZE = 192
 STEPS = dict.fromkeys(NAMES, 12) | {"ssd300-vgg16": 8, "fasterrcnn-mobilenet": 30, "ssdlite320-mobilenet": 20}
 STEPS["fasterrcnn-mobilenet-320"] = STEPS["fasterrcnn-mobilenet"]
+STEPS["retinanet-resnet50"] = 24
 """Fewer where a step costs much."""
 
 
