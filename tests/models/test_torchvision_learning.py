@@ -26,9 +26,14 @@ from tuner.trainers.detection.step import TrainStep
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "bccd"
 SIZE = 192
-STEPS = dict.fromkeys(NAMES, 12) | {"ssd300-vgg16": 8, "fasterrcnn-mobilenet": 30, "ssdlite320-mobilenet": 20}
-STEPS["fasterrcnn-mobilenet-320"] = STEPS["fasterrcnn-mobilenet"]
-STEPS["retinanet-resnet50"] = 24
+STEPS = dict.fromkeys(NAMES, 12) | {
+    "fasterrcnn-resnet50-v2": 16,
+    "fasterrcnn-mobilenet": 30,
+    "fasterrcnn-mobilenet-320": 30,
+    "retinanet-resnet50": 24,
+    "ssd300-vgg16": 8,
+    "ssdlite320-mobilenet": 20,
+}
 """Fewer where a step costs much."""
 
 
