@@ -134,7 +134,7 @@ def test_an_interrupted_trial_is_stopped_where_it_stands(project: Project, capsy
     [
         ({"epochs": 6}, "8 of 6 epochs", 2),
         ({"cpu_hours": 0.06 / 3600}, r"of 1.67e-05 hours of CPU time", 2),
-        ({"wall_time": "1s"}, r"hours of wall time", 0),
+        ({"wall_time": "1s"}, r"minutes of wall time", 0),
     ],
 )
 def test_a_budget_ends_the_study_over_restarts_and_is_named(

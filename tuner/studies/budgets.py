@@ -37,13 +37,14 @@ def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
     """Which budget is spent, for a reader, such as "30 of 30 trials"; None while all have something left."""
     budget = spec.budget
     counted = _counted(session, study_id)
-    hours = None if budget.wall_time is None else budget.wall_time / 3600
+    unit, seconds = ("hours", 3600) if (budget.wall_time or 0) >= 3600 else ("minutes", 60)
+    wall_time = None if budget.wall_time is None else budget.wall_time / seconds
     limits: tuple[tuple[float | None, Callable[[], float], str], ...] = (
         (budget.trials, lambda: counted_trials(session, study_id), "trials"),
         (budget.epochs, lambda: _sum(session, counted, TrialRow.epochs), "epochs"),
         (budget.gpu_hours, lambda: _gpu_seconds(session, counted) / 3600, "GPU-hours"),
         (budget.cpu_hours, lambda: _sum(session, counted, TrialRow.cpu_seconds) / 3600, "hours of CPU time"),
-        (hours, lambda: wall_seconds(session, counted) / 3600, "hours of wall time"),
+        (wall_time, lambda: wall_seconds(session, counted) / seconds, f"{unit} of wall time"),
     )
     for limit, used, name in limits:
         if limit is not None and (amount := used()) >= limit:

@@ -33,7 +33,9 @@ def study_file(
         for field, choice in proposal.defaults.items()
     )
     spec = StudySpec(name=name, data=data)
-    took = f"About {_hours(proposal.hours)} on this machine. " if proposal.hours is not None else ""
+    took = ""
+    if proposal.hours is not None:
+        took = f"{_hours(proposal.hours)} to {_hours(4 * proposal.hours)}, by the machine: a guess. ".capitalize()
     return f"""\
 # A study of `tuner`. Start it, or go on with it, with: tuner run FILE
 # Whatever is not written here has its default; every key is explained in the README.
