@@ -1,11 +1,12 @@
 """`tuner run --baseline-repeats`, with real worker processes and a fake trainer."""
 
 import pytest
-from test_run import Project, project  # noqa: F401
+
+from tests.cli.project import Project
 
 
 def test_the_default_config_is_trained_with_several_seeds_first(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = project.run("--baseline-repeats", "3", "--trials", "3")
@@ -23,7 +24,7 @@ def test_the_default_config_is_trained_with_several_seeds_first(
     assert "confirmed" in out
 
 
-def test_repeats_that_are_cut_short_go_on(project: Project) -> None:  # noqa: F811
+def test_repeats_that_are_cut_short_go_on(project: Project) -> None:
     project.misbehave(all={"seconds": 2.0})
     out = project.run("--baseline-repeats", "2", "--timeout", "3s")
     assert "same command goes on with them" in out

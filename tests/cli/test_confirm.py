@@ -5,17 +5,17 @@ import re
 import signal
 
 import pytest
-from test_run import LIMIT, Project, project, until  # noqa: F401
 
+from tests.cli.project import LIMIT, Project, until
 from tuner.studies.study import delete_study, list_studies, open_study
 
 
-def confirm(project: Project, *arguments: str, code: int = 0) -> str:  # noqa: F811
+def confirm(project: Project, *arguments: str, code: int = 0) -> str:
     return project.call("confirm", "cells", "--trainer", "fake_trainer:train", *arguments, code=code)
 
 
 def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.write(budget={"trials": 6})
@@ -50,7 +50,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert list_studies(project.storage) == []
 
 
-def test_an_interrupted_confirmation_goes_on(project: Project) -> None:  # noqa: F811
+def test_an_interrupted_confirmation_goes_on(project: Project) -> None:
     project.run()
     project.misbehave(all={"seconds": 0.2})
     process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2")
@@ -66,7 +66,7 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:  # noqa:
 
 
 def test_orders_reach_a_confirmation_and_it_leaves_a_stopped_search_alone(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.run()
@@ -92,7 +92,7 @@ def test_orders_reach_a_confirmation_and_it_leaves_a_stopped_search_alone(
 
 
 def test_a_config_is_taken_out_of_a_confirmation(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.run()
@@ -109,7 +109,7 @@ def test_a_config_is_taken_out_of_a_confirmation(
     assert "has ended already" in project.main(capsys, "stop", "cells", number, code=1)
 
 
-def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
+def test_what_cannot_be_confirmed(project: Project) -> None:
     project.create()
     assert "no trial of the default config: there is nothing to compare with" in confirm(project, code=1)
     assert "tuner confirm" not in project.run("--trials", "1")
@@ -117,7 +117,7 @@ def test_what_cannot_be_confirmed(project: Project) -> None:  # noqa: F811
 
 
 def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_confirmation(
-    project: Project,  # noqa: F811
+    project: Project,
 ) -> None:
     project.write(budget={"trials": 2})
     project.misbehave(trial0={"seconds": 30})
@@ -133,7 +133,7 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     assert "confirmed" in out
 
 
-def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:  # noqa: F811
+def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:
     project.run()
     best = sorted(project.trials(), key=lambda trial: -trial["value"])
     chosen = [trial["number"] for trial in best if not trial["is_default"]][:2]

@@ -6,11 +6,9 @@ import time
 from typing import Any
 
 import pytest
-from test_run import LIMIT, Project, check_curves, project, until
 
+from tests.cli.project import LIMIT, Project, check_curves, until
 from tuner.studies.study import Study, open_study
-
-__all__ = ["project"]  # the fixture
 
 
 def opened(project: Project) -> Study:

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from test_run import Project, project  # noqa: F401
 
+from tests.cli.project import Project
 from tuner.studies.reading import list_studies
 
 SPACE = {
@@ -13,7 +13,7 @@ SPACE = {
 }
 
 
-def test_points_of_the_user_come_right_after_the_default_config(project: Project) -> None:  # noqa: F811
+def test_points_of_the_user_come_right_after_the_default_config(project: Project) -> None:
     project.write(space=SPACE, slots=1)
     (project.folder / "points.yaml").write_text(
         "- {learning_rate: 3e-3}\n- {learning_rate: 0.05, anchors: kmeans-iou}\n"
@@ -44,7 +44,7 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     ],
 )  # fmt: skip
 def test_a_point_outside_the_space(
-    project: Project,  # noqa: F811
+    project: Project,
     text: str,
     expected: str,
 ) -> None:
@@ -56,7 +56,7 @@ def test_a_point_outside_the_space(
 
 
 def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipes = ["default", "kmeans-iou", "kmeans-iou-balanced", "kmeans-iou-balanced-3", "kmeans-wh", "kmeans-ratio"]
@@ -71,7 +71,7 @@ def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
     assert not (project.folder / "tuner.db").exists()
 
 
-def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> None:  # noqa: F811
+def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> None:
     project.write(space=SPACE)
     project.run()
     earlier = sorted(project.trials(), key=lambda trial: -trial["value"])

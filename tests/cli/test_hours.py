@@ -6,8 +6,8 @@ import signal
 
 import pytest
 from sqlalchemy import update
-from test_run import LIMIT, Project, project, until  # noqa: F401
 
+from tests.cli.project import LIMIT, Project, until
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError
 from tuner.storage.tables import AttemptRow
@@ -15,7 +15,7 @@ from tuner.studies.study import open_study
 
 
 def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64})
@@ -48,7 +48,7 @@ def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     assert project.trials() == trials
 
 
-def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(project: Project) -> None:  # noqa: F811
+def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(project: Project) -> None:
     project.write(defaults={"epochs": 4, "image_size": 64})
     hours = ("--hours", "0.01", "--trials", "2", "--slots", "1")
     process = project.start_run(*hours)
@@ -68,20 +68,20 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     assert "2 complete" in out
 
 
-def test_what_comes_next_is_said_last(project: Project) -> None:  # noqa: F811
+def test_what_comes_next_is_said_last(project: Project) -> None:
     project.write(defaults={"epochs": 4, "image_size": 64})
     out = project.run("--hours", "0.02", "--trials", "1", "--slots", "1")  # nothing beside the default to confirm
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
 
 
-def test_f1_is_known_after_each_epoch_and_planned_with_pruning(project: Project) -> None:  # noqa: F811
+def test_f1_is_known_after_each_epoch_and_planned_with_pruning(project: Project) -> None:
     project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64}, objective={"metric": "f1"})
     out = project.run("--hours", "0.1", "--trials", "9", "--epochs", "9", "--dry-run")
     (epochs,) = re.findall(r"about (\d+) epochs", out)
     assert int(epochs) < 81
 
 
-def test_points_are_checked_against_the_planned_epochs(project: Project) -> None:  # noqa: F811
+def test_points_are_checked_against_the_planned_epochs(project: Project) -> None:
     """Two trials and an hour: epochs are what the plan has left to give, so that it gives more than the file's four."""
     project.write(space={"warmup_epochs": {"type": "float", "low": 0, "high": 6}})
     (project.folder / "points.yaml").write_text("- {warmup_epochs: 5}")
@@ -93,13 +93,13 @@ def test_points_are_checked_against_the_planned_epochs(project: Project) -> None
     assert project.trials()[1]["params"] == {"warmup_epochs": 5.0}
 
 
-def test_hours_that_are_too_few(project: Project) -> None:  # noqa: F811
+def test_hours_that_are_too_few(project: Project) -> None:
     assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
     assert not (project.folder / "tuner.db").exists()
     assert "expected more than 0" in project.run("--hours", "0", code=1)
 
 
-def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:  # noqa: F811
+def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:
     out = project.call("run", "study.yaml", "--hours", "1", "--trainer", "fake_trainer:nothing", code=1)
     assert "the trial process that should time an epoch died" in out
 

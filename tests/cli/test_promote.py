@@ -4,8 +4,8 @@ import signal
 
 import optuna
 import pytest
-from test_run import LIMIT, Project, check_curves, project, until  # noqa: F401
 
+from tests.cli.project import LIMIT, Project, check_curves, until
 from tuner.studies.study import open_study
 from tuner.trainers.contract import CHECKPOINT
 
@@ -13,7 +13,7 @@ EPOCHS = 9
 
 
 def test_a_study_that_promotes_survives_interruption_and_a_second_worker(
-    project: Project,  # noqa: F811
+    project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.write(
