@@ -15,7 +15,10 @@ from rich.table import Table
 from tests.finished_study import finished_study, make_study
 from tuner.cli.fitting import print_table
 
-words = st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40)
+words = st.one_of(
+    st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40),
+    st.sampled_from(["[bold]", "rot:[x]", ":smile:", "[/]"]),
+)
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:

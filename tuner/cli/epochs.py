@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tuner.cli.fitting import screen
 from tuner.trainers.contract import EpochResult
 
 
@@ -23,7 +24,7 @@ class EpochProgress:
     def __init__(self, epochs: int, *, judged: bool, console: Console | None = None) -> None:
         self._epochs = epochs
         self._judged = judged
-        self._console = console or Console()
+        self._console = console or screen()
         self._bar = Progress(
             TextColumn("epoch"),
             MofNCompleteColumn(),

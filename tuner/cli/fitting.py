@@ -1,4 +1,4 @@
-"""Tables that are never cut, whatever the width of the screen."""
+"""The screen, and tables that are never cut, whatever its width."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _UNLIMITED = 100_000
+
+
+def screen(width: int | None = None) -> Console:
+    """Standard output, which shows texts as they are: the name of a class may look like rich's markup."""
+    from rich.console import Console
+
+    return Console(width=width, markup=False, emoji=False)
 
 
 def print_table(table: Table) -> None:
@@ -19,12 +27,10 @@ def print_table(table: Table) -> None:
     A pipe or file gets it as wide as it is, one line for each row. So does a terminal that is wide enough; a narrower
     one gets each row as a record, with the name of its column before each value (as psql's `\\x auto`).
     """
-    from rich.console import Console
-
-    console = Console()
+    console = screen()
     needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
     if needed <= console.width or not console.is_terminal:
-        Console(width=max(needed, console.width)).print(table)
+        screen(max(needed, console.width)).print(table)
         return
     if table.title:
         typer.echo(table.title)

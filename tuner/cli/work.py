@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> WorkerReport:
     """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
-    from rich.console import Console
-
+    from tuner.cli.fitting import screen
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
     from tuner.cli.summary import print_report
@@ -25,7 +24,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
     from tuner.workers.observer import Background
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
-    console = Console()
+    console = screen()
     display = LiveTable(study, console) if console.is_terminal else PlainLog(study)
     report = run_worker(
         study,
@@ -43,13 +42,12 @@ def work_on_repeats(
     repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
 ) -> WorkerReport:
     """Run what is planned, with a display; says why where not all of it was run."""
-    from rich.console import Console
-
+    from tuner.cli.fitting import screen
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
-    console = Console()
+    console = screen()
     display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
     report = run_worker(
         repeats,
