@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tuner.config.base import Frozen
     from tuner.studies.replay import Replay
 
+ENOUGH = 20
+"""Complete trials from which a replay is more than a hint."""
+
 
 def replay(
     study: StudyName,
@@ -78,6 +81,7 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
         typer.echo(f"first rung this advises: epoch {found.first_rung}")
     else:
         typer.echo(f"first rung: none to advise, since epochs before {found.first_rung} are no fair judges of the last")
+    typer.secho(_doubt(found), fg="yellow" if found.complete < ENOUGH else None)
     table = Table()
     for column in ("sampler", "pruner", "epochs", "saved", "good trials stopped", f"best {metric}", "epochs to best"):
         table.add_column(column, justify="left" if column in ("sampler", "pruner") else "right")
@@ -93,6 +97,15 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
             "never" if row.to_best is None else f"{row.to_best:.0f}",
         )
     print_table(table)
+
+
+def _doubt(found: Replay) -> str:
+    """How much the advice is worth."""
+    if found.doubt is None:
+        return f"{found.complete} complete trials tell nothing about correlations: take no advice from them."
+    low, high = found.doubt
+    weak = "" if found.complete >= ENOUGH else "; take what follows for a hint, no more"
+    return f"from {found.complete} complete trials, 0.80 may be {low:.2f} to {high:.2f} in truth (95 %){weak}"
 
 
 def _correlation(value: float | None) -> str:

@@ -17,20 +17,18 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from scipy.stats import rankdata
 
 from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, SamplerSpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.studies.correlation import TRUSTED, correlation_interval, rank_correlations, trusted_from
 from tuner.studies.handle import Study
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.samplers import build_sampler
 from tuner.studies.simulate import Draw, Simulation, simulate
 
-TRUSTED = 0.8
-"""Rank correlation with the last epoch from which an epoch is taken for a fair judge."""
 GOOD = 3
 """So many of the best complete trials are the good ones, though not more than half of all complete ones."""
 _AS_RUN = "as run"
@@ -90,6 +88,8 @@ class Replay:
         correlations: For each epoch, Spearman's rank correlation with the last over the complete trials; None
             where all values are equal.
         first_rung: The epoch from which it stays at `TRUSTED` or above, which is a fair first rung.
+        doubt: Between what (95 %) a correlation of `TRUSTED` may lie in truth, measured on so few trials; None where
+            they are too few to say.
         outcomes: Of each sampler with each pruner.
     """
 
@@ -98,6 +98,7 @@ class Replay:
     complete: int
     correlations: list[float | None]
     first_rung: int
+    doubt: tuple[float, float] | None
     outcomes: list[Outcome]
 
 
@@ -147,6 +148,7 @@ def replay_study(
         complete=len(complete),
         correlations=correlations,
         first_rung=trusted_from(correlations),
+        doubt=correlation_interval(TRUSTED, len(complete)),
         outcomes=outcomes,
     )
 
@@ -166,26 +168,6 @@ def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list
             complete = trial.state is TrialState.COMPLETE and len(values) == epochs
             found.append(StoredCurve(trial.number, trial.params, tuple(values), complete))
     return found
-
-
-def rank_correlations(curves: Sequence[Sequence[float]]) -> list[float | None]:
-    """Spearman's rank correlation of each epoch with the last, over curves of one length."""
-    table = np.asarray(curves, np.float64)
-    ranks = rankdata(table, axis=0)
-    last = ranks[:, -1]
-    found: list[float | None] = []
-    for now in ranks.T:
-        varies = now.std() > 0 and last.std() > 0
-        found.append(float(np.corrcoef(now, last)[0, 1]) if varies else None)
-    return found
-
-
-def trusted_from(correlations: Sequence[float | None], least: float = TRUSTED) -> int:
-    """The first epoch from which no correlation is below `least`; the last epoch at worst."""
-    epoch = len(correlations)
-    while epoch > 1 and (correlations[epoch - 2] or 0.0) > least - 1e-9:  # ranks of few trials give just 0.8
-        epoch -= 1
-    return epoch
 
 
 _Order = Callable[[list[StoredCurve]], tuple[Draw, Callable[[int], BaseSampler], list[int]]]
