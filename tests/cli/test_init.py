@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tuner.cli.main import app
@@ -86,6 +87,20 @@ def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
     assert (len(dataset.train), len(dataset.val), dataset.test) == (32, 8, None)
     assert not set(dataset.train.file_names) & set(dataset.val.file_names)
     assert json.loads((study.parent / "cells.val.json").read_text())["info"] == {"kept": True}
+
+
+def test_images_whose_exif_data_turn_them_unseen_are_named(one_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    arguments = ["--images", folder, "--annotations", one_file, "-o", tmp_path / "study.yaml", "--force"]
+    assert "EXIF" not in run_init(*arguments)
+    for name, orientation in zip(names_of("image ü ", 3), (1, 3, 4), strict=True):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (96, 64)).save(folder / name, exif=exif)
+    output = run_init(*arguments).replace("\n", " ")
+    assert "2 images are turned or mirrored by their EXIF data" in output
+    assert "image ü 001.jpg" in output
+    assert "image ü 000.jpg" not in output
 
 
 def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:

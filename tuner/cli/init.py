@@ -48,6 +48,7 @@ def init(
     import json
 
     from tuner.config.load import base_config, load_study_spec
+    from tuner.data.check import turn_notes
     from tuner.data.coco import load_dataset
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
@@ -80,7 +81,8 @@ def init(
     output.write_text(text, encoding="utf-8")
     spec = load_study_spec(output)
     load_space(spec.space).default_config(base_config(spec))
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings))
+    turned = turn_notes([split.images_dir / name for split in dataset.splits for name in split.file_names])
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tuner.config.base import Frozen
 from tuner.config.errors import DataError
-from tuner.data.images import image_size, read_image, seems_cut_off
+from tuner.data.images import image_size, read_image, seems_cut_off, turned_unseen
 
 TOLERANCE = 0.5
 """Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
@@ -180,6 +180,19 @@ def check_sizes(paths: Sequence[Path], stated: NDArray[np.int32], found: NDArray
         if turned
         else "The boxes may not fit these files: use the images that were annotated, or mend width and height.",
     )
+
+
+def turn_notes(paths: Sequence[Path]) -> list[str]:
+    """A sentence where EXIF orientations turn images that can be read in a way that their sizes cannot check."""
+    with ThreadPoolExecutor(8) as pool:
+        unseen = pool.map(turned_unseen, paths, chunksize=64)
+        turned = [str(path) for path, is_turned in zip(paths, unseen, strict=True) if is_turned]
+    if not turned:
+        return []
+    return [
+        f"{len(turned)} images are turned or mirrored by their EXIF data: {listed(turned)}; their boxes are taken to "
+        "be drawn on the turned image, as viewers show it"
+    ]
 
 
 def raise_unreadable(faults: Sequence[str]) -> None:

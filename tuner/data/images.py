@@ -16,6 +16,7 @@ from tuner.config.errors import DataError
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _QUARTER_TURNS = (5, 6, 7, 8)
+_SAME_SHAPE = (2, 3, 4)
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TRAILER = 4096
 _HINT = "Replace the file, or remove the image from the annotation file."
@@ -116,12 +117,26 @@ def image_size(path: Path) -> tuple[int, int]:
             if isinstance(file, TiffImageFile):
                 # Pillow's `size` of a TIFF is before or after the rotation, depending on its version.
                 width, height = file.tag_v2[_TIFF_WIDTH], file.tag_v2[_TIFF_HEIGHT]
-            # Asking a PNG for EXIF data that its header lacks would decode all of it.
-            has_exif = file.format != "PNG" or "exif" in file.info
-            turned = has_exif and file.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
+            turned = _orientation(file) in _QUARTER_TURNS
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image, or of an unknown format", hint=_HINT) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read: {reason}", hint=_HINT) from error
     return (height, width) if turned else (width, height)
+
+
+def turned_unseen(path: Path) -> bool:
+    """Whether an EXIF orientation turns or mirrors an image and leaves its size, of an image that can be read.
+
+    Then width and height in an annotation file do not tell whether its boxes were drawn before or after.
+    """
+    with Image.open(path) as file:
+        orientation = _orientation(file)
+        return orientation in _SAME_SHAPE or (orientation in _QUARTER_TURNS and file.width == file.height)
+
+
+def _orientation(file: Image.Image) -> int:
+    # Asking a PNG for EXIF data that its header lacks would decode all of it.
+    has_exif = file.format != "PNG" or "exif" in file.info
+    return int(file.getexif().get(_EXIF_ORIENTATION, 1)) if has_exif else 1
