@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.data.split import Split
 from tuner.models.predictions import Detections
-from tuner.postprocess.matching import pair_iou
+from tuner.postprocess.pairs import pair_iou
 
 
 @dataclass(frozen=True, eq=False)

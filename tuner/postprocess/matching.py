@@ -12,7 +12,7 @@ size class, so that the loop decides all of them together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tuner.data.split import Split
 from tuner.models.predictions import Detections
+from tuner.postprocess.pairs import blocks, pair_iou, rank_in_run
 
 AreaRange = tuple[float, float]
 
@@ -124,7 +125,7 @@ class TruthIndex:
         image = detections.image_index
         key = self._key(image, detections.labels)
         order = np.lexsort((-scores, key))
-        rank = _rank_in_run(key[order])
+        rank = rank_in_run(key[order])
         if max_detections is not None:
             order, rank = order[rank < max_detections], rank[rank < max_detections]
         boxes = detections.boxes[order].astype(np.float64).T
@@ -154,7 +155,7 @@ class TruthIndex:
         found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0))]
         for block in blocks(counts, _PAIRS_PER_BLOCK):
             detection = np.repeat(rows[block], counts[block])
-            truth = np.repeat(starts[block], counts[block]) + _rank_in_run(detection)
+            truth = np.repeat(starts[block], counts[block]) + rank_in_run(detection)
             iou = pair_iou(boxes[:, detection], self._boxes[:, truth], self.crowd[truth])
             close = iou >= least
             found.append((detection[close], truth[close], iou[close]))
@@ -257,43 +258,3 @@ class _Pairs:
 def within(areas: NDArray[np.float64], area: AreaRange) -> NDArray[np.bool_]:
     """Whether areas lie in a size class, both ends included."""
     return (areas >= area[0]) & (areas <= area[1])
-
-
-def _rank_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, 2, … within each run of equal values."""
-    place = np.arange(len(values), dtype=np.int64)
-    begins = np.flatnonzero(np.diff(values, prepend=-1))
-    return place - np.repeat(begins, np.diff(begins, append=len(values)))
-
-
-def blocks(counts: NDArray[np.int64], most: int) -> Iterator[slice]:
-    """Slices of items whose counts are `most` in all, at the most (but at least one item each)."""
-    ends = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        reached = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, reached + most, side="right")))
-        yield slice(start, stop)
-        start = stop
-
-
-def pair_iou(
-    detections: NDArray[np.float64], truth: NDArray[np.float64], crowd: NDArray[np.bool_] | bool
-) -> NDArray[np.float64]:
-    """IoU of boxes pair by pair, in the order of operations of pycocotools' `bbIou`.
-
-    Args:
-        detections: (4, …) xywh.
-        truth: (4, …) xywh, of a shape that broadcasts with the detections'.
-        crowd: Whether a truth is a crowd, whose IoU is the intersection over the area of the detection.
-    """
-    dx, dy, dw, dh = detections
-    tx, ty, tw, th = truth
-    width = np.minimum(dw + dx, tw + tx) - np.maximum(dx, tx)
-    height = np.minimum(dh + dy, th + ty) - np.maximum(dy, ty)
-    overlap = width * height
-    own = dw * dh
-    union = np.where(crowd, own, own + tw * th - overlap)
-    iou = np.zeros(overlap.shape)
-    np.divide(overlap, union, out=iou, where=(width > 0) & (height > 0))
-    return iou

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.matching import blocks
+from tuner.postprocess.pairs import blocks
 
 KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-agnostic", "diou", "none"})
 """Kinds in which boxes stay or go as they are, so that one bit says all."""
