@@ -79,6 +79,7 @@ def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, d
     [
         ({"defaults": {"model": "yolo"}}, "study.yaml:1: model: there is no detector 'yolo'"),
         ({"defaults": {"anchors": "kmean"}}, "study.yaml:1: anchors: there is no recipe 'kmean'"),
+        ({"defaults": {"weights": "default"}}, "study.yaml:1: weights: dense-tiny has no pretrained weights"),
         (
             {"space": {"model": {"type": "categorical", "choices": ["dense-tiny", "yolo"]}}},
             "study.yaml:1: model.choices: there is no detector 'yolo'",
@@ -94,7 +95,7 @@ def test_a_detector_or_recipe_that_there_is_not_is_found_before_a_study_is_made(
 ) -> None:
     file = study(tmp_path, data, **{"space": {}} | changes)
     assert message in call("run", file, "--dry-run")
-    with pytest.raises(ConfigError, match="there is no"):
+    with pytest.raises(ConfigError, match="there is no|has no pretrained"):
         create_or_open(load_study_spec(file))
     assert not (tmp_path / "tuner.db").exists()
 

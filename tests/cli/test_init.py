@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tuner.cli.main import app
-from tuner.config.errors import ConfigError, DataError, TunerError
+from tuner.config.errors import ConfigError, DataError, TunerError, WeightsError
 from tuner.config.load import base_config, load_study_spec
 from tuner.config.study import StudySpec
 from tuner.data.coco import load_dataset
@@ -112,6 +112,22 @@ def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:
     config = base_config(spec_of(study))
     assert (config.model, config.learning_rate) == ("ssdlite320-mobilenet", 2e-4)
     assert "learning_rate:" not in "".join(line for line in study.read_text().splitlines() if not line.startswith("#"))
+
+
+def test_a_study_that_starts_from_pretrained_weights(one_file: Path, tmp_path: Path) -> None:
+    study, weights = tmp_path / "study.yaml", tmp_path / "trunk.pth"
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study, "--force"]
+    with pytest.raises(WeightsError, match="there is no file"):
+        run_init(*arguments, "--weights", weights)
+    with pytest.raises(ConfigError, match="dense-tiny has no pretrained weights"):
+        run_init(*arguments, "--weights", "default", "--model", "dense-tiny")
+    weights.touch()
+    run_init(*arguments, "--weights", weights)
+    config = base_config(spec_of(study))
+    assert (config.model, config.weights) == ("dense-shufflenet", str(weights))
+    run_init(*arguments, "--weights", "default", "--model", "dense-medium")
+    config = base_config(spec_of(study))
+    assert (config.model, config.weights) == ("dense-medium", "default")
 
 
 def test_classes_of_one_image_each_leave_something_to_validate_on(tmp_path: Path) -> None:

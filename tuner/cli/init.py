@@ -39,6 +39,9 @@ def init(
     model: Annotated[
         str | None, typer.Option("--model", help="Detector.", show_default="a dense one that suits the device")
     ] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", help="What it starts from: none, default (torchvision's), or a file.")
+    ] = "none",
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -48,11 +51,12 @@ def init(
     import json
 
     from tuner.config.load import base_config, load_study_spec
+    from tuner.config.weights import NAMED, require_file
     from tuner.data.check import turn_notes
     from tuner.data.coco import load_dataset
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
-    from tuner.models.catalog import family
+    from tuner.models.catalog import check_pretrained
     from tuner.space.load import load_space
     from tuner.studies.propose import propose
     from tuner.studies.study_file import study_file
@@ -62,7 +66,10 @@ def init(
     study_name = name or _name(output, folder or images)
     _check_name(study_name)
     if model is not None:
-        family(model)
+        check_pretrained(model, weights)
+    if weights not in NAMED:
+        require_file(Path(weights))
+        weights = str(Path(weights).absolute())
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], force)
@@ -76,7 +83,7 @@ def init(
             path.unlink()
         raise
     numbers = survey(dataset)
-    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots), model=model)
+    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots), model=model, weights=weights)
     text = study_file(study_name, found.data, dataset.reports, proposal, folder=output.absolute().parent, device=device)
     output.write_text(text, encoding="utf-8")
     spec = load_study_spec(output)

@@ -24,6 +24,7 @@ class Family:
         equal_counts: Whether the head is shared by all levels, so that each needs as many anchors.
         own_scale: Size of the objects that belong to a level, in strides: side of the square of equal area.
         make_default: Makes the default anchors for a canvas.
+        pretrained: Whether there are pretrained weights for its backbone.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Family:
     equal_counts: bool
     own_scale: float
     make_default: Callable[[Canvas], AnchorSizes] | None
+    pretrained: bool = True
 
     @property
     def has_anchors(self) -> bool:
@@ -87,8 +89,8 @@ def _default_boxes(scales: tuple[float, ...], ratios: tuple[tuple[float, ...], .
     return make
 
 
-def _dense(name: str) -> Family:
-    return Family(name, (8, 16, 32), (3, 3, 3), True, 4.0, _scaled_coco)
+def _dense(name: str, *, pretrained: bool = True) -> Family:
+    return Family(name, (8, 16, 32), (3, 3, 3), True, 4.0, _scaled_coco, pretrained)
 
 
 _FPN_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -104,7 +106,7 @@ _ssdlite = _default_boxes((0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0), ((2, 3),) * 6)
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        _dense("dense-tiny"),
+        _dense("dense-tiny", pretrained=False),
         _dense("dense-small"),
         _dense("dense-medium"),
         _dense("dense-large"),
@@ -132,3 +134,16 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise ConfigError(f"model: there is no detector {name!r}", hint=nearest(name, FAMILIES))
     return FAMILIES[name]
+
+
+def check_pretrained(model: str, weights: str) -> None:
+    """Refuse pretrained weights (`TrialConfig.weights`) for a detector that has none.
+
+    Raises:
+        ConfigError: It has none, or there is no such detector.
+    """
+    if not family(model).pretrained and weights != "none":
+        raise ConfigError(
+            f"weights: {model} has no pretrained weights, but weights is {weights!r}",
+            hint="Use weights: none, or a detector on a torchvision backbone, such as dense-shufflenet.",
+        )

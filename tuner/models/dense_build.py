@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
-from tuner.models.catalog import family
+from tuner.models.catalog import check_pretrained, family
 from tuner.models.dense import DenseDetector
 from tuner.models.dense_network import DenseNetwork, PlainTrunk, Trunk
 from tuner.models.dense_trunks import resnet, shufflenet
@@ -29,18 +29,9 @@ class DenseSize:
     depth: int
 
 
-def _plain(weights: str) -> Trunk:
-    if weights != "none":
-        raise ConfigError(
-            f"dense-tiny has no pretrained weights, but weights is {weights!r}",
-            hint="Use weights: none, or a size on a torchvision backbone, such as dense-shufflenet.",
-        )
-    return PlainTrunk(widths=(16, 32, 64, 96, 128), depths=(0, 1, 1, 1))
-
-
 SIZES: dict[str, DenseSize] = {
-    "dense-tiny": DenseSize(_plain, width=64, depth=1),
-    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=96, depth=2),
+    "dense-tiny": DenseSize(lambda _: PlainTrunk((16, 32, 64, 96, 128), (0, 1, 1, 1)), width=64, depth=1),
+    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=64, depth=1),
     "dense-small": DenseSize(lambda weights: resnet("resnet18", weights), width=96, depth=2),
     "dense-medium": DenseSize(lambda weights: resnet("resnet34", weights), width=128, depth=3),
     "dense-large": DenseSize(lambda weights: resnet("resnet50", weights), width=192, depth=4),
@@ -51,9 +42,11 @@ def build_dense(config: TrialConfig, num_classes: int) -> Detector:
     """A `DenseDetector` of the config's size, with the config's anchors.
 
     Raises:
-        ConfigError: The anchors do not fit the head: one set per stride, of equal length.
+        ConfigError: The anchors do not fit the head: one set per stride, of equal length. Or there are no pretrained
+            weights.
         WeightsError: The pretrained weights are missing, out of reach or of another shape.
     """
+    check_pretrained(config.model, config.weights)
     strides = family(config.model).strides
     sizes = config.anchor_sizes or ()
     if len(sizes) != len(strides) or len({len(level) for level in sizes}) != 1:

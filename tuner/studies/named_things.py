@@ -11,7 +11,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.config.weights import NAMED, require_file
 from tuner.models.anchors import CUSTOM, recipe
-from tuner.models.catalog import family
+from tuner.models.catalog import check_pretrained, family
 from tuner.space.dimension import CategoricalDimension
 from tuner.space.space import SearchSpace
 
@@ -25,10 +25,15 @@ def check_named_things(spec: StudySpec, space: SearchSpace, default: TrialConfig
         default: The study's default config.
 
     Raises:
-        ConfigError: There is no such detector or anchor recipe; names file and line.
+        ConfigError: There is no such detector or anchor recipe, or the detector has no pretrained weights; names file
+            and line.
         WeightsError: There is no such file of weights; likewise.
     """
-    checks: dict[str, Callable[[str], object]] = {"model": family, "anchors": _recipe, "weights": _weights}
+    checks: dict[str, Callable[[str], object]] = {
+        "model": family,
+        "anchors": _recipe,
+        "weights": lambda name: _weights(name, default.model if "model" not in space.dimensions else None),
+    }
     for field, check in checks.items():
         for name, place in _named(spec, space, default, field):
             try:
@@ -52,6 +57,8 @@ def _recipe(name: str) -> None:
         recipe(name)
 
 
-def _weights(value: str) -> None:
+def _weights(value: str, model: str | None) -> None:
     if value not in NAMED:
         require_file(Path(value))
+    if model is not None:
+        check_pretrained(model, value)

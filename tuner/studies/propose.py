@@ -59,7 +59,9 @@ class Proposal:
     hours: float | None
 
 
-def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: str | None = None) -> Proposal:
+def propose(
+    dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: str | None = None, weights: str = "none"
+) -> Proposal:
     """Lay out a first study.
 
     Args:
@@ -67,15 +69,18 @@ def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: 
         survey: Its numbers.
         cuda: Whether trials run on GPUs.
         slots: Trials that run at the same time.
-        model: The detector; None: one that suits the device.
+        model: The detector; None: one that suits the device and has a backbone for the weights.
+        weights: What it starts from, as `TrialConfig.weights` has it.
     """
-    chosen = _model(model, cuda)
+    pretrained = weights != "none"
+    chosen = _model(model, cuda, pretrained)
     image_size = _image_size(survey, cuda)
     canvas = canvas_for(dataset.train.sizes, image_size.value)
     batch_size = _batch_size(survey, cuda, image_size.value)
-    epochs, hours = _epochs(survey, batch_size.value, canvas, cuda, slots, chosen.value)
+    epochs, hours = _epochs(survey, batch_size.value, canvas, cuda, slots, chosen.value, pretrained)
     defaults = {
         "model": chosen,
+        "weights": _weights(weights),
         "image_size": image_size,
         "batch_size": batch_size,
         "epochs": epochs,
@@ -84,18 +89,26 @@ def propose(dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: 
     return Proposal(defaults, TRIALS, hours)
 
 
-def _model(asked: str | None, cuda: bool) -> Choice:
+def _model(asked: str | None, cuda: bool, pretrained: bool) -> Choice:
     if asked is None and cuda:
         name, reason = "dense-small", "a middle between accuracy and speed on a GPU"
+    elif asked is None and pretrained:
+        name, reason = "dense-shufflenet", "the smallest detector on a torchvision backbone, for a CPU"
     elif asked is None:
         name, reason = "dense-tiny", "the detector that trains on a CPU in minutes"
     else:
         name, reason = asked, "as asked for"
-    if not name.startswith("dense"):
-        reason += (
-            ", from scratch; `weights: default` starts from ImageNet and downloads what it needs, or `weights: FILE`"
-        )
     return Choice(name, f"{reason}; its default learning rate is {TrialConfig(model=name).learning_rate:g}")
+
+
+def _weights(weights: str) -> Choice:
+    if weights == "none":
+        return Choice(
+            weights,
+            "from scratch; a backbone trained on ImageNet mostly brings more, the more the fewer the images: "
+            "`tuner init --weights default` downloads what it needs, --weights FILE takes a file",
+        )
+    return Choice(weights, "as asked for; `none` trains from scratch")
 
 
 def _image_size(survey: Survey, cuda: bool) -> Choice:
@@ -134,13 +147,14 @@ def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
 
 
 def _epochs(
-    survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: int, model: str
+    survey: Survey, batch_size: int, canvas: Canvas, cuda: bool, slots: int, model: str, pretrained: bool
 ) -> tuple[Choice, float | None]:
     """Epochs for a fixed number of steps; on a CPU no more than let a study of dense-tiny end within hours."""
     steps = survey.train.images / batch_size
     target = GPU_STEPS if cuda else CPU_STEPS
     epochs = min(max(math.ceil(target / steps), 12), 100 if cuda else 60)
-    reason = f"about {epochs * steps:.0f} optimiser steps, which small detectors need from scratch"
+    reason = f"about {epochs * steps:.0f} optimiser steps"
+    reason += "" if pretrained else ", which small detectors need from scratch"
     if cuda or model != "dense-tiny":
         return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
     pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
