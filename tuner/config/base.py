@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from tuner.config.source import KeyProblem
+from tuner.config.problems import KeyProblem
 
 
 class Frozen(BaseModel):

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Objective
-from tuner.config.source import Section, located, read_yaml, where
+from tuner.config.problems import located
+from tuner.config.source import Section, read_yaml, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.config.weights import NAMED

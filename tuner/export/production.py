@@ -14,7 +14,8 @@ from sqlalchemy import select
 import tuner
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError, StudyError
-from tuner.config.source import located, read_yaml
+from tuner.config.problems import located
+from tuner.config.source import read_yaml
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.fingerprint import Fingerprint

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, DataError
-from tuner.config.source import located
+from tuner.config.problems import located
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.annotations import listed_files, read_content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from tuner.config.errors import nearest
-from tuner.config.source import KeyProblem
+from tuner.config.problems import KeyProblem
 from tuner.space.dimension import (
     CategoricalDimension,
     Dimension,

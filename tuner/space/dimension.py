@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from tuner.config.base import Frozen
-from tuner.config.source import KeyProblem
+from tuner.config.problems import KeyProblem
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.load import is_path
-from tuner.config.source import KeyProblem, Section, explain, parse_yaml, read_yaml, where
+from tuner.config.problems import KeyProblem, explain
+from tuner.config.source import Section, parse_yaml, read_yaml, where
 from tuner.space.dimension import CategoricalDimension, FixedDimension, FloatDimension, IntDimension
 from tuner.space.fields import sections
 from tuner.space.space import SearchSpace
