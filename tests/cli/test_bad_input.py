@@ -95,7 +95,7 @@ def test_a_detector_or_recipe_that_there_is_not_is_found_before_a_study_is_made(
 ) -> None:
     file = study(tmp_path, data, **{"space": {}} | changes)
     assert message in call("run", file, "--dry-run")
-    with pytest.raises(ConfigError, match="there is no|has no pretrained"):
+    with pytest.raises(ConfigError, match=r"there is no|has no pretrained"):
         create_or_open(load_study_spec(file))
     assert not (tmp_path / "tuner.db").exists()
 
