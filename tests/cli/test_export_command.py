@@ -14,7 +14,8 @@ import pytest
 from finished_study import EPOCHS, finished_study
 
 from tuner.cli.main import main
-from tuner.export.production import ProductionConfig, load_production
+from tuner.export.production import ProductionConfig
+from tuner.export.yaml_files import load_production
 from tuner.studies.study import Study, WorkerInfo
 
 

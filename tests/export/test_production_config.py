@@ -11,7 +11,8 @@ from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
-from tuner.export.production import ProductionConfig, load_production, save_production
+from tuner.export.production import ProductionConfig
+from tuner.export.yaml_files import load_production, save_production
 from tuner.postprocess.operating_point import OperatingPoint
 
 POINT = OperatingPoint(

@@ -25,8 +25,9 @@ from tuner.data.scenes import generate
 from tuner.data.tiles import windows_of
 from tuner.export.model import load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
-from tuner.export.production import ProductionConfig, save_production, write_yaml
+from tuner.export.production import ProductionConfig
 from tuner.export.training import make_plan, merge_splits, train_production
+from tuner.export.yaml_files import save_production, write_yaml
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.trainers.contract import Interrupted

@@ -180,7 +180,7 @@ def _predict(
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:
-    from tuner.export.production import write_yaml
+    from tuner.export.yaml_files import write_yaml
     from tuner.report.threshold_map import draw_threshold_maps
 
     chosen = found.points[criterion]

@@ -19,7 +19,8 @@ def export(
 ) -> None:
     """Write the best config, its operating point and where both came from, for `tuner train`."""
     from tuner.config.errors import StorageError
-    from tuner.export.production import production_config, save_production
+    from tuner.export.production import production_config
+    from tuner.export.yaml_files import save_production
     from tuner.studies.study import open_study
 
     opened = open_study(study, storage)

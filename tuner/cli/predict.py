@@ -26,7 +26,7 @@ def predict(
 
     Images that cannot be read are named at the end, with exit code 1; the others have their results.
     """
-    from tuner.export.files import find_images, picture_names
+    from tuner.export.find_images import find_images, picture_names
 
     paths, notes = find_images(images)  # before torch is imported
     for note in notes:

@@ -21,7 +21,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train the production model; called again after Ctrl-C, it goes on where it stopped."""
-    from tuner.export.production import load_production
+    from tuner.export.yaml_files import load_production
 
     production = load_production(config)  # before torch is imported: a typo is answered at once
 

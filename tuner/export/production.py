@@ -1,21 +1,15 @@
-"""`ProductionConfig`: the file that a study hands to production training."""
+"""`ProductionConfig`: what a study hands to production training, and how it is made of a trial."""
 
 from __future__ import annotations
 
 import datetime
-import tempfile
-from pathlib import Path
-from typing import Any, TypeVar
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 from sqlalchemy import select
 
 import tuner
 from tuner.config.base import Frozen
-from tuner.config.errors import ConfigError, StudyError
-from tuner.config.problems import located
-from tuner.config.source import read_yaml
+from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.fingerprint import Fingerprint
@@ -26,8 +20,6 @@ from tuner.studies.confirm import Confirmation, confirmation
 from tuner.studies.noise import noise_of
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
-
-Model = TypeVar("Model", bound=Frozen)
 
 
 class ConfirmedGain(Frozen):
@@ -193,84 +185,3 @@ def _fingerprint(study: Study) -> Fingerprint | None:
         lambda session: session.scalar(select(StudyRow.fingerprint).where(StudyRow.name == study.name))
     )
     return None if stored is None else Fingerprint.model_validate(stored)
-
-
-def save_production(production: ProductionConfig, path: Path, *, force: bool = False) -> None:
-    """Write the config as YAML with a header that says what it is.
-
-    Raises:
-        ConfigError: The file exists and `force` is not set, or its folder does not exist.
-    """
-    source = production.provenance
-    header = [
-        f"Production config: trial {source.trial} of study {source.study}, written by tuner {source.tuner}.",
-        f"{source.objective.metric} {source.value:.4f} on the validation split"
-        + (f", {source.default_value:.4f} with the default config" if source.default_value is not None else ""),
-        source.trust,
-        f"Train it with: tuner train {path.name} -o model/",
-    ]
-    write_yaml(production, path, header, force=force)
-
-
-def load_production(path: Path) -> ProductionConfig:
-    """Read a production config.
-
-    Raises:
-        ConfigError: The file is missing, is not YAML, or does not hold a production config; says the line.
-    """
-    return read_yaml_model(path, ProductionConfig)
-
-
-def read_yaml_model(path: Path, kind: type[Model]) -> Model:
-    """Read a model that `write_yaml` wrote.
-
-    Raises:
-        ConfigError: Names file, line and key of each problem.
-    """
-    data = read_yaml(path)
-    if "data" in data and "config" not in data:
-        raise ConfigError(
-            f"{path} is a study file, not the config of a trial",
-            hint="Run it with `tuner run`, then write its best config with `tuner export STUDY -o best.yaml`.",
-        )
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise located(error, data, kind) from None
-
-
-class _Dumper(yaml.SafeDumper):
-    """Mappings on lines of their own, lists (anchors) inline."""
-
-
-_Dumper.add_representer(
-    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
-)
-
-
-def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> None:
-    """Write a model as commented YAML, whole or not at all.
-
-    Raises:
-        ConfigError: The file exists and `force` is not set, or cannot be written.
-    """
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
-    values: dict[str, Any] = model.model_dump(mode="json")
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    write_text(path, "".join(f"# {line}\n" for line in header) + text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file through a temporary one, so that no reader sees half of it.
-
-    Raises:
-        ConfigError: The folder does not exist or is not writable.
-    """
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Choose a folder that is writable.") from None

@@ -29,7 +29,8 @@ from tuner.export.model import (
     save_metrics,
     save_model,
 )
-from tuner.export.production import ProductionConfig, write_text
+from tuner.export.production import ProductionConfig
+from tuner.export.yaml_files import write_text
 from tuner.postprocess.swept import NOTHING
 from tuner.studies.records import software_versions
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
