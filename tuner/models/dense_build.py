@@ -31,7 +31,7 @@ class DenseSize:
 
 SIZES: dict[str, DenseSize] = {
     "dense-tiny": DenseSize(lambda _: PlainTrunk((16, 32, 64, 96, 128), (0, 1, 1, 1)), width=64, depth=1),
-    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=64, depth=1),
+    "dense-shufflenet": DenseSize(lambda weights: shufflenet("shufflenet_v2_x0_5", weights), width=96, depth=1),
     "dense-small": DenseSize(lambda weights: resnet("resnet18", weights), width=96, depth=2),
     "dense-medium": DenseSize(lambda weights: resnet("resnet34", weights), width=128, depth=3),
     "dense-large": DenseSize(lambda weights: resnet("resnet50", weights), width=192, depth=4),
