@@ -13,7 +13,7 @@ from tuner.config.objective import MAXIMISED, MINIMISED, Constraint
 from tuner.config.study import ObjectiveSpec, PrunerSpec, SamplerSpec
 from tuner.evaluation.named import VALUES
 from tuner.space.load import load_space
-from tuner.studies.near_default import NearDefaultSampler
+from tuner.studies.nearby import NearbySampler
 from tuner.studies.objective import check_objective, objective_value
 from tuner.studies.promotion import first_rung
 from tuner.studies.pruners import build_pruner
@@ -40,7 +40,7 @@ DEFAULT = {"image_size": 96, "augment.mosaic": 0.3, "optimizer": "adamw"}
 def test_each_sampler_proposes(name: Any, kind: type) -> None:
     space = load_space(STEPPED)
     sampler = build_sampler(SamplerSpec(name=name), space, STARTUP_TRIALS, DEFAULT)
-    assert isinstance(sampler.model if isinstance(sampler, NearDefaultSampler) else sampler, kind)
+    assert isinstance(sampler.model if isinstance(sampler, NearbySampler) else sampler, kind)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for value in range(3):
         trial = study.ask(space.distributions())
@@ -61,19 +61,19 @@ def test_a_sampler_depends_on_seed_and_ask_alone() -> None:
 
 
 @pytest.mark.parametrize("spec", [SamplerSpec(), SamplerSpec(name="gp"), SamplerSpec(startup_trials=300)])
-def test_a_model_begins_near_the_default_config(spec: SamplerSpec) -> None:
+def test_half_of_the_trials_before_a_model_are_near_the_default_config(spec: SamplerSpec) -> None:
     space = load_space(STEPPED)
     startup = spec.startup_trials or STARTUP_TRIALS
     study = optuna.create_study()
     kept = []
-    for ask in range(max(startup, 60)):  # none of them ends: the model has nothing to learn from yet
+    for ask in range(max(startup, 200)):  # none of them ends: the model has nothing to learn from yet
         study.sampler = build_sampler(spec, space, ask, DEFAULT)
         params = study.ask(space.distributions()).params
         assert space.contains(params)
         kept += [params[name] == value for name, value in DEFAULT.items()]
-    # A kept value aside, a range gives the default's own by chance: one of 3, 4 and 2 values.
-    assert 0.4 < sum(kept) / len(kept) < 0.9
-    assert not isinstance(build_sampler(SamplerSpec(name="random"), space, 0, DEFAULT), NearDefaultSampler)
+    # By chance a range gives the default's own: one of 3, 4 and 2 values, 0.36 of all; with those that are kept, 0.52.
+    assert 0.45 < sum(kept) / len(kept) < 0.6
+    assert not isinstance(build_sampler(SamplerSpec(name="random"), space, 0, DEFAULT), NearbySampler)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class SamplerSpec(Frozen):
     )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
     startup_trials: PositiveInt | None = Field(
-        None, description="TPE, GP: trials near the default config before the model; CMA-ES: random ones"
+        None, description="TPE, GP: trials before the model, half of them near the default config; CMA-ES: random ones"
     )
 
 

@@ -16,7 +16,7 @@ from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
 from tuner.studies.cma_es import JsonCmaEsSampler
-from tuner.studies.near_default import NearDefaultSampler
+from tuner.studies.nearby import NearbySampler
 from tuner.studies.quiet import quiet
 
 STARTUP_TRIALS = 10
@@ -34,7 +34,7 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapp
         spec: Its name and options.
         space: What is sampled.
         ask: How many trials were asked for before.
-        default: The default config's parameters, near which TPE and GP begin.
+        default: The default config's parameters, near which half of the first trials of TPE and GP lie.
 
     Raises:
         ConfigError: An option that the sampler has no use for; a grid over a range without steps.
@@ -52,7 +52,7 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapp
         built = build(spec, space, seed)
     if spec.name not in _LEARNS_FROM:
         return built
-    return NearDefaultSampler(built, _LEARNS_FROM[spec.name], spec.startup_trials or STARTUP_TRIALS, default, seed)
+    return NearbySampler(built, _LEARNS_FROM[spec.name], spec.startup_trials or STARTUP_TRIALS, default, seed)
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:
@@ -120,7 +120,7 @@ def _grid(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 _LEARNS_FROM = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
-"""States of the trials that a sampler's model counts; other samplers do not begin near the default config."""
+"""States of the trials that a sampler's model counts; other samplers draw all trials themselves."""
 _SAMPLERS: dict[str, tuple[Callable[[SamplerSpec, SearchSpace, int], BaseSampler], set[str]]] = {
     "tpe": (_tpe, {"multivariate", "startup_trials"}),
     "random": (_random, set()),
