@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 
 from tuner.cli.errors import errors_shown
-from tuner.config.errors import TunerError
+from tuner.config.errors import StorageAway, TunerError
 
 RESTART_DELAY = 5.0
 """Seconds before a worker that died is started again; doubled with each death soon after a start."""
@@ -31,7 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
-def supervised(work: Callable[[bool], int]) -> int:
+def supervised(work: Callable[[bool], int], storage: str | None) -> int:
     """Run `work` in a child process, and again, with growing delay, when the child dies without having its say.
 
     Signals are passed on, so Ctrl-C, SIGTERM and SIGHUP mean what they mean to a worker. Should this process be
@@ -39,6 +39,7 @@ def supervised(work: Callable[[bool], int]) -> int:
 
     Args:
         work: Gets whether it is the first start; returns the exit code. Its database connections must be its own.
+        storage: Its database. While that is away, a worker that died is not started again, but waits for it.
 
     Returns:
         The exit code of the child; 1 where it is given up.
@@ -49,7 +50,7 @@ def supervised(work: Callable[[bool], int]) -> int:
         started = time.monotonic()
         child = _fork()
         if child is None:
-            _live(work, first=not failed)
+            _live(work, storage, first=not failed)
         code = _wait(child, signalled)
         if code != _BUG and (code >= 0 or signalled):
             return code if code >= 0 else 128 - code
@@ -80,16 +81,20 @@ def _fork() -> int | None:
     return None
 
 
-def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
+def _live(work: Callable[[bool], int], storage: str | None, *, first: bool) -> NoReturn:
     """The child's life. It never returns: what is above it on the stack is the parent's, and is done there."""
     code = _BUG
     try:
         with errors_shown(debug="--debug" in sys.argv):
+            if not first:
+                _wait_for(storage)
             code = work(first)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except typer.Exit as ended:
         code = ended.exit_code
+    except KeyboardInterrupt:  # before the worker listens, or when it has ended
+        code = 128 + signal.SIGINT
     except (TunerError, OSError):  # with --debug; another start would end like this one
         traceback.print_exc()
         code = 1
@@ -100,6 +105,32 @@ def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
             with suppress(OSError):  # nobody reads it any more
                 stream.flush()
         os._exit(code)
+
+
+def _wait_for(storage: str | None) -> None:
+    """Wait for a database that is away, as the worker would have that died.
+
+    Raises:
+        StorageError: It was away for too long, or cannot be used.
+    """
+    from tuner.storage.database import connect
+    from tuner.workers.limits import DEFAULT_TIMING
+
+    since, pause = time.monotonic(), 0.5
+    while True:
+        try:
+            connect(storage, create=False).close()
+            break
+        except StorageAway as error:
+            if time.monotonic() - since > DEFAULT_TIMING.longest_outage:
+                raise
+            if pause == 0.5:
+                typer.secho(f"{error.message}; the worker waits for it (Ctrl-C ends).", fg="yellow", err=True)
+            pause = min(10.0, 2 * pause)
+            time.sleep(pause)
+    if pause > 0.5:
+        typer.secho("The database answers again.", fg="yellow", err=True)
+        time.sleep(DEFAULT_TIMING.settle)  # the workers that live renew what is theirs first
 
 
 def _wait(child: int, signalled: list[int]) -> int:
