@@ -192,7 +192,7 @@ class Ledger:
         self.running.remove(running)
         if running.ended is None:
             running.slot.kill()
-        self._audience.notice(f"trial {running.assignment.number} was taken over by another worker: {why}")
+        self._audience.notice(f"slot {running.slot.plan.index}: trial {running.assignment.number} is stopped: {why}")
         self._left(running, None)
 
 

@@ -81,7 +81,7 @@ class Supply:
         if not slot.up:
             slot.start()
         task = task_of(study, assignment, plan, self._micro_batch(assignment, plan))
-        slot.send(Run(task, anew=assignment.attempt_id == 1))
+        slot.send(Run(task, anew=assignment.attempt_id == 1, study=study.identity))
         self._ledger.running.append(Running(assignment, slot))
         self._audience.tell(lambda observer: observer.trial_started(assignment, plan))
         return True
