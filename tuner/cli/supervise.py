@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 
 from tuner.cli.errors import errors_shown
-from tuner.config.errors import StorageAway, TunerError
+from tuner.config.errors import DiskError, NoStudies, StorageAway, TunerError
 
 RESTART_DELAY = 5.0
 """Seconds before a worker that died is started again; doubled with each death soon after a start."""
@@ -94,6 +94,7 @@ def _live(work: Callable[[bool], int], storage: str | None, *, first: bool) -> N
     except typer.Exit as ended:
         code = ended.exit_code
     except KeyboardInterrupt:  # before the worker listens, or when it has ended
+        typer.echo("Interrupted.", err=True)
         code = 128 + signal.SIGINT
     except (TunerError, OSError):  # with --debug; another start would end like this one
         traceback.print_exc()
@@ -111,7 +112,9 @@ def _wait_for(storage: str | None) -> None:
     """Wait for a database that is away, as the worker would have that died.
 
     Raises:
-        StorageError: It was away for too long, or cannot be used.
+        StorageAway: It was away for too long.
+        DiskError: Its disk was full for too long.
+        StorageError: It cannot be used.
     """
     from tuner.storage.database import connect
     from tuner.workers.limits import DEFAULT_TIMING
@@ -121,7 +124,9 @@ def _wait_for(storage: str | None) -> None:
         try:
             connect(storage, create=False).close()
             break
-        except StorageAway as error:
+        except NoStudies:  # it died before it had begun one
+            break
+        except (StorageAway, DiskError) as error:
             if time.monotonic() - since > DEFAULT_TIMING.longest_outage:
                 raise
             if pause == 0.5:

@@ -46,8 +46,7 @@ def worker(
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
     asked = device_of(device, gpus)
-    # Such a study is left to other workers: its data are not here, or it was deleted meanwhile.
-    passing: tuple[type[Exception], ...] = (DataError, StudyError) if asked else (DataError, StudyError, DeviceError)
+    elsewhere: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
 
     def on_one(name: str) -> tuple[str, int]:
         opened = open_study(name, storage, data_root=data)
@@ -68,7 +67,10 @@ def worker(
             tried.add(name)
             try:
                 reason, code = on_one(name)
-            except passing as error:
+            except StudyError as error:  # it was deleted meanwhile
+                typer.secho(str(error), fg="yellow", err=True)
+                continue
+            except elsewhere as error:
                 typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
                 continue
             failed += code and reason in ("failed", "finished")
