@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tuner.config.errors import StorageAway
 from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
@@ -94,6 +95,25 @@ def test_an_observer_that_fails_stops_nothing(make_study: Callable[..., Study]) 
     report = run_worker(make_study(), slots=SLOT, trainer=TRAINER, observers=[Broken(), recorder])
     assert report.complete == 1
     assert "Broken: ValueError: no ink" in recorder.events
+
+
+def test_an_end_whose_answer_was_lost_is_told_all_the_same(
+    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, recorder = make_study(2, 2), Recorder()
+    complete = study.complete
+
+    def lose_the_answer(assignment: Assignment) -> None:
+        complete(assignment)
+        monkeypatch.undo()
+        raise StorageAway("the line was cut")
+
+    monkeypatch.setattr(study, "complete", lose_the_answer)
+    timing = Timing(settle=0.1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder], timing=timing)
+    assert report.complete == 2
+    assert [event for event in recorder.events if event.startswith("complete")] == ["complete 0", "complete 1"]
+    assert not [event for event in recorder.events if "is stopped" in event]
 
 
 def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study]) -> None:
