@@ -175,8 +175,9 @@ class Study(StudyReader):
     def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
         """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
 
-        Out of memory and diverged: pruned, with its last value. Killed, lost, device, disk and data: left to the
-        next attempt, three times at most. All others: failed; the same bad config twice ends the study.
+        Out of memory and diverged: pruned, with its last value. Killed, lost and device: left to the next attempt,
+        three times at most; disk and data: as often as the run is begun again. All others: failed; the same bad
+        config twice ends the study.
 
         Returns:
             The state of the trial now.

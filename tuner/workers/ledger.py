@@ -128,9 +128,7 @@ class Ledger:
         """Prove for each trial that it is still this worker's, then deliver what was kept."""
         self._audience.notice(f"the database answers again; {self.kept} epochs were kept for it")
         for running in list(self.running):
-            if (
-                running.ended is not None
-            ):  # not renewed before: it may have ended there, too, and only the answer be lost
+            if running.ended is not None:  # perhaps there, too, and only the answer was lost: nothing to renew then
                 self.end(running, running.ended)
                 continue
             if not self.renew(running):
