@@ -68,7 +68,7 @@ def test_a_host_that_was_asleep_has_no_trial_that_hangs(data: DataSpec, folder: 
     study = make_study(data, f"sqlite:///{folder}/tuner.db", defaults={"epochs": 8, "image_size": 64})
     (folder / "plan.json").write_text(json.dumps({"*": {"seconds": 0.2}}))
     host = start_host(study, hang=6.0)
-    until(lambda: epochs_of(study, 0) >= 2, of=host)
+    until(lambda: epochs_of(study, 1) >= 2, of=host)  # in a warm process, so that its epochs are short
     everything = [*trial_processes(host), psutil.Process(host.pid)]
     for process in everything:
         process.suspend()

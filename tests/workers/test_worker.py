@@ -14,7 +14,8 @@ from tuner.config.errors import StorageAway
 from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
-from tuner.storage.tables import TrialRow
+from tuner.storage.tables import StudyRow, TrialRow, now
+from tuner.studies import leases
 from tuner.studies.study import Assignment, Study, TrialState, create_or_open
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
@@ -115,6 +116,27 @@ def test_an_end_whose_answer_was_lost_is_told_all_the_same(
     assert report.complete == 2
     assert [event for event in recorder.events if event.startswith("complete")] == ["complete 0", "complete 1"]
     assert not [event for event in recorder.events if "is stopped" in event]
+
+
+def test_trials_go_on_while_a_worker_that_died_holds_the_right_to_ask(
+    make_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "ASK_WAIT", 0.3)
+    study = make_study(3, 30)
+    (tmp_path / "plan.json").write_text(json.dumps({"0": {"seconds": 0.2}, "*": {"seconds": 0.0}}))
+
+    class Dying(Recorder):
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            super().epoch_reported(assignment, result)
+            if (assignment.number, result.epoch) == (1, 2):
+                hold = update(StudyRow).values(ask_token="dead", ask_until=now() + 4.0)
+                study.database.run(lambda session: session.execute(hold) and None)
+
+    recorder = Dying()
+    slots = [SlotPlan(index, "cpu", 1) for index in range(2)]
+    assert run_worker(study, slots=slots, trainer=TRAINER, observers=[recorder]).complete == 3
+    meanwhile = recorder.events[recorder.events.index("complete 1") : recorder.events.index("start 2 at 1")]
+    assert sum(event.startswith("epoch 0.") for event in meanwhile) > 2
 
 
 def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study]) -> None:

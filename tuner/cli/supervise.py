@@ -52,7 +52,7 @@ def supervised(work: Callable[[bool], int], storage: str | None) -> int:
         if child is None:
             _live(work, storage, first=not failed)
         code = _wait(child, signalled)
-        if code != _BUG and (code >= 0 or signalled):
+        if signalled or 0 <= code != _BUG:
             return code if code >= 0 else 128 - code
         how = "a bug" if code == _BUG else signal.Signals(-code).name
         failed = failed + 1 if time.monotonic() - started < SOON else 1
@@ -63,7 +63,10 @@ def supervised(work: Callable[[bool], int], storage: str | None) -> int:
             return 1
         delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** (failed - 1))
         typer.secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
-        time.sleep(delay)
+        try:
+            time.sleep(delay)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
 
 
 def _fork() -> int | None:

@@ -102,6 +102,7 @@ class Study(StudyReader):
 
         Raises:
             StudyError: The same config error came twice, so the study has ended.
+            AskBusy: Other workers ask; ask again.
             DataError: The data set of this machine is missing, broken or another one.
             StorageError: The database is out of reach.
         """

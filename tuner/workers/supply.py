@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import StorageAway, StudyError
+from tuner.studies.leases import AskBusy
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan
@@ -19,6 +20,10 @@ from tuner.workers.task import task_of
 
 if TYPE_CHECKING:
     from tuner.studies.study import Study
+
+
+_BUSY_PAUSE = 0.5
+"""Seconds before the right to ask is tried for again, in which the running trials are looked after."""
 
 
 class Supply:
@@ -49,6 +54,8 @@ class Supply:
             begun = self._begin(slot)
         except StorageAway:
             self.not_before = now + self._timing.poll
+        except AskBusy:
+            self.not_before = time.monotonic() + _BUSY_PAUSE
         except StudyError as error:  # it has ended, or was deleted
             self._ending.because("failed", error.message)
         else:
