@@ -16,7 +16,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
-from tuner.studies.study import Assignment, Study, TrialState, create_or_open
+from tuner.studies.study import Assignment, Study, TrialState, WorkerInfo, create_or_open
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
@@ -137,6 +137,31 @@ def test_trials_go_on_while_a_worker_that_died_holds_the_right_to_ask(
     assert run_worker(study, slots=slots, trainer=TRAINER, observers=[recorder]).complete == 3
     meanwhile = recorder.events[recorder.events.index("complete 1") : recorder.events.index("start 2 at 1")]
     assert sum(event.startswith("epoch 0.") for event in meanwhile) > 2
+
+
+def test_a_worker_that_starts_lets_others_renew_what_looks_abandoned(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 2)
+    first = study.next_trial(WorkerInfo())
+    assert first is not None
+    expired = update(TrialRow).values(lease_until=now() - 5.0)
+    study.database.run(lambda session: session.execute(expired) and None)
+
+    class Returning(Recorder):
+        def tick(self) -> None:  # what the worker does that was cut off
+            if self.events and self.events[-1].startswith("trial 0: its worker was not heard of"):
+                study.renew(first)
+
+        def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+            super().trial_ended(assignment, ended)
+            if assignment.number == 1:
+                study.interrupt(first)
+
+    recorder = Returning()
+    assert run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder], timing=Timing(poll=0.2)).complete == 2
+    assert [[attempt.outcome for attempt in trial.attempts] for trial in study.trials()] == [
+        ["interrupted", "complete"],
+        ["complete"],
+    ]
 
 
 def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study]) -> None:
@@ -279,7 +304,7 @@ def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Ca
 
     thief = Thief()
     report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[thief])
-    assert any("taken over by another worker" in event for event in thief.events)
+    assert any("is stopped: trial 0 was given to another worker" in event for event in thief.events)
     (trial,) = study.trials()
     assert trial.state == TrialState.COMPLETE
     assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3, 4, 5]

@@ -122,7 +122,7 @@ def _wait_for(storage: str | None) -> None:
     from tuner.storage.database import connect
     from tuner.workers.limits import DEFAULT_TIMING
 
-    since, pause = time.monotonic(), 0.5
+    since, pause, away = time.monotonic(), 0.5, False
     while True:
         try:
             connect(storage, create=False).close()
@@ -132,13 +132,12 @@ def _wait_for(storage: str | None) -> None:
         except (StorageAway, DiskError) as error:
             if time.monotonic() - since > DEFAULT_TIMING.longest_outage:
                 raise
-            if pause == 0.5:
+            if not away:
                 typer.secho(f"{error.message}; the worker waits for it (Ctrl-C ends).", fg="yellow", err=True)
-            pause = min(10.0, 2 * pause)
+            away, pause = True, min(10.0, 2 * pause)
             time.sleep(pause)
-    if pause > 0.5:
+    if away:
         typer.secho("The database answers again.", fg="yellow", err=True)
-        time.sleep(DEFAULT_TIMING.settle)  # the workers that live renew what is theirs first
 
 
 def _wait(child: int, signalled: list[int]) -> int:

@@ -16,6 +16,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
 from tuner.storage.tables import AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
+from tuner.studies.leases import RELEASED
 from tuner.studies.objective import feasible
 from tuner.studies.records import (
     UNCOUNTED,
@@ -121,6 +122,12 @@ def live_trials(session: Session, study_id: int) -> list[int]:
     """Numbers of the trials that a worker runs."""
     live = (TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until >= now())
     return list(session.scalars(select(TrialRow.number).where(*live).order_by(TrialRow.number)))
+
+
+def unheard_trials(session: Session, study_id: int) -> list[int]:
+    """Numbers of the trials whose worker neither ended them nor was heard of within its lease."""
+    unheard = (TrialRow.lease_until > RELEASED, _ORPHANED)
+    return list(session.scalars(select(TrialRow.number).where(TrialRow.study_id == study_id, *unheard)))
 
 
 def verdicts(session: Session, trial_id: int) -> list[tuple[int, float | None, bool | None]]:

@@ -102,6 +102,10 @@ class StudyReader:
         """What was ordered from outside."""
         return self.database.run(lambda session: read_orders(session, self._id))
 
+    def unheard(self) -> list[int]:
+        """Numbers of the trials whose worker was not heard of within its lease: it died, or was cut off."""
+        return self.database.run(lambda session: history.unheard_trials(session, self._id))
+
     def wall_seconds(self) -> float:
         """Seconds in which at least one trial ran, or one was repeated with another seed."""
         return self.database.run(lambda session: all_wall_seconds(session, self._id))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _BUSY_PAUSE = 0.5
-"""Seconds before the right to ask is tried for again, in which the running trials are looked after."""
+"""Seconds before the next try to ask where others go first; in them the running trials are looked after."""
 
 
 class Supply:
@@ -43,7 +43,9 @@ class Supply:
         self._ending = ending
         self._timing = timing
         self._asked = 0.0
+        self._settled = time.monotonic() + timing.settle
         self._waiting = False
+        self._said = False
 
     def fill(self, slot: Slot) -> None:
         """Begin a trial in a slot, where the slot is free and the study has one."""
@@ -51,6 +53,9 @@ class Supply:
         if not self.may_ask or now < self.not_before or self._ledger.of(slot) or not slot.open(now):
             return
         try:
+            if now < self._settled and self._others_may_return():
+                self.not_before = now + _BUSY_PAUSE
+                return
             begun = self._begin(slot)
         except StorageAway:
             self.not_before = now + self._timing.poll
@@ -77,6 +82,16 @@ class Supply:
         self._waiting = True
         self.may_ask = time.monotonic() - self._asked >= self._timing.poll
         return False
+
+    def _others_may_return(self) -> bool:
+        """Whether others, cut off from a database that is just back, may still renew what looks abandoned."""
+        unheard = self._ledger.call(self._study.unheard)
+        if unheard and not self._said:
+            numbers = ", ".join(map(str, unheard))
+            wait = f"{self._timing.settle:.0f} s"
+            self._audience.notice(f"trial {numbers}: its worker was not heard of; waiting {wait} in case it returns")
+            self._said = True
+        return bool(unheard)
 
     def _begin(self, slot: Slot) -> bool:
         plan, study, patience = slot.plan, self._study, self._timing.ask_patience
