@@ -124,10 +124,14 @@ def live_trials(session: Session, study_id: int) -> list[int]:
     return list(session.scalars(select(TrialRow.number).where(*live).order_by(TrialRow.number)))
 
 
-def unheard_trials(session: Session, study_id: int) -> list[int]:
-    """Numbers of the trials whose worker neither ended them nor was heard of within its lease."""
-    unheard = (TrialRow.lease_until > RELEASED, _ORPHANED)
-    return list(session.scalars(select(TrialRow.number).where(TrialRow.study_id == study_id, *unheard)))
+def unheard_trials(session: Session, study_id: int) -> list[tuple[int, str, int]]:
+    """Trials whose worker was not heard of within its lease, though it did not end them: number, host and process."""
+    unheard = (TrialRow.study_id == study_id, TrialRow.lease_until > RELEASED, _ORPHANED)
+    attempt = and_(AttemptRow.trial_id == TrialRow.trial_id, AttemptRow.number == TrialRow.token)
+    rows = session.execute(
+        select(TrialRow.number, AttemptRow.host, AttemptRow.pid).join(AttemptRow, attempt).where(*unheard)
+    )
+    return [(number, host, pid) for number, host, pid in rows]
 
 
 def verdicts(session: Session, trial_id: int) -> list[tuple[int, float | None, bool | None]]:

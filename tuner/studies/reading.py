@@ -102,8 +102,8 @@ class StudyReader:
         """What was ordered from outside."""
         return self.database.run(lambda session: read_orders(session, self._id))
 
-    def unheard(self) -> list[int]:
-        """Numbers of the trials whose worker was not heard of within its lease: it died, or was cut off."""
+    def unheard(self) -> list[tuple[int, str, int]]:
+        """Trials whose worker was not heard of within its lease: number, and the worker's host and process."""
         return self.database.run(lambda session: history.unheard_trials(session, self._id))
 
     def wall_seconds(self) -> float:

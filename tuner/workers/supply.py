@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING
+
+import psutil
 
 from tuner.config.errors import StorageAway, StudyError
 from tuner.studies.leases import AskBusy
@@ -20,7 +23,6 @@ from tuner.workers.task import task_of
 
 if TYPE_CHECKING:
     from tuner.studies.study import Study
-
 
 _BUSY_PAUSE = 0.5
 """Seconds before the next try to ask where others go first; in them the running trials are looked after."""
@@ -85,7 +87,12 @@ class Supply:
 
     def _others_may_return(self) -> bool:
         """Whether others, cut off from a database that is just back, may still renew what looks abandoned."""
-        unheard = self._ledger.call(self._study.unheard)
+        here = socket.gethostname()[:255]
+        unheard = [
+            number
+            for number, host, pid in self._ledger.call(self._study.unheard)
+            if host != here or psutil.pid_exists(pid)
+        ]
         if unheard and not self._said:
             numbers = ", ".join(map(str, unheard))
             wait = f"{self._timing.settle:.0f} s"
