@@ -58,8 +58,10 @@ class Project:
 import sys
 from tuner.studies import leases
 leases.LEASE_SECONDS = {LEASE}
-from tuner.workers.worker import Timing, run_worker
-run_worker.__kwdefaults__["timing"] = Timing(heartbeat=0.5)
+from tuner.workers import limits
+limits.DEFAULT_TIMING = limits.Timing(heartbeat=0.5, settle=1.0)
+from tuner.workers.worker import run_worker
+run_worker.__kwdefaults__["timing"] = limits.DEFAULT_TIMING
 from tuner.cli import supervise
 supervise.RESTART_DELAY = 0.5
 from tuner.cli.live import LiveTable

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 
+import psutil
 import pytest
 
 from tests.cli.project import LIMIT, Project, until
@@ -54,14 +55,18 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:
     project.run()
     project.misbehave(all={"seconds": 0.2})
     process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2")
-    until(process, r"epoch 2/4")
+    until(process, r"epoch 1/4")
+    (worker,) = psutil.Process(process.pid).children()
+    worker.kill()
+    until(process, r"goes on at epoch [234]")  # by a worker that took its place
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, out + err
+    assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
     assert "same command goes on" in out
     project.misbehave()
     out = confirm(project, "--top", "1", "--seeds", "2")
-    assert re.search("goes on at epoch [23]", out)
+    assert re.search("goes on at epoch [234]", out)
     assert "confirmed" in out
 
 

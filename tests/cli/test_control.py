@@ -171,17 +171,47 @@ def test_a_larger_budget_reaches_workers_that_run(project: Project) -> None:
     assert len(project.trials()) == 4
 
 
-def test_a_worker_takes_studies_by_priority(project: Project) -> None:
-    for name, priority in (("low", 0), ("high", 5), ("data-elsewhere", 9)):
-        project.write(name=name, priority=priority, budget={"trials": 1}, device="cpu", slots=1)
+def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = (("low", 0, "cpu"), ("paused", 7, "cpu"), ("high", 5, "cpu"), ("gpu", 4, "cuda:99"), ("moved", 9, "cpu"))
+    for name, priority, device in studies:
+        project.write(name=name, priority=priority, budget={"trials": 1}, device=device, slots=1)
         project.create()
+    project.main(capsys, "pause", "paused", "--reason", "the cluster is needed")
     hidden = project.folder / "moved"
     (project.folder / "data").rename(hidden)
     assert "left to other workers" in project.call("worker", "--trainer", "fake_trainer:train")
     out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")
     order = re.findall(r"study (\S+): 1 slots", out)
-    assert order == ["data-elsewhere", "high", "low"]
+    assert order == ["moved", "high", "low"]
+    assert "study 'gpu' is left to other workers: device 'cuda:99' was asked for" in out
+    assert "study 'paused' is paused: the cluster is needed; go on: tuner resume paused" in out
+    project.main(capsys, "delete", "gpu", "--yes")
     assert "No study has budget left" in project.call("worker")
+
+
+def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_or_fails(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.misbehave(all={"action": "BadConfig", "epoch": 2})
+    for name, priority in (("broken", 2), ("cells", 1), ("low", 0)):
+        project.write(name=name, priority=priority, budget={"trials": 2}, slots=1)
+        project.create()
+    process = project.start("worker", "--trainer", "fake_trainer:train")
+    until(process, r"study broken: 1 slots")
+    until(process, r"trial 1 failed")
+    project.misbehave(all={"seconds": 2.0})
+    until(process, r"study cells: 1 slots")
+    until(process, r"epoch 1/4")
+    project.main(capsys, "pause", "cells")
+    until(process, r"the study is paused")
+    wait_for(project, "interrupted")
+    project.misbehave()
+    project.main(capsys, "delete", "cells", "--yes")
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1, out + err  # for the study that failed
+    assert "study 'cells' was deleted" in err
+    assert "study low: 1 slots" in out
+    assert "study 'broken' has ended: two trials failed with the same error" in out
 
 
 def test_what_is_refused_changes_nothing_and_a_dry_run_refuses_it_too(

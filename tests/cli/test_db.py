@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from test_help import tuner
 
+from tests.cli.project import Project
 from tuner.storage import migrate
 from tuner.storage.database import connect
 from tuner.storage.urls import resolve
+from tuner.studies.study import open_study
 
 
 def _make_old(url: str) -> Path:
@@ -55,6 +57,35 @@ def test_an_old_database_is_copied_and_upgraded(sqlite_url: str) -> None:
     again = tuner("db", "upgrade", "--storage", sqlite_url)
     assert again.returncode == 0
     assert "before" not in again.stdout
+
+
+def test_an_old_database_keeps_its_rows_and_its_study_goes_on(
+    project: Project, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = ("--storage", database_url)
+    project.misbehave(all={"seconds": 0.0})
+    (project.folder / "tuner-studies").mkdir()
+    project.run(*storage, "--trials", "2")
+    study = open_study("cells", database_url)
+    before = study.trials()
+    _bring_back(study.database.engine)
+    study.close()
+    assert "tuner db upgrade" in project.main(capsys, "status", *storage, code=1)
+    project.main(capsys, "db", "upgrade", *storage)
+    assert "budget is spent (3 of 3 trials)" in project.run(*storage, "--trials", "3")
+    study = open_study("cells", database_url)
+    after = study.trials()
+    study.close()
+    assert after[:2] == before
+    assert len(after[2].epochs) == 4
+
+
+def _bring_back(engine: Engine) -> None:
+    """The tables of the first version, with what stands in them."""
+    config = migrate._config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
 
 
 def test_a_database_that_is_not_there_is_named(sqlite_url: str) -> None:

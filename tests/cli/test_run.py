@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from rich.console import Console
 
@@ -154,54 +153,6 @@ def test_a_killed_worker_leaves_its_trials_to_the_next(project: Project) -> None
     assert any(attempt["outcome"] == "lost" for trial in trials for attempt in trial["attempts"])
 
 
-@pytest.mark.parametrize("command", ["run", "worker"])
-def test_a_worker_that_dies_is_started_again_by_its_command(project: Project, command: str) -> None:
-    project.misbehave(all={"seconds": 0.2})
-    if command == "run":
-        process = project.start_run("--slots", "1")
-    else:
-        project.create()
-        process = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
-    until(process, r"epoch 2/4")
-    (worker,) = psutil.Process(process.pid).children()
-    worker.kill()
-    project.misbehave()
-    out, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, out + err
-    assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
-    trials = project.trials()
-    check_curves(trials)
-    attempts = [attempt for trial in trials for attempt in trial["attempts"]]
-    assert sorted(attempt["outcome"] for attempt in attempts) == ["complete"] * 4 + ["lost"]
-    assert len({attempt["pid"] for attempt in attempts}) == 2
-
-
-def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
-    project.misbehave(all={"seconds": 30})
-    process = project.start_run("--slots", "1")
-    killed: set[int] = set()
-    while process.poll() is None:
-        for child in psutil.Process(process.pid).children():
-            killed.add(child.pid)
-            child.kill()
-        time.sleep(0.05)
-    _, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 1
-    assert len(killed) == 3
-    assert "The worker died by SIGKILL; it is started again in 1 s." in err
-    assert "the worker died 3 times soon after its start, the last time by SIGKILL, and is given up" in err
-
-
-def test_a_worker_whose_command_is_killed_saves_and_ends(project: Project) -> None:
-    project.misbehave(all={"seconds": 0.5})
-    process = project.start_run("--slots", "1")
-    until(process, r"epoch 1/4")
-    (worker,) = psutil.Process(process.pid).children()
-    process.kill()
-    worker.wait(60)
-    assert [trial["state"] for trial in project.trials()] == ["interrupted"]
-
-
 def test_the_time_is_up(project: Project) -> None:
     project.misbehave(all={"seconds": 2.0})
     out = project.run("--timeout", "3s")
@@ -249,6 +200,9 @@ def test_a_run_of_failures_alone_is_no_success(project: Project) -> None:
         (["run", "study.yaml", "--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
         (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
         (["status", "cels"], "Did you mean 'cells'?"),
+        (["status", "cells@repeats"], "holds the repeats of study 'cells' .*\nName the study: `tuner confirm cells`"),
+        (["export", "cells@repeats", "-o", "best.yaml"], "holds the repeats of study 'cells'"),
+        (["delete", "cells@repeats", "--yes"], "`tuner delete cells` deletes them with it"),
         (["show", "cells", "99"], "no trial 99"),
         (["best", "cells"], "no complete trial yet"),
         (["list", "--storage", "postgresql://me:secret@127.0.0.1:1/none"], r"me:\*\*\*@127.0.0.1"),

@@ -280,6 +280,10 @@ def test_a_trial_that_kills_its_worker_each_time_is_given_up(studies_url: str, b
             forget_worker(study, assignment)
         else:
             assert study.fail(assignment, FailureKind.KILLED, "signal 9") is TrialState.INTERRUPTED
+    for kind in 3 * (FailureKind.DISK, FailureKind.BAD_DATA):  # these end the run, which somebody begins again
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        assert study.fail(assignment, kind, "full") is TrialState.INTERRUPTED
     last = study.next_trial(WORKER)
     assert last is not None
     assert study.fail(last, FailureKind.KILLED, "signal 9") is TrialState.FAILED

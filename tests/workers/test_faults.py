@@ -7,17 +7,21 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
-from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, until
+from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, trial_processes, until
 from postgres import Postgres, programs
 
 from tests.conftest import skip_or_fail
+from tuner.config.errors import DiskError
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
+from tuner.studies.study import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer
 from tuner.workers.worker import BUILT_IN_TRAINER, Timing, run_worker
@@ -58,6 +62,24 @@ def test_a_killed_worker_costs_a_real_training_nothing(data: DataSpec, folder: P
     assert attempts == [["lost", "complete"]]
     assert found[0] == found[1]
     assert all(losses for _, epochs in found[0] for _, _, losses, _ in epochs)
+
+
+def test_a_host_that_was_asleep_has_no_trial_that_hangs(data: DataSpec, folder: Path) -> None:
+    study = make_study(data, f"sqlite:///{folder}/tuner.db", defaults={"epochs": 8, "image_size": 64})
+    (folder / "plan.json").write_text(json.dumps({"*": {"seconds": 0.2}}))
+    host = start_host(study, hang=6.0)
+    until(lambda: epochs_of(study, 1) >= 2, of=host)  # in a warm process, so that its epochs are short
+    everything = [*trial_processes(host), psutil.Process(host.pid)]
+    for process in everything:
+        process.suspend()
+    time.sleep(7.0)
+    for process in reversed(everything):
+        process.resume()
+    said = host.communicate(timeout=LIMIT)[0]
+    assert host.returncode == 0, said
+    check_whole(study, 3)
+    assert [[attempt.outcome for attempt in trial.attempts] for trial in study.trials()] == [["complete"]] * 3
+    study.close()
 
 
 @pytest.fixture
@@ -136,6 +158,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
+def fill(filler: Path) -> None:
+    """Write into a file until its disk is full."""
+    for size in (65536, 1024, 1):
+        try:
+            with filler.open("ab", buffering=0) as file:
+                while True:
+                    file.write(b"x" * size)
+        except OSError:
+            continue
+
+
 class Filler(Observer):
     """Fills the disk after the second epoch, and frees it once somebody complains."""
 
@@ -148,13 +181,7 @@ class Filler(Observer):
         if getattr(result, "epoch", 0) != 2 or self._filled:
             return
         self._filled = True
-        for size in (65536, 1024, 1):
-            try:
-                with self._file.open("ab", buffering=0) as file:
-                    while True:
-                        file.write(b"x" * size)
-            except OSError:
-                continue
+        fill(self._file)
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
@@ -185,3 +212,7 @@ def test_a_disk_that_fills_up(data: DataSpec, folder: Path, small_disk: Path, da
     study.close()
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    if database == "on the disk":
+        fill(small_disk / "filler")
+        with pytest.raises(DiskError, match=r"the disk of sqlite:.* is full"):
+            open_study("cells", f"sqlite:///{file}")

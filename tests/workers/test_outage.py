@@ -128,7 +128,7 @@ def test_what_was_kept_is_not_delivered_once_the_trial_is_another_workers(
     assert trial.state is TrialState.PRUNED
     assert len(trial.epochs) < 5
     assert cutter.ended == []
-    assert any("taken over by another worker" in text for text in cutter.notices)
+    assert any("is stopped: trial 0 was given to another worker" in text for text in cutter.notices)
 
 
 def test_a_line_fails_at_once_while_it_is_cut_and_is_restored_by_an_answer() -> None:

@@ -23,7 +23,7 @@ from tuner.studies.simulate import simulate
 from tuner.studies.study import Study, TrialState, create_or_open, open_study
 from tuner.trainers.contract import CHECKPOINT
 from tuner.workers.devices import SlotPlan
-from tuner.workers.worker import run_worker
+from tuner.workers.worker import Timing, run_worker
 
 TRAINER = "fake_trainer:train"
 SLOT = [SlotPlan(0, "cpu", 1)]
@@ -103,7 +103,7 @@ run_worker(open_study("cells", {study.spec.storage!r}), slots=[SlotPlan(i, "cpu"
     first.wait()
     give_up_leases(study)
     other = open_study("cells", study.spec.storage)
-    report = run_worker(other, slots=SLOT, trainer=TRAINER)
+    report = run_worker(other, slots=SLOT, trainer=TRAINER, timing=Timing(settle=0.5))
     other.close()
     assert report.reason == "finished"
     check(study)

@@ -39,6 +39,8 @@ def test_epochs_are_read_as_they_were_written(task: TrainingTask) -> None:
     assert read_results(task.workdir, 2) == [written[2]]
     assert read_results(task.workdir, 3) == []  # the third is missing, so the fourth does not follow
     assert read_results(task.workdir, 4) == [written[3]]
+    write_result(task.workdir, third := result(task, 3, 0.5))
+    assert read_results(task.workdir, 3) == [third, written[3]]
 
 
 @pytest.fixture
@@ -80,4 +82,9 @@ def test_what_another_study_left_in_the_folder_is_not_taken_up(
 ) -> None:
     task.workdir.mkdir(parents=True)
     (task.workdir / CHECKPOINT).write_text(json.dumps([0.1, 0.2, 0.3, 0.4]))
-    assert reported(Run(task, anew=True)) == [1, 2, 3, 4]
+    assert reported(Run(task, anew=True, study="cells of 7.0")) == [1, 2, 3, 4]
+    # An attempt on a host where a deleted study of that name left its trials, epochs and all.
+    later = dataclasses.replace(task, first_epoch=2)
+    write_result(task.workdir, result(task, 4, 0.9))
+    assert reported(Run(later, study="cells of 8.0")) == [1, 2, 3, 4]
+    assert reported(Run(later, study="cells of 8.0")) == [2, 3, 4]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, trial_processes, until
 
@@ -75,6 +76,16 @@ def freeze(host: subprocess.Popen[str]) -> None:
     host.send_signal(signal.SIGCONT)
 
 
+def freeze_all(host: subprocess.Popen[str]) -> None:
+    """Likewise with its trial processes, as a batch system does that makes room for another job."""
+    everything = [*trial_processes(host), psutil.Process(host.pid)]
+    for process in everything:
+        process.suspend()
+    time.sleep(2.5)
+    for process in everything:
+        process.resume()
+
+
 BLOWS: list[Callable[[subprocess.Popen[str]], None]] = 2 * [kill, kill_trial_process, terminate]
 
 
@@ -106,7 +117,7 @@ def test_a_study_ends_like_an_undisturbed_one(data: DataSpec, database_url: str,
     slow(study, 0.15)
     chance = random.Random(7)
     up: Hosts = []
-    for blow in [freeze, *BLOWS]:
+    for blow in [freeze, freeze_all, *BLOWS]:
         up = [host for host in up if host.poll() is None]
         while len(up) < HOSTS:
             up.append(start_host(study))

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tuner.config.errors import StorageAway
 from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
-from tuner.storage.tables import TrialRow
-from tuner.studies.study import Assignment, Study, TrialState, create_or_open
+from tuner.storage.tables import StudyRow, TrialRow, now
+from tuner.studies import leases
+from tuner.studies.study import Assignment, Study, TrialState, WorkerInfo, create_or_open
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
@@ -94,6 +96,72 @@ def test_an_observer_that_fails_stops_nothing(make_study: Callable[..., Study]) 
     report = run_worker(make_study(), slots=SLOT, trainer=TRAINER, observers=[Broken(), recorder])
     assert report.complete == 1
     assert "Broken: ValueError: no ink" in recorder.events
+
+
+def test_an_end_whose_answer_was_lost_is_told_all_the_same(
+    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, recorder = make_study(2, 2), Recorder()
+    complete, lost = study.complete, [0]
+
+    def lose_the_answer(assignment: Assignment) -> None:
+        complete(assignment)
+        if assignment.number in lost:
+            lost.remove(assignment.number)
+            raise StorageAway("the line was cut")
+
+    monkeypatch.setattr(study, "complete", lose_the_answer)
+    timing = Timing(settle=0.1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder], timing=timing)
+    assert report.complete == 2
+    assert [event for event in recorder.events if event.startswith("complete")] == ["complete 0", "complete 1"]
+    assert not [event for event in recorder.events if "is stopped" in event]
+
+
+def test_trials_go_on_while_a_worker_that_died_holds_the_right_to_ask(
+    make_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "ASK_WAIT", 0.3)
+    study = make_study(3, 30)
+    (tmp_path / "plan.json").write_text(json.dumps({"0": {"seconds": 0.2}, "*": {"seconds": 0.0}}))
+
+    class Dying(Recorder):
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            super().epoch_reported(assignment, result)
+            if (assignment.number, result.epoch) == (1, 2):
+                hold = update(StudyRow).values(ask_token="dead", ask_until=now() + 4.0)
+                study.database.run(lambda session: session.execute(hold) and None)
+
+    recorder = Dying()
+    slots = [SlotPlan(index, "cpu", 1) for index in range(2)]
+    assert run_worker(study, slots=slots, trainer=TRAINER, observers=[recorder]).complete == 3
+    meanwhile = recorder.events[recorder.events.index("complete 1") : recorder.events.index("start 2 at 1")]
+    assert sum(event.startswith("epoch 0.") for event in meanwhile) > 2
+
+
+def test_a_worker_that_starts_lets_others_renew_what_looks_abandoned(make_study: Callable[..., Study]) -> None:
+    study = make_study(2, 2)
+    first = study.next_trial(WorkerInfo())
+    assert first is not None
+    expired = update(TrialRow).values(lease_until=now() - 5.0)
+    study.database.run(lambda session: session.execute(expired) and None)
+
+    class Returning(Recorder):
+        def tick(self) -> None:  # what the worker does that was cut off
+            if self.events and self.events[-1].startswith("trial 0: its worker was not heard of"):
+                study.renew(first)
+
+        def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+            super().trial_ended(assignment, ended)
+            if assignment.number == 1:
+                study.interrupt(first)
+
+    recorder = Returning()
+    assert run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder], timing=Timing(poll=0.2)).complete == 2
+    assert [[attempt.outcome for attempt in trial.attempts] for trial in study.trials()] == [
+        ["interrupted", "complete"],
+        ["complete"],
+    ]
 
 
 def test_a_slow_observer_keeps_no_slot_waiting(make_study: Callable[..., Study]) -> None:
@@ -236,7 +304,7 @@ def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Ca
 
     thief = Thief()
     report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[thief])
-    assert any("taken over by another worker" in event for event in thief.events)
+    assert any("is stopped: trial 0 was given to another worker" in event for event in thief.events)
     (trial,) = study.trials()
     assert trial.state == TrialState.COMPLETE
     assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3, 4, 5]

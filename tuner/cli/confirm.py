@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from tuner.cli.work import exit_code, work_on_repeats
 
 if TYPE_CHECKING:
     from tuner.studies.confirm import Confirmation
+    from tuner.studies.study import Study
 
 
 def confirm(
@@ -31,27 +33,42 @@ def confirm(
     `tuner export` takes the winner from then on. Interrupted, or called on several machines, it goes on; runs
     that are finished are not made again.
     """
-    from tuner.cli.summary import storage_option
+    from tuner.cli.supervise import supervised
     from tuner.config.load import parse_duration
-    from tuner.studies.confirm import confirmation, plan_confirmation
+    from tuner.studies.confirm import plan_confirmation
     from tuner.studies.study import open_study
     from tuner.workers.devices import plan_slots
 
-    seconds = parse_duration(timeout) if timeout else None
-    opened = open_study(study, storage)
-    plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
-    repeats = plan_confirmation(opened, top, seeds)
-    chosen = len({run.params["trial"] for run in repeats.trials(epochs=False)}) - 1
-    if chosen < top and not as_json:
-        typer.secho(
-            f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow"
-        )
-    repeats.resume()  # what paused or ended it before counts no more
-    if repeats.unfinished():
-        report = work_on_repeats(repeats, plans, seconds, trainer, quiet=as_json)
-        if report.reason != "finished":
-            typer.echo("Not finished; the same command goes on.", err=as_json)
-            raise typer.Exit(exit_code(report))
+    deadline = time.monotonic() + parse_duration(timeout) if timeout else None
+
+    def begin(first: bool) -> int:
+        opened = open_study(study, storage)
+        plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
+        repeats = plan_confirmation(opened, top, seeds)
+        chosen = len({run.params["trial"] for run in repeats.trials(epochs=False)}) - 1
+        if first and chosen < top and not as_json:
+            typer.secho(
+                f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow"
+            )
+        if first:
+            repeats.resume()  # what paused or ended it before counts no more
+        if repeats.unfinished():
+            left = None if deadline is None else max(1.0, deadline - time.monotonic())
+            report = work_on_repeats(repeats, plans, left, trainer, quiet=as_json)
+            if report.reason != "finished":
+                typer.echo("Not finished; the same command goes on.", err=as_json)
+                return exit_code(report)
+        _print_result(opened, as_json=as_json)
+        return 0
+
+    raise typer.Exit(supervised(begin, storage))
+
+
+def _print_result(opened: Study, *, as_json: bool) -> None:
+    """What the finished runs say, and what to do next."""
+    from tuner.cli.summary import storage_option
+    from tuner.studies.confirm import confirmation
+
     found = confirmation(opened)
     if as_json:
         print_json(confirmation_json(found))
@@ -60,9 +77,9 @@ def confirm(
     else:
         print_confirmation(found, opened.spec.objective.metric)
         if not found.stands_out:
-            command = f"tuner confirm {study} --seeds N{storage_option(opened)}"
+            command = f"tuner confirm {opened.name} --seeds N{storage_option(opened)}"
             typer.echo(f"To be surer, train more seeds, those above included: {command}")
-        typer.echo(f"Next: tuner export {study} -o best.yaml{storage_option(opened)}")
+        typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened)}")
 
 
 def print_confirmation(found: Confirmation, metric: str) -> None:

@@ -65,6 +65,7 @@ def run(
     from tuner.config.load import load_study_spec
     from tuner.studies.confirm import confirmation
     from tuner.studies.specs import stored
+    from tuner.studies.study import stored_spec
     from tuner.workers.devices import plan_slots
 
     if as_json and not dry_run:
@@ -101,13 +102,15 @@ def run(
 
     def begin(first: bool) -> int:
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-        study = _begin(laid_out, points_of(enqueue, laid_out), warm_start) if first else _open_again(laid_out)
+        points = points_of(enqueue, laid_out)
+        again = not first and stored_spec(spec.name, spec.storage) is not None  # a first start may have died before
+        study = _open_again(laid_out) if again else _begin(laid_out, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
         if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
             print_next(study)
         return code
 
-    raise typer.Exit(supervised(begin))
+    raise typer.Exit(supervised(begin, spec.storage))
 
 
 def _begin(spec: StudySpec, points: list[dict[str, Any]], warm_start: str | None) -> Study:

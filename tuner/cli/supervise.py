@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 
 from tuner.cli.errors import errors_shown
-from tuner.config.errors import TunerError
+from tuner.config.errors import DiskError, NoStudies, StorageAway, TunerError
 
 RESTART_DELAY = 5.0
 """Seconds before a worker that died is started again; doubled with each death soon after a start."""
@@ -31,7 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
-def supervised(work: Callable[[bool], int]) -> int:
+def supervised(work: Callable[[bool], int], storage: str | None) -> int:
     """Run `work` in a child process, and again, with growing delay, when the child dies without having its say.
 
     Signals are passed on, so Ctrl-C, SIGTERM and SIGHUP mean what they mean to a worker. Should this process be
@@ -39,6 +39,7 @@ def supervised(work: Callable[[bool], int]) -> int:
 
     Args:
         work: Gets whether it is the first start; returns the exit code. Its database connections must be its own.
+        storage: Its database. While that is away, a worker that died is not started again, but waits for it.
 
     Returns:
         The exit code of the child; 1 where it is given up.
@@ -49,9 +50,9 @@ def supervised(work: Callable[[bool], int]) -> int:
         started = time.monotonic()
         child = _fork()
         if child is None:
-            _live(work, first=not failed)
+            _live(work, storage, first=not failed)
         code = _wait(child, signalled)
-        if code != _BUG and (code >= 0 or signalled):
+        if signalled or 0 <= code != _BUG:
             return code if code >= 0 else 128 - code
         how = "a bug" if code == _BUG else signal.Signals(-code).name
         failed = failed + 1 if time.monotonic() - started < SOON else 1
@@ -62,7 +63,10 @@ def supervised(work: Callable[[bool], int]) -> int:
             return 1
         delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** (failed - 1))
         typer.secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
-        time.sleep(delay)
+        try:
+            time.sleep(delay)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
 
 
 def _fork() -> int | None:
@@ -80,16 +84,21 @@ def _fork() -> int | None:
     return None
 
 
-def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
+def _live(work: Callable[[bool], int], storage: str | None, *, first: bool) -> NoReturn:
     """The child's life. It never returns: what is above it on the stack is the parent's, and is done there."""
     code = _BUG
     try:
         with errors_shown(debug="--debug" in sys.argv):
+            if not first:
+                _wait_for(storage)
             code = work(first)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except typer.Exit as ended:
         code = ended.exit_code
+    except KeyboardInterrupt:  # before the worker listens, or when it has ended
+        typer.echo("Interrupted.", err=True)
+        code = 128 + signal.SIGINT
     except (TunerError, OSError):  # with --debug; another start would end like this one
         traceback.print_exc()
         code = 1
@@ -100,6 +109,35 @@ def _live(work: Callable[[bool], int], *, first: bool) -> NoReturn:
             with suppress(OSError):  # nobody reads it any more
                 stream.flush()
         os._exit(code)
+
+
+def _wait_for(storage: str | None) -> None:
+    """Wait for a database that is away, as the worker would have that died.
+
+    Raises:
+        StorageAway: It was away for too long.
+        DiskError: Its disk was full for too long.
+        StorageError: It cannot be used.
+    """
+    from tuner.storage.database import connect
+    from tuner.workers.limits import DEFAULT_TIMING
+
+    since, pause, away = time.monotonic(), 0.5, False
+    while True:
+        try:
+            connect(storage, create=False).close()
+            break
+        except NoStudies:  # it died before it had begun one
+            break
+        except (StorageAway, DiskError) as error:
+            if time.monotonic() - since > DEFAULT_TIMING.longest_outage:
+                raise
+            if not away:
+                typer.secho(f"{error.message}; the worker waits for it (Ctrl-C ends).", fg="yellow", err=True)
+            away, pause = True, min(10.0, 2 * pause)
+            time.sleep(pause)
+    if away:
+        typer.secho("The database answers again.", fg="yellow", err=True)
 
 
 def _wait(child: int, signalled: list[int]) -> int:

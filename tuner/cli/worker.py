@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.common import Storage
 from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import exit_code, work
+
+if TYPE_CHECKING:
+    from tuner.studies.records import StudySummary
 
 
 def worker(
@@ -36,53 +39,73 @@ def worker(
     """
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
-    from tuner.config.errors import DataError
+    from tuner.config.errors import DataError, DeviceError, StudyError
     from tuner.config.load import parse_duration
     from tuner.studies.study import open_study
     from tuner.workers.devices import plan_slots
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
+    asked = device_of(device, gpus)
+    elsewhere: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
 
-    def begin(first: bool) -> int:
-        tried: set[str] = set()
-        while (name := study or _next(storage, tried)) is not None:
-            opened = open_study(name, storage, data_root=data)
+    def on_one(name: str) -> tuple[str, int]:
+        opened = open_study(name, storage, data_root=data)
+        try:
             left = None if deadline is None else max(0.1, deadline - time.monotonic())
-            plans = plan_slots(
-                device_of(device, gpus) or opened.spec.device,
-                slots or (None if per_gpu else opened.spec.slots),
-                per_gpu=per_gpu_of(per_gpu),
-            )
-            try:
-                code = exit_code(work(opened, plans, left, trainer), opened)
-                print_next(opened)
-            except DataError as error:
-                if study is not None:
-                    raise
-                typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
-                code = 0
-            finally:
-                opened.close()
-            if study is not None or code or (deadline is not None and time.monotonic() >= deadline):
-                return code
-            tried.add(name)
-        if not tried:
-            typer.echo("No study has budget left.")
-        return 0
+            count = slots or (None if per_gpu else opened.spec.slots)
+            plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
+            report = work(opened, plans, left, trainer)
+            print_next(opened)
+            return report.reason, exit_code(report, opened)
+        finally:
+            opened.close()
 
-    raise typer.Exit(supervised(begin))
+    def on_all(first: bool) -> int:
+        tried: set[str] = set()
+        failed = 0
+        while (name := _next(storage, tried)) is not None:
+            tried.add(name)
+            try:
+                reason, code = on_one(name)
+            except StudyError as error:  # it was deleted meanwhile
+                typer.secho(str(error), fg="yellow", err=True)
+                continue
+            except elsewhere as error:
+                typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
+                continue
+            failed += code and reason in ("failed", "finished")
+            # A failure may be its study's own; two are this host's.
+            if reason not in ("failed", "finished", "stopped") or failed == 2:
+                return code
+        _print_rest(storage, tried)
+        return 1 if failed else 0
+
+    raise typer.Exit(supervised(on_all if study is None else lambda first: on_one(study)[1], storage))
 
 
 def _next(storage: str | None, tried: set[str]) -> str | None:
     """The study to work on: of those with budget left the first by priority, then by age."""
-    from tuner.studies.study import TrialState, list_studies
+    from tuner.studies.study import list_studies
 
-    ready = [
-        found
-        for found in list_studies(storage)
-        if found.name not in tried
-        and not found.control
-        and not found.problem
-        and (found.spent is None or found.counts[TrialState.INTERRUPTED])
-    ]
+    ready = [found for found in list_studies(storage) if found.name not in tried and _has_work(found)]
     return min(ready, key=lambda found: (-found.priority, found.created_at)).name if ready else None
+
+
+def _has_work(found: StudySummary) -> bool:
+    from tuner.studies.study import TrialState
+
+    return not found.control and not found.problem and (found.spent is None or found.counts[TrialState.INTERRUPTED] > 0)
+
+
+def _print_rest(storage: str | None, tried: set[str]) -> None:
+    """Why no study is worked on any more."""
+    from tuner.studies.study import list_studies
+
+    for found in list_studies(storage):
+        if found.control:
+            why = f": {found.control_reason}" if found.control_reason else ""
+            typer.echo(f"study {found.name!r} is {found.control}{why}; go on: tuner resume {found.name}")
+        elif found.problem:
+            typer.echo(f"study {found.name!r} has ended: {found.problem}")
+    if not tried:
+        typer.echo("No study has budget left.")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import DiskError, NoStudies, StorageAway, StorageError, TunerError
+from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate
+from tuner.storage.trouble import asks_again, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 60.0
 _RETRIES = 5
-_POSTGRES_AGAIN = ("40001", "40P01", "55P03")
-"""Serialisation failure, deadlock, lock not available."""
-_MYSQL_AGAIN = (1205, 1213)
-"""Lock wait time-out, deadlock."""
-_SQLITE_AWAY = ("locked", "disk I/O error", "unable to open")
 
 
 class Database:
@@ -57,7 +53,7 @@ class Database:
                 with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except StorageError as error:
-                if attempt == _RETRIES - 1 or not _asks_again(error.__cause__):
+                if attempt == _RETRIES - 1 or not asks_again(error.__cause__):
                     raise
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -68,13 +64,13 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise _translated(self.url, error) from error
+            raise translated(self.url, error) from error
         except TunerError:
             raise
         except Exception as error:  # Optuna hides the cause in an exception of its own
             if not isinstance(error.__cause__, SQLAlchemyError):
                 raise
-            raise _translated(self.url, error.__cause__) from error.__cause__
+            raise translated(self.url, error.__cause__) from error.__cause__
 
     @cached_property
     def optuna(self) -> BaseStorage:
@@ -205,7 +201,7 @@ def _use_wal(url: URL, file: Path) -> None:
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise _translated(url, error) from None
+                    raise translated(url, error) from None
             time.sleep(random.uniform(0.01, 0.05))
 
 
@@ -242,39 +238,3 @@ def _make_folder(folder: Path) -> None:
             f"the folder of the database, {folder}, cannot be made: {error.strerror}",
             hint="Name another place with --storage sqlite:///folder/file.db.",
         ) from None
-
-
-def _translated(url: URL, error: BaseException) -> TunerError:
-    original = getattr(error, "orig", None) or error
-    detail = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
-    if url.password:
-        detail = detail.replace(str(url.password), "***")
-    if "disk is full" in detail or "No space left" in detail:
-        return DiskError(f"the disk of {masked(url)} is full", hint="Free some space, then run the same command again.")
-    file = sqlite_file(url)
-    if file is not None:
-        kind = StorageAway if any(text in detail for text in _SQLITE_AWAY) else StorageError
-        return kind(
-            f"the database {file} cannot be used: {detail}",
-            hint="Check that the file is an SQLite database and that its folder is writable.",
-        )
-    kind = StorageAway if isinstance(error, (OperationalError, InterfaceError)) or _cut(error) else StorageError
-    return kind(
-        f"the database {masked(url)} cannot be used: {detail}",
-        hint="Check that the server runs, and that host, user, password and name of the database are right.",
-    )
-
-
-def _cut(error: BaseException) -> bool:
-    """Whether the connection was lost on the way."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
-
-
-def _asks_again(error: BaseException | None) -> bool:
-    """Whether the transaction gave way to another one, so that it may simply be run again."""
-    if not isinstance(error, OperationalError):
-        return False
-    original: Any = error.orig
-    if getattr(original, "sqlstate", None) in _POSTGRES_AGAIN:
-        return True
-    return (original.args and original.args[0] in _MYSQL_AGAIN) or "database is locked" in str(original)

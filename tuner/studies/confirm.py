@@ -94,7 +94,7 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         StudyError: The default config has no trial, or no other trial is complete and keeps the constraints; or the
             study is none but another's repeats.
     """
-    refuse_repeats(study)
+    refuse_repeats(study.name)
     default = study.default_trial()
     if default is None:
         raise StudyError(

@@ -89,7 +89,7 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
         StudyError: The earlier study is the same, none but another's repeats, has another objective, or no complete
             trial.
     """
-    refuse_repeats(earlier)
+    refuse_repeats(earlier.name)
     if earlier.name == spec.name and earlier.database.url == resolve(spec.storage):
         raise StudyError(f"study {spec.name!r} cannot start from itself", hint="Name an earlier study.")
     ours, theirs = spec.objective, earlier.spec.objective

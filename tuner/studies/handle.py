@@ -102,6 +102,7 @@ class Study(StudyReader):
 
         Raises:
             StudyError: The same config error came twice, so the study has ended.
+            AskBusy: Other workers ask; ask again.
             DataError: The data set of this machine is missing, broken or another one.
             StorageError: The database is out of reach.
         """
@@ -175,8 +176,9 @@ class Study(StudyReader):
     def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
         """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
 
-        Out of memory and diverged: pruned, with its last value. Killed, lost, device, disk and data: left to the
-        next attempt, three times at most. All others: failed; the same bad config twice ends the study.
+        Out of memory and diverged: pruned, with its last value. Killed, lost and device: left to the next attempt,
+        three times at most; disk and data: as often as the run is begun again. All others: failed; the same bad
+        config twice ends the study.
 
         Returns:
             The state of the trial now.

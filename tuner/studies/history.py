@@ -16,6 +16,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
 from tuner.storage.tables import AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
+from tuner.studies.leases import RELEASED
 from tuner.studies.objective import feasible
 from tuner.studies.records import (
     UNCOUNTED,
@@ -121,6 +122,16 @@ def live_trials(session: Session, study_id: int) -> list[int]:
     """Numbers of the trials that a worker runs."""
     live = (TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until >= now())
     return list(session.scalars(select(TrialRow.number).where(*live).order_by(TrialRow.number)))
+
+
+def unheard_trials(session: Session, study_id: int) -> list[tuple[int, str, int]]:
+    """Trials whose worker was not heard of within its lease, though it did not end them: number, host and process."""
+    unheard = (TrialRow.study_id == study_id, TrialRow.lease_until > RELEASED, _ORPHANED)
+    attempt = and_(AttemptRow.trial_id == TrialRow.trial_id, AttemptRow.number == TrialRow.token)
+    rows = session.execute(
+        select(TrialRow.number, AttemptRow.host, AttemptRow.pid).join(AttemptRow, attempt).where(*unheard)
+    )
+    return [(number, host, pid) for number, host, pid in rows]
 
 
 def verdicts(session: Session, trial_id: int) -> list[tuple[int, float | None, bool | None]]:

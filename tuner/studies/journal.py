@@ -19,9 +19,11 @@ from tuner.studies.records import INFEASIBLE, UNCOUNTED, Assignment, TrialState,
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
-"""How often a trial is tried again whose worker, process, device, disk or copy of the data failed."""
+"""How often a trial is tried again whose worker, process or device failed, for which it may be to blame itself."""
 RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind.DISK, FailureKind.BAD_DATA)
 """Failures that say nothing about the trial itself, so that another attempt may succeed."""
+_BLAMELESS = (FailureKind.DISK, FailureKind.BAD_DATA)
+"""Those of them that end the whole run: somebody must begin the next, so that they need no limit."""
 
 _PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED, INFEASIBLE)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -180,7 +182,8 @@ def fail_attempt(session: Session, assignment: Assignment, kind: FailureKind, me
     Returns:
         The state of the trial now.
     """
-    if kind in RETRIED and failed_attempts(session, assignment.trial_id) < MAX_RETRIES:
+    blameless = kind in _BLAMELESS
+    if blameless or (kind in RETRIED and failed_attempts(session, assignment.trial_id) < MAX_RETRIES):
         release(session, assignment, kind, message)
         return TrialState.INTERRUPTED
     state = TrialState.PRUNED if kind in _PRUNED else TrialState.FAILED
@@ -189,8 +192,9 @@ def fail_attempt(session: Session, assignment: Assignment, kind: FailureKind, me
 
 
 def failed_attempts(session: Session, trial_id: int) -> int:
-    """Attempts at a trial that failed for a reason in `RETRIED`."""
-    failed = (AttemptRow.trial_id == trial_id, AttemptRow.outcome.in_([str(kind) for kind in RETRIED]))
+    """Attempts at a trial that failed for a reason that is retried so many times only."""
+    counted = [str(kind) for kind in RETRIED if kind not in _BLAMELESS]
+    failed = (AttemptRow.trial_id == trial_id, AttemptRow.outcome.in_(counted))
     return session.scalar(select(func.count()).select_from(AttemptRow).where(*failed)) or 0
 
 

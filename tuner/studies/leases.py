@@ -29,6 +29,8 @@ LEASE_SECONDS = 60.0
 RELEASED = 0.0
 """`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 _ASK_SECONDS = 60.0
+ASK_WAIT = 5.0
+"""Seconds to wait for the right to ask; a worker has other trials to look after than the one that it asks for."""
 
 _TRIALS: Table = TrialRow.__table__  # type: ignore[assignment]
 RENEW = (
@@ -64,6 +66,10 @@ class AskLock:
         return changed(session, update(StudyRow).where(*mine).values(ask_token=None)) == 1
 
 
+class AskBusy(StudyError):
+    """Others ask for a trial, or one of them died while it asked: ask again later."""
+
+
 @contextmanager
 def asking(database: Database, study_id: int) -> Iterator[AskLock]:
     """Wait for the right to ask for a new trial.
@@ -72,6 +78,7 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
     trial that Optuna runs but nobody holds can only be one whose asker died.
 
     Raises:
+        AskBusy: It was not to be had within `ASK_WAIT`.
         StudyError: The study was deleted.
     """
     lock = AskLock(study_id, uuid.uuid4().hex)
@@ -88,8 +95,10 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
             raise StudyError("the study was deleted while a worker ran it")
         return taken == 1
 
-    longest = 0.05
+    longest, deadline = 0.05, time.monotonic() + ASK_WAIT
     while not database.run(take):
+        if time.monotonic() > deadline:
+            raise AskBusy("other workers ask for trials of the study", hint="Ask again.")
         time.sleep(random.uniform(0.01, longest))
         longest = min(1.0, 1.5 * longest)  # many that wait must not keep the database busy by asking
     try:

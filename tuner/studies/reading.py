@@ -41,9 +41,15 @@ class StudyReader:
         self.spec = spec
         self.database = database
         self._id = row.id
+        self._created_at = row.created_at
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {masked(self.database.url)!r})"
+
+    @property
+    def identity(self) -> str:
+        """Tells the study from an earlier or later one of its name."""
+        return f"{self.name} of {self._created_at:.3f}"
 
     def close(self) -> None:
         """Give the database connections back."""
@@ -96,6 +102,10 @@ class StudyReader:
         """What was ordered from outside."""
         return self.database.run(lambda session: read_orders(session, self._id))
 
+    def unheard(self) -> list[tuple[int, str, int]]:
+        """Trials whose worker was not heard of within its lease: number, and the worker's host and process."""
+        return self.database.run(lambda session: history.unheard_trials(session, self._id))
+
     def wall_seconds(self) -> float:
         """Seconds in which at least one trial ran, or one was repeated with another seed."""
         return self.database.run(lambda session: all_wall_seconds(session, self._id))
@@ -109,9 +119,10 @@ def read_study(name: str, storage_url: str | None = None) -> StudyReader:
     """A study that exists, to be read.
 
     Raises:
-        StudyError: There is no such study.
+        StudyError: There is no such study, or the name is that of a study's repeats.
         StorageError: The database cannot be used.
     """
+    refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
         row = find_study(database, name)
@@ -158,15 +169,19 @@ def find_study(database: Database, name: str) -> StudyRow | None:
     return database.run(find)
 
 
-def refuse_repeats(study: StudyReader) -> None:
-    """Check that a study is one proper.
+def refuse_repeats(name: str) -> None:
+    """Check that a name is that of a study proper.
 
     Raises:
-        StudyError: It holds the repeats of another.
+        StudyError: It is that of a study's repeats, which are none.
     """
-    if study.name.endswith(REPEATS):
-        name = study.name.removesuffix(REPEATS)
-        raise StudyError(f"{study.name!r} holds the repeats of study {name!r}", hint=f"Name the study itself: {name}")
+    if name.endswith(REPEATS):
+        study = name.removesuffix(REPEATS)
+        raise StudyError(
+            f"{name!r} holds the repeats of study {study!r} with other seeds, and is no study itself",
+            hint=f"Name the study: `tuner confirm {study}` trains and ranks its repeats, `tuner delete {study}` "
+            "deletes them with it.",
+        )
 
 
 def unknown_study(database: Database, name: str) -> StudyError:

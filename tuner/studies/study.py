@@ -35,7 +35,7 @@ from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import REPEATS, find_study, list_studies, unknown_study
+from tuner.studies.reading import REPEATS, find_study, list_studies, refuse_repeats, unknown_study
 from tuner.studies.records import (
     Assignment,
     AttemptRecord,
@@ -47,7 +47,6 @@ from tuner.studies.records import (
     WorkerInfo,
     software_versions,
 )
-from tuner.studies.repeats import Repeats
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 
@@ -156,9 +155,10 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
         data_root: Where its data set is on this machine; None for where it was when the study was begun.
 
     Raises:
-        StudyError: There is no such study.
+        StudyError: There is no such study, or the name is that of a study's repeats.
         StorageError: The database cannot be used.
     """
+    refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
@@ -170,8 +170,7 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
     spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
     if data_root is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
-    kind = Repeats if name.endswith(REPEATS) else Study
-    return kind(database, row, spec, SearchSpace.model_validate(row.space))
+    return Study(database, row, spec, SearchSpace.model_validate(row.space))
 
 
 def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
@@ -198,10 +197,11 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         StudyError: There is no such study, or a worker runs it.
         StorageError: The database cannot be used, or a file cannot be deleted.
     """
+    refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
         row = _find(database, name)
-        if row is None or name.endswith(REPEATS):
+        if row is None:
             raise unknown_study(database, name)
         optuna_id = row.optuna_study_id
 

@@ -128,10 +128,10 @@ class Ledger:
         """Prove for each trial that it is still this worker's, then deliver what was kept."""
         self._audience.notice(f"the database answers again; {self.kept} epochs were kept for it")
         for running in list(self.running):
-            if not self.renew(running):
-                continue
-            if running.ended is not None:
+            if running.ended is not None:  # perhaps there, too, and only the answer was lost: nothing to renew then
                 self.end(running, running.ended)
+                continue
+            if not self.renew(running):
                 continue
             try:
                 self._hand_over(running)
@@ -192,7 +192,7 @@ class Ledger:
         self.running.remove(running)
         if running.ended is None:
             running.slot.kill()
-        self._audience.notice(f"trial {running.assignment.number} was taken over by another worker: {why}")
+        self._audience.notice(f"slot {running.slot.plan.index}: trial {running.assignment.number} is stopped: {why}")
         self._left(running, None)
 
 

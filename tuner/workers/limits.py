@@ -18,8 +18,9 @@ class Timing:
         poll: Between two questions for work while other workers run the study's last trials.
         patience: That the database may take to answer; then trials go on without it, as they do when it is away.
         ask_patience: Likewise for a new trial, which may have to read the data set and fit a sampler.
-        settle: After the database was away, before a new trial is asked for: the trials of all workers look
-            abandoned by then, and each worker must be able to renew its own first.
+        settle: After the database was away, before a trial is asked for: the trials of all workers look abandoned
+            by then, and each worker must be able to renew its own first. A worker that starts waits as long where
+            trials look abandoned, since it cannot know whether the database was away.
         longest_outage: That the database may be away before the worker gives up.
     """
 

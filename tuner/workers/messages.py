@@ -37,10 +37,13 @@ class Run:
     Attributes:
         task: The trial.
         anew: Whether this is its first attempt, so that what lies in its folder is another study's.
+        study: Tells the study from others of its name, such as one that was deleted on another host, whose trials'
+            folders are still there; empty where that cannot be.
     """
 
     task: TrainingTask
     anew: bool = False
+    study: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -89,8 +90,9 @@ class Pool:
         """Let all trials save their state, and end all processes, those that take longer than `grace` s by force."""
         for slot in self.slots:
             slot.hang_up()  # a closed pipe tells the process to save
+        deadline = time.monotonic() + grace
         for slot in self.slots:
-            slot.wait(grace)
+            slot.wait(max(0.0, deadline - time.monotonic()))
 
     def _slot(self, plan: SlotPlan) -> Slot:
         return Slot(plan, self._trainer, self._logs / f"worker-{os.getpid()}-slot-{plan.index}.log")

@@ -7,6 +7,7 @@ further than its curve in the database; the next attempt first reports what stan
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def write_result(folder: Path, result: EpochResult) -> None:
         OSError: The disk is full.
     """
     fields = asdict(result) | {"metrics": result.metrics.model_dump(mode="json")}
-    with (folder / RESULTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(fields) + "\n")
+    with (folder / RESULTS).open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        torn = b"\n" if file.read(1) not in (b"", b"\n") else b""  # a line that was written in part ends here
+        file.write(torn + json.dumps(fields).encode() + b"\n")
 
 
 def read_results(folder: Path, first_epoch: int) -> list[EpochResult]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +21,8 @@ MAX_STARTS = 3
 RESTART_DELAY = 1.0
 """Seconds before a process that died is started again; doubled with each death before a trial is finished."""
 LONGEST_RESTART_DELAY = 60.0
+KILL_SECONDS = 10.0
+"""That a process may take to die once it was killed, before it is left to the system."""
 MAX_DEVICE_FAILURES = 2
 """Failures of its device one after the other before a slot is given up: fewer than a trial has attempts."""
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
@@ -151,7 +154,9 @@ class Slot:
         """End the process at once; the next start may follow at once."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            # One that a driver or a network disk holds does not die, and must not hold up the other slots.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILL_SECONDS)
         self.hang_up()
         self._process = None
 

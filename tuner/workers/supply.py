@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tuner.config.errors import StorageAway, StudyError
+from tuner.studies.leases import AskBusy
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan
@@ -19,6 +23,9 @@ from tuner.workers.task import task_of
 
 if TYPE_CHECKING:
     from tuner.studies.study import Study
+
+_BUSY_PAUSE = 0.5
+"""Seconds before the next try to ask where others go first; in them the running trials are looked after."""
 
 
 class Supply:
@@ -38,7 +45,9 @@ class Supply:
         self._ending = ending
         self._timing = timing
         self._asked = 0.0
+        self._settled = time.monotonic() + timing.settle
         self._waiting = False
+        self._said = False
 
     def fill(self, slot: Slot) -> None:
         """Begin a trial in a slot, where the slot is free and the study has one."""
@@ -46,9 +55,14 @@ class Supply:
         if not self.may_ask or now < self.not_before or self._ledger.of(slot) or not slot.open(now):
             return
         try:
+            if now < self._settled and self._others_may_return():
+                self.not_before = now + _BUSY_PAUSE
+                return
             begun = self._begin(slot)
         except StorageAway:
             self.not_before = now + self._timing.poll
+        except AskBusy:
+            self.not_before = time.monotonic() + _BUSY_PAUSE
         except StudyError as error:  # it has ended, or was deleted
             self._ending.because("failed", error.message)
         else:
@@ -71,6 +85,21 @@ class Supply:
         self.may_ask = time.monotonic() - self._asked >= self._timing.poll
         return False
 
+    def _others_may_return(self) -> bool:
+        """Whether others, cut off from a database that is just back, may still renew what looks abandoned."""
+        here = socket.gethostname()[:255]
+        unheard = [
+            number
+            for number, host, pid in self._ledger.call(self._study.unheard)
+            if host != here or psutil.pid_exists(pid)
+        ]
+        if unheard and not self._said:
+            numbers = ", ".join(map(str, unheard))
+            wait = f"{self._timing.settle:.0f} s"
+            self._audience.notice(f"trial {numbers}: its worker was not heard of; waiting {wait} in case it returns")
+            self._said = True
+        return bool(unheard)
+
     def _begin(self, slot: Slot) -> bool:
         plan, study, patience = slot.plan, self._study, self._timing.ask_patience
         worker = WorkerInfo(slot=plan.index, device=plan.recorded)
@@ -81,7 +110,7 @@ class Supply:
         if not slot.up:
             slot.start()
         task = task_of(study, assignment, plan, self._micro_batch(assignment, plan))
-        slot.send(Run(task, anew=assignment.attempt_id == 1))
+        slot.send(Run(task, anew=assignment.attempt_id == 1, study=study.identity))
         self._ledger.running.append(Running(assignment, slot))
         self._audience.tell(lambda observer: observer.trial_started(assignment, plan))
         return True

@@ -36,6 +36,8 @@ ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""
 ERROR_LOG = "error.log"
 """File in a trial's folder with the traceback of an exception that nobody foresaw."""
+OWNER = "study.txt"
+"""File in a trial's folder that tells whose trial it is (`Run.study`)."""
 _BROKEN = "its CUDA context is broken"
 
 _KIND_OF_ERROR: tuple[tuple[type[TunerError], FailureKind], ...] = (
@@ -109,9 +111,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
     """Train one trial to its end, reporting each epoch; every exception becomes an `Ended`."""
     task = run.task
     try:
-        if run.anew:
-            shutil.rmtree(task.workdir, ignore_errors=True)
-        task.workdir.mkdir(parents=True, exist_ok=True)
+        prepare_folder(task.workdir, run)
         left = read_results(task.workdir, task.first_epoch)
         for result in left:
             if (ended := _report(result, mailbox)) is not None:
@@ -137,6 +137,22 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
         return Ended("failed", kind, str(error))
     except Exception as error:
         return _unforeseen(error, task.workdir)
+
+
+def prepare_folder(folder: Path, run: Run) -> None:
+    """Make a trial's folder, without what an earlier study left there.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    owner = folder / OWNER
+    found = owner.read_text(encoding="utf-8") if owner.exists() else ""  # empty where the disk was full
+    if run.anew or (run.study and found and found != run.study):
+        shutil.rmtree(folder, ignore_errors=True)
+        found = ""
+    folder.mkdir(parents=True, exist_ok=True)
+    if run.study and not found:
+        owner.write_text(run.study, encoding="utf-8")
 
 
 def _report(result: EpochResult, mailbox: Mailbox) -> Ended | None:

@@ -92,7 +92,7 @@ class _Worker:
         self._supply = Supply(study, self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
         self._outcomes: Counter[str] = Counter()
-        self._obeyed = self._started
+        self._obeyed = self._looked = self._started
         self._paused = False
 
     def run(self) -> WorkerReport:
@@ -148,6 +148,10 @@ class _Worker:
     def _look_around(self, interrupts: Interrupts) -> None:
         """See whether to end, whether the database is back, and what was ordered."""
         now = time.monotonic()
+        if now - self._looked > self._timing.heartbeat:  # it slept, with its trials, or waited for the database
+            for running in self._ledger.running:
+                running.progressed += now - self._looked
+        self._looked = now
         if interrupts.requested:
             self._ending.because("interrupted")
         elif now >= self._deadline:

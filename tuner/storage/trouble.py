@@ -1,0 +1,69 @@
+"""Errors of databases and their drivers, in a user's terms."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from tuner.config.errors import DiskError, StorageAway, StorageError, TunerError
+from tuner.storage.urls import masked, sqlite_file
+
+_POSTGRES_AGAIN = ("40001", "40P01", "55P03")
+"""Serialisation failure, deadlock, lock not available."""
+_MYSQL_AGAIN = (1205, 1213)
+"""Lock wait time-out, deadlock."""
+_SQLITE_NO_ROOM = ("disk I/O error", "unable to open")
+_LEAST_ROOM = 64 * 1024
+"""Bytes: about what SQLite's log and shared memory begin with."""
+_SQLITE_AWAY = ("locked", "disk I/O error", "unable to open")
+
+
+def translated(url: URL, error: BaseException) -> TunerError:
+    """What an error of a driver or of SQLAlchemy means to a user, without the password of the URL."""
+    original = getattr(error, "orig", None) or error
+    detail = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    if url.password:
+        detail = detail.replace(str(url.password), "***")
+    file = sqlite_file(url)
+    if "disk is full" in detail or "No space left" in detail or (file is not None and _full(detail, file)):
+        return DiskError(f"the disk of {masked(url)} is full", hint="Free some space, then run the same command again.")
+    if file is not None:
+        kind = StorageAway if any(text in detail for text in _SQLITE_AWAY) else StorageError
+        return kind(
+            f"the database {file} cannot be used: {detail}",
+            hint="Check that the file is an SQLite database and that its folder is writable.",
+        )
+    kind = StorageAway if isinstance(error, (OperationalError, InterfaceError)) or _cut(error) else StorageError
+    return kind(
+        f"the database {masked(url)} cannot be used: {detail}",
+        hint="Check that the server runs, and that host, user, password and name of the database are right.",
+    )
+
+
+def _full(detail: str, file: Path) -> bool:
+    """Whether SQLite failed for want of space, which it calls an I/O error where its shared memory has no room."""
+    if not any(text in detail for text in _SQLITE_NO_ROOM):
+        return False
+    try:
+        return shutil.disk_usage(file.parent).free < _LEAST_ROOM
+    except OSError:
+        return False
+
+
+def _cut(error: BaseException) -> bool:
+    """Whether the connection was lost on the way."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def asks_again(error: BaseException | None) -> bool:
+    """Whether the transaction gave way to another one, so that it may simply be run again."""
+    if not isinstance(error, OperationalError):
+        return False
+    original: Any = error.orig
+    if getattr(original, "sqlstate", None) in _POSTGRES_AGAIN:
+        return True
+    return (original.args and original.args[0] in _MYSQL_AGAIN) or "database is locked" in str(original)
