@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from tests.cli.project import LIMIT, Project, until
-from tuner.studies.study import delete_study, list_studies, open_study
+from tuner.studies.deleting import delete_study
+from tuner.studies.study import list_studies, open_study
 
 
 def confirm(project: Project, *arguments: str, code: int = 0) -> str:

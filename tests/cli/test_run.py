@@ -16,7 +16,8 @@ from tests.cli.project import LIMIT, Project, check_curves, kill, until
 from tuner.cli.live import LiveTable
 from tuner.cli.show import trial_json
 from tuner.config.load import load_study_spec
-from tuner.studies.study import create_or_open, delete_study, open_study
+from tuner.studies.deleting import delete_study
+from tuner.studies.study import create_or_open, open_study
 from tuner.workers.devices import plan_slots
 from tuner.workers.limits import DEFAULT_TIMING
 from tuner.workers.worker import run_worker

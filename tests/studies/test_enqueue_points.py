@@ -12,8 +12,9 @@ from tuner.config.errors import ConfigError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import DataSpec, StudySpec
 from tuner.space.load import load_space
+from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import check_warm_start, read_points, warm_points
-from tuner.studies.study import Study, create_or_open, delete_study
+from tuner.studies.study import Study, create_or_open
 
 Begin = Callable[..., Study]
 LEARNING_RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}

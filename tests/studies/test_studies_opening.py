@@ -18,7 +18,8 @@ from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 from tuner.config.errors import ConfigError, DataError, StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
-from tuner.studies.study import Study, TrialState, create_or_open, delete_study, list_studies, open_study
+from tuner.studies.deleting import delete_study
+from tuner.studies.study import Study, TrialState, create_or_open, list_studies, open_study
 
 Begin = Callable[..., Study]
 

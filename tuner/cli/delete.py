@@ -16,7 +16,8 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a study: trials, checkpoints and pictures. There is no way back."""
-    from tuner.studies.study import delete_study, open_study
+    from tuner.studies.deleting import delete_study
+    from tuner.studies.study import open_study
 
     opened = open_study(study, storage)
     trials = len(opened.trials())

@@ -1,4 +1,4 @@
-"""Creating, opening, listing and deleting studies; a study from a spec in three lines:
+"""Creating, opening and listing studies; a study from a spec in three lines:
 
 spec = load_study_spec(path)
 study = create_or_open(spec)
@@ -7,35 +7,32 @@ run_worker(study, slots=plan_slots(spec.device, spec.slots))
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import NoStudies, StorageError, StudyError
+from tuner.config.errors import NoStudies, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
-from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
-from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import masked, studies_folder
+from tuner.storage.tables import StudyRow
+from tuner.storage.urls import masked
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.control import clear_control
 from tuner.studies.current import refuse_other_data
+from tuner.studies.deleting import find_living
 from tuner.studies.handle import Study
-from tuner.studies.history import live_trials
 from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import REPEATS, find_study, list_studies, refuse_repeats, unknown_study
+from tuner.studies.reading import find_study, list_studies, refuse_repeats, unknown_study
 from tuner.studies.records import (
     Assignment,
     AttemptRecord,
@@ -65,7 +62,6 @@ __all__ = [
     "WorkerInfo",
     "check_known",
     "create_or_open",
-    "delete_study",
     "list_studies",
     "open_study",
     "stored_spec",
@@ -161,7 +157,7 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
     refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
-        row = _find(database, name)
+        row = find_living(database, name)
         if row is None:
             raise unknown_study(database, name)
     except BaseException:
@@ -184,57 +180,14 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
     except NoStudies:
         return None
     try:
-        row = _find(database, name)
+        row = find_living(database, name)
         return None if row is None else StudySpec.model_validate(row.spec)
     finally:
         database.close()
 
 
-def delete_study(name: str, storage_url: str | None = None) -> None:
-    """Delete a study: its rows, Optuna's, its artifacts and its checkpoints.
-
-    Raises:
-        StudyError: There is no such study, or a worker runs it.
-        StorageError: The database cannot be used, or a file cannot be deleted.
-    """
-    refuse_repeats(name)
-    database = connect(storage_url, create=False)
-    try:
-        row = _find(database, name)
-        if row is None:
-            raise unknown_study(database, name)
-        optuna_id = row.optuna_study_id
-
-        def remove(session: Session) -> None:
-            ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
-            # Locked, so that no worker begins a trial meanwhile.
-            ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
-            running = [number for one in ids for number in live_trials(session, one)]
-            if running:
-                raise StudyError(
-                    f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
-                    hint="Stop its workers first; one that was killed is taken for dead after a minute.",
-                )
-            session.execute(delete(StudyRow).where(ours))
-            optuna_rows.delete_study(session, optuna_id)
-
-        database.run(remove)
-        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
-            if not folder.is_dir():
-                continue
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                raise StorageError(
-                    f"study {name!r} is deleted, but not its folder {folder}: {error.strerror}",
-                    hint="Delete the folder yourself.",
-                ) from None
-    finally:
-        database.close()
-
-
 def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
-    row = _find(database, spec.name)
+    row = find_living(database, spec.name)
     if row is None:
         with database.errors(), quiet():
             study = optuna.create_study(
@@ -261,7 +214,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
         # An integrity error says that another worker made it meanwhile.
         with database.errors(), suppress(IntegrityError), Session(database.engine) as session, session.begin():
             session.add(row)
-        found = _find(database, spec.name)
+        found = find_living(database, spec.name)
         if found is None:
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
         row = found
@@ -281,21 +234,3 @@ def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: S
 def _take_over(session: Session, study_id: int, spec: StudySpec) -> None:
     session.get_one(StudyRow, study_id).spec = stored(spec)
     clear_control(session, study_id)
-
-
-def _find(database: Database, name: str) -> StudyRow | None:
-    """The row of a study, once those are gone whose study was deleted in Optuna's dashboard."""
-
-    def find(session: Session) -> StudyRow | None:
-        theirs = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name))
-        alive = {(study_id, study_name) for study_id, study_name in theirs}
-        found = None
-        for row in session.scalars(select(StudyRow)).all():
-            # The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
-            if (abs(row.optuna_study_id), row.name.removesuffix(REPEATS)) not in alive:
-                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
-            elif row.name == name:
-                found = row
-        return found
-
-    return database.run(find)

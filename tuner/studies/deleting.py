@@ -1,0 +1,77 @@
+"""Deleting studies, ours and what is left of those that Optuna's dashboard deleted."""
+
+from __future__ import annotations
+
+import shutil
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import StorageError, StudyError
+from tuner.storage import optuna_rows
+from tuner.storage.database import Database, connect
+from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
+from tuner.storage.urls import studies_folder
+from tuner.studies.history import live_trials
+from tuner.studies.reading import REPEATS, refuse_repeats, unknown_study
+
+
+def delete_study(name: str, storage_url: str | None = None) -> None:
+    """Delete a study: its rows, Optuna's, its artifacts and its checkpoints.
+
+    Raises:
+        StudyError: There is no such study, or a worker runs it.
+        StorageError: The database cannot be used, or a file cannot be deleted.
+    """
+    refuse_repeats(name)
+    database = connect(storage_url, create=False)
+    try:
+        row = find_living(database, name)
+        if row is None:
+            raise unknown_study(database, name)
+        optuna_id = row.optuna_study_id
+
+        def remove(session: Session) -> None:
+            ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
+            # Locked, so that no worker begins a trial meanwhile.
+            ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
+            running = [number for one in ids for number in live_trials(session, one)]
+            if running:
+                raise StudyError(
+                    f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
+                    hint="Stop its workers first; one that was killed is taken for dead after a minute.",
+                )
+            session.execute(delete(StudyRow).where(ours))
+            optuna_rows.delete_study(session, optuna_id)
+
+        database.run(remove)
+        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
+            if not folder.is_dir():
+                continue
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise StorageError(
+                    f"study {name!r} is deleted, but not its folder {folder}: {error.strerror}",
+                    hint="Delete the folder yourself.",
+                ) from None
+    finally:
+        database.close()
+
+
+def find_living(database: Database, name: str) -> StudyRow | None:
+    """The row of a study, once those are gone whose study was deleted in Optuna's dashboard."""
+
+    def find(session: Session) -> StudyRow | None:
+        theirs = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name))
+        alive = {(study_id, study_name) for study_id, study_name in theirs}
+        found = None
+        for row in session.scalars(select(StudyRow)).all():
+            # The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
+            if (abs(row.optuna_study_id), row.name.removesuffix(REPEATS)) not in alive:
+                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+            elif row.name == name:
+                found = row
+        return found
+
+    return database.run(find)
