@@ -189,7 +189,7 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
     assert "No study has budget left" in project.call("worker")
 
 
-def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_or_fails(
+def test_a_worker_goes_on_with_other_studies_when_one_fails_is_paused_or_deleted(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.misbehave(all={"action": "BadConfig", "epoch": 2})
@@ -203,14 +203,20 @@ def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_or_fails(
     until(process, r"study cells: 1 slots")
     until(process, r"epoch 1/4")
     project.main(capsys, "pause", "cells")
-    until(process, r"the study is paused")
-    wait_for(project, "interrupted")
+    until(process, r"Nothing can be begun here now, and another study has work")
+    until(process, r"study low: 1 slots")
+    until(process, r"epoch 1/4")
+    project.main(capsys, "pause", "low")
+    until(process, r"the study is paused")  # with no other that has work, it waits
+    until(process, r"trial \d+ interrupted after epoch")
     project.misbehave()
-    project.main(capsys, "delete", "cells", "--yes")
+    project.main(capsys, "resume", "cells")
+    project.main(capsys, "delete", "low", "--yes")
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1, out + err  # for the study that failed
-    assert "study 'cells' was deleted" in err
-    assert "study low: 1 slots" in out
+    assert "study 'low' was deleted" in err
+    assert "study cells: 1 slots" in out
+    assert {trial["state"] for trial in project.trials()} == {"complete"}
     assert "study 'broken' has ended: two trials failed with the same error" in out
 
 

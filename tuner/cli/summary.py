@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _REASONS = {
     "finished": "The study's budget is spent.",
+    "elsewhere": "Nothing can be begun here now, and another study has work.",
     "timeout": "The time is up; running trials have saved their state.",
     "interrupted": "Interrupted; running trials have saved their state.",
     "stopped": "Stopped by `tuner stop`; running trials have saved their state.",
@@ -57,7 +58,7 @@ def print_report(study: Study, report: WorkerReport) -> None:
         typer.echo("The same command goes on with the study, once what failed is mended.")
     elif report.reason == "timeout" and study.spec.plan is not None and study.spec.budget.timeout is None:
         typer.echo("A larger --hours goes on with the search.")
-    elif report.reason != "finished":
+    elif report.reason not in ("finished", "elsewhere"):
         typer.echo("The same command goes on with the study.")
     elif only_failures(found):
         typer.echo(f"Mend that; then raise the budget, or `tuner delete {study.name}` and run again.")

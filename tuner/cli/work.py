@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
     from tuner.workers.observer import WorkerReport
 
 
-def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: str | None = None) -> WorkerReport:
+def work(
+    study: Study,
+    plans: list[SlotPlan],
+    timeout: float | None,
+    trainer: str | None = None,
+    elsewhere: Callable[[], bool] | None = None,
+) -> WorkerReport:
     """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
     from tuner.cli.fitting import screen
     from tuner.cli.live import LiveTable
@@ -32,6 +39,7 @@ def work(study: Study, plans: list[SlotPlan], timeout: float | None, trainer: st
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
         observers=[display, Background(DashboardObserver(study))],
+        elsewhere=elsewhere,
     )
     print_report(study, report)
     print_trust(study)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +37,8 @@ def worker(
 ) -> None:
     """Work on studies from any machine that reaches their database and has their data.
 
-    Without a study, takes those that have budget left, highest priority first, until none is left.
+    Without a study, takes those that have budget left, highest priority first, until none is left. One that is paused
+    meanwhile, or whose last trials others run, is left for the next, and taken again at the end.
     """
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
@@ -46,15 +49,15 @@ def worker(
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
     asked = device_of(device, gpus)
-    elsewhere: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
+    foreign: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
 
-    def on_one(name: str) -> tuple[str, int]:
+    def on_one(name: str, elsewhere: Callable[[], bool] | None = None) -> tuple[str, int]:
         opened = open_study(name, storage, data_root=data)
         try:
             left = None if deadline is None else max(0.1, deadline - time.monotonic())
             count = slots or (None if per_gpu else opened.spec.slots)
             plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
-            report = work(opened, plans, left, trainer)
+            report = work(opened, plans, left, trainer, elsewhere)
             print_next(opened)
             return report.reason, exit_code(report, opened)
         finally:
@@ -62,33 +65,46 @@ def worker(
 
     def on_all(first: bool) -> int:
         tried: set[str] = set()
+        postponed: set[str] = set()
         failed = 0
-        while (name := _next(storage, tried)) is not None:
-            tried.add(name)
+        while (name := _next(storage, tried | postponed) or _next(storage, tried)) is not None:
             try:
-                reason, code = on_one(name)
+                reason, code = on_one(name, partial(_others_wait, storage, tried | postponed | {name}))
+                (postponed if reason == "elsewhere" else tried).add(name)
             except StudyError as error:  # it was deleted meanwhile
+                tried.add(name)
                 typer.secho(str(error), fg="yellow", err=True)
                 continue
-            except elsewhere as error:
+            except foreign as error:
+                tried.add(name)
                 typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
                 continue
             failed += code and reason in ("failed", "finished")
             # A failure may be its study's own; two are this host's.
-            if reason not in ("failed", "finished", "stopped") or failed == 2:
+            if reason not in ("failed", "finished", "elsewhere", "stopped") or failed == 2:
                 return code
-        _print_rest(storage, tried)
+        _print_rest(storage, tried | postponed)
         return 1 if failed else 0
 
     raise typer.Exit(supervised(on_all if study is None else lambda first: on_one(study)[1], storage))
 
 
-def _next(storage: str | None, tried: set[str]) -> str | None:
+def _next(storage: str | None, but: set[str]) -> str | None:
     """The study to work on: of those with budget left the first by priority, then by age."""
     from tuner.studies.study import list_studies
 
-    ready = [found for found in list_studies(storage) if found.name not in tried and _has_work(found)]
+    ready = [found for found in list_studies(storage) if found.name not in but and _has_work(found)]
     return min(ready, key=lambda found: (-found.priority, found.created_at)).name if ready else None
+
+
+def _others_wait(storage: str | None, but: set[str]) -> bool:
+    """Whether other studies have work, as far as the database can say now."""
+    from tuner.config.errors import StorageError
+
+    try:
+        return _next(storage, but) is not None
+    except StorageError:
+        return False
 
 
 def _has_work(found: StudySummary) -> bool:

@@ -15,7 +15,7 @@ from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
-Reason = Literal["finished", "timeout", "interrupted", "stopped", "paused", "failed"]
+Reason = Literal["finished", "elsewhere", "timeout", "interrupted", "stopped", "paused", "failed"]
 """Why a worker ended."""
 
 
@@ -24,8 +24,9 @@ class WorkerReport:
     """What one call of `run_worker` did.
 
     Attributes:
-        reason: Why it ended: the study's budget is spent; the time is up; Ctrl-C or SIGTERM; `tuner stop`;
-            a full disk, for which it paused the study; failures that would only repeat.
+        reason: Why it ended: the study's budget is spent; nothing could be begun, while there was work elsewhere; the
+            time is up; Ctrl-C or SIGTERM; `tuner stop`; a full disk, for which it paused the study; failures that would
+            only repeat.
         message: The same for a reader: which budget, what was said with the order, which failure. May be empty.
         complete: Trials that it finished.
         pruned: Trials that it ended early, those without a result for a reason that the sampler learns included.

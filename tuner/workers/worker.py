@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -40,6 +40,7 @@ def run_worker(
     trainer: str = BUILT_IN_TRAINER,
     timeout: float | None = None,
     observers: Sequence[Observer] = (),
+    elsewhere: Callable[[], bool] | None = None,
     timing: Timing = DEFAULT_TIMING,
 ) -> WorkerReport:
     """Run trials of a study until its budget is spent, the time is up, or a signal says stop.
@@ -57,6 +58,8 @@ def run_worker(
         trainer: Import path of the trainer, "package.module:callable" (see `tuner.trainers.contract`).
         timeout: Seconds after which running trials are interrupted and no new ones start.
         observers: Told of everything, in order.
+        elsewhere: Asked now and then while the study is paused, or others run its last trials: whether to end for work
+            that waits elsewhere; None: it waits.
         timing: Times by which the worker acts.
 
     Raises:
@@ -67,7 +70,7 @@ def run_worker(
     """
     if slots is None:
         slots = plan_slots(study.spec.device, study.spec.slots)
-    return _Worker(study, slots, trainer, timeout, observers, timing).run()
+    return _Worker(study, slots, trainer, timeout, observers, elsewhere, timing).run()
 
 
 class _Worker:
@@ -78,9 +81,11 @@ class _Worker:
         trainer: str,
         timeout: float | None,
         observers: Sequence[Observer],
+        elsewhere: Callable[[], bool] | None,
         timing: Timing,
     ) -> None:
         self._study = study
+        self._elsewhere = elsewhere
         self._timing = timing
         self._started = time.monotonic()
         self._deadline = self._started + timeout if timeout is not None else float("inf")
@@ -92,7 +97,7 @@ class _Worker:
         self._supply = Supply(study, self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
         self._outcomes: Counter[str] = Counter()
-        self._obeyed = self._looked = self._started
+        self._obeyed = self._looked = self._wondered = self._started
         self._paused = False
 
     def run(self) -> WorkerReport:
@@ -246,12 +251,23 @@ class _Worker:
 
     def _done(self) -> bool:
         """Whether there is nothing left to do, for now or for good."""
-        if self._ending.reason or self._supply.may_ask:
-            return self._ending.reason is not None
-        self._obey()  # so that a study that is paused does not pass for one that is done
-        if self._ending.reason or self._paused:
-            return self._ending.reason is not None
-        return self._supply.exhausted()
+        if not (self._ending.reason or self._paused or self._supply.may_ask):
+            self._obey()  # so that a study that is paused does not pass for one that is done
+        if self._ending.reason:
+            return True
+        if self._supply.may_ask and not self._paused:
+            return False
+        return (not self._paused and self._supply.exhausted()) or self._leaves()
+
+    def _leaves(self) -> bool:
+        """Whether to end although the study is not done, for work that waits elsewhere."""
+        now = time.monotonic()
+        if self._elsewhere is None or now - self._wondered < self._timing.poll:
+            return False
+        self._wondered = now
+        if self._elsewhere():
+            self._ending.because("elsewhere")
+        return self._ending.reason is not None
 
     def _undeliverable(self, interrupts: Interrupts) -> bool:
         """Whether to end without the database: nothing trains, and it had time to come back."""
