@@ -18,7 +18,7 @@ from tuner.space.fields import get_value, search_fields
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.handle import Study
-from tuner.studies.leases import asking
+from tuner.studies.leases import ASK_SECONDS, asking
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader, refuse_repeats
 from tuner.studies.sampling import DEFAULT
@@ -156,7 +156,7 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
             study.space.apply(study.base, params)
         except ConfigError as error:  # anchors that the boxes rule out, which the file's space still holds
             raise ConfigError(f"point {number}: {error.message}", hint="See what is left with --dry-run.") from None
-    with asking(study.database, study._id), study.database.errors(), quiet():
+    with asking(study.database, study._id, patience=2 * ASK_SECONDS), study.database.errors(), quiet():
         there = study.optuna.get_trials(deepcopy=False)
         if not there:
             study.optuna.enqueue_trial(study.space.params_of(study.base), user_attrs={DEFAULT: True})

@@ -28,7 +28,8 @@ LEASE_SECONDS = 60.0
 """A worker that was not heard of for so long is taken for dead, and its trial is given to another."""
 RELEASED = 0.0
 """`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
-_ASK_SECONDS = 60.0
+ASK_SECONDS = 60.0
+"""How long the right to ask is held by one who dies with it."""
 ASK_WAIT = 5.0
 """Seconds to wait for the right to ask; a worker has other trials to look after than the one that it asks for."""
 
@@ -71,14 +72,14 @@ class AskBusy(StudyError):
 
 
 @contextmanager
-def asking(database: Database, study_id: int) -> Iterator[AskLock]:
+def asking(database: Database, study_id: int, *, patience: float = ASK_WAIT) -> Iterator[AskLock]:
     """Wait for the right to ask for a new trial.
 
     One ask at a time: so the budget is never overrun, samplers see the trials that others just began, and a
     trial that Optuna runs but nobody holds can only be one whose asker died.
 
     Raises:
-        AskBusy: It was not to be had within `ASK_WAIT`.
+        AskBusy: It was not to be had within `patience` seconds.
         StudyError: The study was deleted.
     """
     lock = AskLock(study_id, uuid.uuid4().hex)
@@ -89,13 +90,13 @@ def asking(database: Database, study_id: int) -> Iterator[AskLock]:
             session,
             update(StudyRow)
             .where(StudyRow.id == study_id, free)
-            .values(ask_token=lock.token, ask_until=now() + _ASK_SECONDS),
+            .values(ask_token=lock.token, ask_until=now() + ASK_SECONDS),
         )
         if not taken and session.get(StudyRow, study_id) is None:
             raise StudyError("the study was deleted while a worker ran it")
         return taken == 1
 
-    longest, deadline = 0.05, time.monotonic() + ASK_WAIT
+    longest, deadline = 0.05, time.monotonic() + patience
     while not database.run(take):
         if time.monotonic() > deadline:
             raise AskBusy("other workers ask for trials of the study", hint="Ask again.")
