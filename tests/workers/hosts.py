@@ -26,7 +26,7 @@ name, url, trainer, slots, lease, hang, shift = sys.argv[1:]
 clock = time.time
 time.time = lambda: clock() + float(shift)
 from tuner.studies import leases
-leases.LEASE_SECONDS = leases._ASK_SECONDS = float(lease)
+leases.LEASE_SECONDS = leases.ASK_SECONDS = float(lease)
 from tuner.studies.study import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.worker import Timing, run_worker
