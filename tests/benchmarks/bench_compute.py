@@ -84,7 +84,7 @@ def search_until(out: Path, name: str, file: str, target: float) -> list[Epoch]:
             while process.poll() is None:
                 time.sleep(POLL)
                 if reached(history(out, name), target) is not None:
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(signal.SIGTERM)  # background jobs may ignore Ctrl-C
                     process.wait()
         if process.returncode not in (0, 130):
             raise SystemExit(f"tuner run {file} failed: see {out / name}.log")
