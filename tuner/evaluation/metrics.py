@@ -32,7 +32,7 @@ class Metrics(Frozen):
     count_mae: float | None = Field(
         None, description="mean absolute error of the number of objects on an image, at the operating point"
     )
-    count_bias: float | None = Field(None, description="mean error of that number; above 0: too many")
+    count_bias: float | None = Field(None, description="mean error of that number over all images; above 0: too many")
     criteria: dict[str, float | None] = Field(
         default_factory=dict, description="such as recall@precision=0.9; 0 where the limit is never reached"
     )
