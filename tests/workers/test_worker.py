@@ -122,15 +122,23 @@ def test_trials_go_on_while_a_worker_that_died_holds_the_right_to_ask(
     make_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "ASK_WAIT", 0.3)
-    study = make_study(3, 30)
-    (tmp_path / "plan.json").write_text(json.dumps({"0": {"seconds": 0.2}, "*": {"seconds": 0.0}}))
+    study = make_study(3, 10)
+    (tmp_path / "plan.json").write_text(json.dumps({"0": {"seconds": 0.8}, "*": {"seconds": 0.0}}))
 
     class Dying(Recorder):
+        def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+            super().trial_started(assignment, slot)
+            if assignment.number == 1:
+                self.hold(60.0)
+
         def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
             super().epoch_reported(assignment, result)
-            if (assignment.number, result.epoch) == (1, 2):
-                hold = update(StudyRow).values(ask_token="dead", ask_until=now() + 4.0)
-                study.database.run(lambda session: session.execute(hold) and None)
+            if "complete 1" in self.events and len(self.events) == self.events.index("complete 1") + 4:
+                self.hold(-1.0)
+
+        def hold(self, seconds: float) -> None:
+            statement = update(StudyRow).values(ask_token="dead", ask_until=now() + seconds)
+            study.database.run(lambda session: session.execute(statement) and None)
 
     recorder = Dying()
     slots = [SlotPlan(index, "cpu", 1) for index in range(2)]
