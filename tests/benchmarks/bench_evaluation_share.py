@@ -48,7 +48,9 @@ def main() -> None:
 def run(options: argparse.Namespace, scratch: Path) -> None:
     """Train for some epochs, then judge the last one's predictions again and again."""
     if options.folder is None:
-        data = scenes.generate(scratch / "scenes", options.train, options.images, 8, size=(320, 256), seed=0)
+        data = scenes.generate(
+            scratch / "scenes", train=options.train, val=options.images, test=8, size=(320, 256), seed=0
+        )
     else:
         names = {"train": "annotations/train.json", "val": "annotations/val.json"}
         data = DataSpec(root=options.folder.absolute(), **names, on_bad_boxes="repair")
