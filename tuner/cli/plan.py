@@ -103,9 +103,9 @@ def print_plan(plan: PlanSpec) -> None:
 
 def search_limit(study: Study, plan: PlanSpec) -> float:
     """Seconds from now that the search may take, so that a smallest confirmation still fits; 0 where none are left."""
-    from tuner.studies.plan import confirmation_epochs
+    from tuner.studies.plan import USABLE, confirmation_epochs
 
-    least = confirmation_epochs(1, 2, plan.epochs, plan.slots) * plan.epoch_seconds
+    least = confirmation_epochs(1, 2, plan.epochs, plan.slots) * plan.epoch_seconds / USABLE
     return max(0.0, plan.hours * 3600 - study.wall_seconds() - least)
 
 
