@@ -13,10 +13,10 @@ from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
 from tuner.studies.study import TrialState
-from tuner.trainers.detection.memory import is_out_of_memory
+from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer
-from tuner.workers.wear import SLACK, grown, is_cuda_error
+from tuner.workers.wear import SLACK, grown
 from tuner.workers.worker import run_worker
 
 SLOT = [SlotPlan(0, "cpu", 1)]

@@ -27,10 +27,10 @@ from pathlib import Path
 
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
 from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
-from tuner.trainers.detection.memory import is_out_of_memory
+from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
-from tuner.workers.wear import Wear, is_cuda_error
+from tuner.workers.wear import Wear
 
 ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""
@@ -210,8 +210,10 @@ def main(file_descriptor: int) -> None:
     wear = Wear()
     while isinstance(message := mailbox.receive(), Run):
         ended = run_trial(trainer, message, mailbox)
-        gc.collect()  # what the trial held must be free before the next one starts
-        mailbox.send(ended if ended.worn else replace(ended, worn=wear.after_trial()))
+        if not ended.worn:
+            gc.collect()  # what the trial held must be free before the next one starts
+            ended = replace(ended, worn=wear.after_trial())
+        mailbox.send(ended)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import psutil
 
-from tuner.trainers.detection.memory import is_out_of_memory
-
 FACTOR = 2.0
 SLACK = 2**30
 """Bytes."""
-_CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
 
 
 class Wear:
@@ -38,10 +35,3 @@ def grown(needed: int, held: int) -> str:
     if held <= FACTOR * needed or held <= needed + SLACK:
         return ""
     return f"it holds {held / 2**20:.0f} MiB, after its first trial {needed / 2**20:.0f} MiB"
-
-
-def is_cuda_error(error: Exception) -> bool:
-    """Whether an exception leaves the CUDA context unusable; running out of memory does not."""
-    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
-        return False
-    return any(sign in str(error) for sign in _CUDA_SIGNS)

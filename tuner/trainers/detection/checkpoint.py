@@ -11,6 +11,7 @@ import torch
 
 from tuner.config.errors import WeightsError
 from tuner.trainers.contract import CHECKPOINT, DiskFull
+from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
 
 __all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_random_state", "save", "set_aside"]
 
@@ -33,13 +34,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
         partial.unlink(missing_ok=True)
+        if is_out_of_memory(error) or is_cuda_error(error):
+            raise  # of an earlier step: the host waits for the GPU here
         raise DiskFull(
             f"checkpoint {path} cannot be written: {error}", hint="Free disk space, then run the study again."
         ) from error
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """Read a checkpoint without unpickling code; None when there is none.
+def load(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint into the host's memory, without unpickling code; None when there is none.
 
     Raises:
         WeightsError: The file is damaged.
@@ -47,7 +50,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"checkpoint {path} cannot be read: {error}", hint="Delete it to start over.") from error
     return state
@@ -79,9 +82,9 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
     """Undo what was drawn since `random_state`."""
-    torch.set_rng_state(states["cpu"].cpu())
+    torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _sync_folder(folder: Path) -> None:

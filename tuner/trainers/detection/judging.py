@@ -17,7 +17,7 @@ from tuner.postprocess.nms import suppress
 from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import DETECTIONS, Diverged, TrainingTask
 from tuner.trainers.detection.cost import measure_cost
-from tuner.trainers.detection.memory import is_out_of_memory
+from tuner.trainers.detection.cuda_errors import is_out_of_memory
 from tuner.trainers.detection.precision import Precision, peak_memory
 from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.prepared_data import PreparedData

@@ -1,4 +1,4 @@
-"""Memory of a training process: the host's that it keeps, and the GPU's that runs out."""
+"""Memory that a training process keeps."""
 
 from __future__ import annotations
 
@@ -20,17 +20,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST)
         mallopt(_TRIM_THRESHOLD, _LARGEST)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, of the machine or the GPU, ran out.
-
-    torch's allocator raises `OutOfMemoryError`; libraries that take memory beside it (cuBLAS, cuDNN, the driver for its
-    kernels and for pinned memory) have their own words.
-    """
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("ALLOC_FAILED" in text or "CUDA error: out of memory" in text))
-    )

@@ -10,7 +10,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.batch import Batch
 from tuner.models.detector import Detector
 from tuner.trainers.contract import OutOfMemory
-from tuner.trainers.detection.memory import is_out_of_memory
+from tuner.trainers.detection.cuda_errors import is_out_of_memory
 from tuner.trainers.detection.optimizer import clip_gradients
 from tuner.trainers.detection.precision import Precision
 

@@ -191,7 +191,7 @@ class _Run:
         path = self.task.workdir / checkpoint.CHECKPOINT
         checkpoint.remove_unfinished(path)
         try:
-            state = checkpoint.load(path, self.device)
+            state = checkpoint.load(path)
         except WeightsError as error:
             aside = checkpoint.set_aside(path)
             if aside is None:
@@ -221,7 +221,8 @@ class _Run:
     def _take(self, state: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
         self.epoch, self.batch = state["epoch"], state["batch"]
-        self.loss_sums, self.last_losses = state["loss_sums"], state["last_losses"]
+        self.loss_sums = {name: value.to(self.device) for name, value in state["loss_sums"].items()}
+        self.last_losses = state["last_losses"]
         self.step.micro_batch = state["micro_batch"]
         self.detector.load_state_dict(state["detector"])
         self.ema.model.load_state_dict(state["model"])

@@ -1,0 +1,26 @@
+"""What an exception says about the GPU: that its memory ran out, or that it cannot be used any more."""
+
+from __future__ import annotations
+
+_CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, of the machine or the GPU, ran out.
+
+    torch's allocator raises `OutOfMemoryError`; libraries that take memory beside it (cuBLAS, cuDNN, the driver for its
+    kernels and for pinned memory) have their own words.
+    """
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("ALLOC_FAILED" in text or "CUDA error: out of memory" in text))
+    )
+
+
+def is_cuda_error(error: Exception) -> bool:
+    """Whether an exception leaves the CUDA context unusable; running out of memory does not."""
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    return any(sign in str(error) for sign in _CUDA_SIGNS)
