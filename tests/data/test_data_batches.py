@@ -121,10 +121,18 @@ def test_a_split_without_any_box(make_split, tmp_path):
 
 def test_abandoned_epochs_leave_no_threads(loaded):
     before = set(threading.enumerate())
-    running = TrainingBatches(*loaded, Augment(), 2, 0, 1, workers=2).epoch(0)
-    next(running)
-    running.close()
+    batches = TrainingBatches(*loaded, Augment(), 2, 0, 1, workers=2)
+    next(batches.epoch(0))
+    batches.close()
     assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("asked", [[(0, 0), (1, 0), (2, 0)], [(1, 2), (1, 4), (0, 0), (2, 5)]])
+def test_batches_that_are_made_ahead_are_those_that_are_asked_for(loaded, asked):
+    plain, ahead = (TrainingBatches(*loaded, Augment(mosaic=0.6), 4, 3, 3, workers=workers) for workers in (0, 2))
+    for epoch, start in asked:
+        assert _equal(_flat(ahead.epoch(epoch, start)), _flat(plain.epoch(epoch, start)))
+    ahead.close()
 
 
 def test_evaluation_goes_in_order(loaded):

@@ -20,7 +20,8 @@ from tuner.models.anchors import resolve_anchors
 from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
 from tuner.models.detector import Detector
-from tuner.trainers.contract import EpochResult, TrainingTask
+from tuner.trainers.contract import DiskFull, EpochResult, TrainingTask
+from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.optimizer import build_optimizer, set_learning_rate
 from tuner.trainers.detection.precision import Precision
@@ -176,8 +177,21 @@ def test_a_whole_training_waits_for_losses_and_files_alone(task: TrainingTask, t
             waits.append({(wait.operation, wait.place.partition(":")[0]) for wait in gpu.waits})
             gpu.waits.clear()
     assert waits[-1] == {
-        ("_local_scalar_dense", "trainers/detection/train.py"),  # the mean losses of an epoch
+        ("_local_scalar_dense", "trainers/detection/run.py"),  # the mean losses of an epoch
         ("copy to a file", "trainers/detection/checkpoint.py"),
     }
     assert results[0].losses == pytest.approx(on_cpu[0].losses, rel=1e-3)
     assert results[0].executed == on_cpu[0].executed
+
+
+def test_a_checkpoint_that_cannot_be_written_meanwhile_ends_the_training(
+    task: TrainingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, state: object) -> None:
+        path.parent.mkdir()
+        raise DiskFull(f"checkpoint {path} cannot be written")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    there = dataclasses.replace(task, device="cuda", workdir=task.workdir / "full")
+    with simulated_gpu(), pytest.raises(DiskFull, match="cannot be written"):
+        list(train(there, lambda: False))

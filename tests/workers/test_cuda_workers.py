@@ -122,6 +122,8 @@ def test_a_failed_assertion_on_the_gpu_fails_its_trial_and_replaces_its_process(
     study, listener = gpu_study(data, folder, epochs=2), Listener()
     run_worker(study, slots=plan_slots("cuda:0"), trainer="cuda_trainer:train", observers=[listener])
     trials = study.trials()
+    print([(a.outcome, a.message) for trial in trials for a in trial.attempts], listener.notices)
+    print(*[file.read_text()[-3000:] for file in (study.folder / "logs").iterdir()])
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAILED, TrialState.COMPLETE]
     assert "device-side assert" in trials[1].reason
     assert len(trials[1].attempts) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -74,33 +75,48 @@ class TrainingBatches:
         self._pin_memory = pin_memory
         self._local = threading.local()
         self.steps_per_epoch = -(-len(split) // batch_size)
+        self._epochs = epochs
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: deque[Future[Batch]] = deque()
+        self._next = 0
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch.
+        """The batches of one epoch; with workers, those of the next one are begun as it ends.
 
         Args:
             epoch: From 0.
             start_batch: Where to start, to go on after an interruption.
         """
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
-        positions = np.array_split(np.arange(len(order)), self.steps_per_epoch)[start_batch:]
-        if self._workers == 0:
-            for chunk in positions:
-                yield self._make(epoch, order, chunk)
-            return
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
-        try:
-            ahead: deque[Future[Batch]] = deque()
-            for chunk in positions:
-                ahead.append(pool.submit(self._make, epoch, order, chunk))
-                if len(ahead) > 2 * self._workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        first = epoch * self.steps_per_epoch
+        for number in range(first + start_batch, first + self.steps_per_epoch):
+            yield self._made_ahead(number) if self._workers else self._make(number)
 
-    def _make(self, epoch: int, order: NDArray[np.int64], positions: NDArray[np.int64]) -> Batch:
+    def close(self) -> None:
+        """End the workers, without what they have made ahead."""
+        self._ahead.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _made_ahead(self, number: int) -> Batch:
+        """A batch, while those after it are made; batches are numbered through all epochs."""
+        if number != self._next - len(self._ahead):  # not the one that follows
+            self.close()
+            self._next = number
+        self._pool = self._pool or ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
+        while len(self._ahead) <= 2 * self._workers and self._next < self._epochs * self.steps_per_epoch:
+            self._ahead.append(self._pool.submit(self._make, self._next))
+            self._next += 1
+        return self._ahead.popleft().result()
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self._seed, epoch)).permutation(len(self._images))
+
+    def _make(self, number: int) -> Batch:
+        epoch, batch = divmod(number, self.steps_per_epoch)
+        order = self._order(epoch)
+        positions = np.array_split(np.arange(len(order)), self.steps_per_epoch)[batch]
         augmenter = self._augmenter()
         images = torch.empty((len(positions), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin_memory)
         pixels = images.numpy()

@@ -13,8 +13,7 @@ MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 def area(boxes: Tensor) -> Tensor:
     """Areas of (..., 4) xyxy boxes in square pixels, shape (...); 0 for inverted boxes."""
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
-    return size[..., 0] * size[..., 1]
+    return _product(boxes[..., 2:] - boxes[..., :2])
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -29,8 +28,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     """
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
-    size = (high - low).clamp(min=0)
-    overlap = size[..., 0] * size[..., 1]
+    overlap = _product(high - low)
     union = area(a) + area(b) - overlap
     return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
 
@@ -43,8 +41,8 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """
     a_low, a_high = a[..., :2], a[..., 2:]
     b_low, b_high = b[..., :2], b[..., 2:]
-    inner = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
-    hull = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).clamp(min=0).prod(-1)
+    inner = _product(torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low))
+    hull = _product(torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low))
     tiny = torch.finfo(inner.dtype).tiny
     union = (area(a) + area(b) - inner).clamp(min=tiny)
     overlap = inner / union
@@ -66,3 +64,9 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
     new_centre = centre + deltas[..., :2] * size
     half = 0.5 * size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp()
     return torch.cat((new_centre - half, new_centre + half), dim=-1)
+
+
+def _product(size: Tensor) -> Tensor:
+    """Width times height of (..., 2), negative ones taken for 0; unlike `prod`'s, its backward waits for no GPU."""
+    width, height = size.clamp(min=0).unbind(-1)
+    return width * height

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
 from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
-from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
+from tuner.trainers.detection.cuda_errors import failed_assertion, is_cuda_error, is_out_of_memory
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
 from tuner.workers.wear import Wear
@@ -175,7 +175,7 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
     if is_out_of_memory(error):
         return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
     broken = is_cuda_error(error)
-    if broken and "device-side assert" not in summary:  # that one is the work of the trial, not of the device
+    if broken and not failed_assertion(error):
         return Ended("failed", FailureKind.DEVICE, summary, worn=_BROKEN)
     where = f"traceback in {workdir / ERROR_LOG}"
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+_ASSERTION = "device-side assert"
 _CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
 
 
@@ -24,3 +27,21 @@ def is_cuda_error(error: Exception) -> bool:
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     return any(sign in str(error) for sign in _CUDA_SIGNS)
+
+
+def failed_assertion(error: Exception) -> bool:
+    """Whether an exception comes from an assertion in a kernel, which is the work of the program, not of the device.
+
+    The library that meets the broken context first may say no more than that its call failed; CUDA itself goes on
+    saying why.
+    """
+    if _ASSERTION in str(error):
+        return True
+    torch = sys.modules.get("torch")  # looked up: a trainer of the user's own may do without
+    if torch is None:
+        return False
+    try:
+        torch.cuda.synchronize()
+    except (RuntimeError, AssertionError) as cause:
+        return _ASSERTION in str(cause)
+    return False
