@@ -4,7 +4,8 @@
 
 FOLDER holds images/ and annotations/{train,val}.json; without it, scenes are generated. Both sides do the same
 steps in turn, epoch by epoch, in one process; the ratio of each round and their median are printed. The trainer's
-side adds making the batches, the schedule, clipping, averaging, loss bookkeeping and saving the checkpoint.
+side adds making the batches, the schedule, clipping, averaging, loss bookkeeping and saving the checkpoint (on a GPU
+that goes on beside the evaluation, and is not counted).
 """
 
 from __future__ import annotations

