@@ -251,6 +251,7 @@ def simulated_gpu() -> Iterator[SimulatedGpu]:
         "empty_cache": lambda: None,
         "device": lambda _: nullcontext(),
         "current_stream": lambda _: stream,
+        "is_current_stream_capturing": lambda: False,
         "Event": lambda: Event(gpu),
     }
     lifted = torch._C._only_lift_cpu_tensors()
