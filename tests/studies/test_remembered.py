@@ -99,6 +99,15 @@ def test_a_budget_of_gpu_hours_counts_all_attempts_on_gpus(studies_url: str, beg
     assert study.summary().spent == "0.00556 of 0.00556 GPU-hours"
 
 
+def test_trials_that_share_a_gpu_cost_its_hours_once(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "none"}, budget={"trials": None, "gpu_hours": 19 / 3600})
+    for trial in [take(study, SMALL), take(study, SMALL)]:  # begun at the same time, 18 s each
+        train(study, trial, 0.5)
+    assert gpu_hours_spent(study) is None
+    train(study, take(study, LARGE), 0.5)
+    assert gpu_hours_spent(study) is not None
+
+
 def test_a_resumed_trial_pays_for_each_epoch_once_in_the_budget_of_epochs(studies_url: str, begin: Begin) -> None:
     study = begin(studies_url, pruner={"name": "none"}, budget={"trials": None, "epochs": EPOCHS + 1})
     first = take(study)

@@ -171,13 +171,16 @@ def _sum(session: Session, wanted: ColumnElement[bool], column: object) -> float
 
 
 def _gpu_seconds(session: Session, wanted: ColumnElement[bool]) -> float:
-    on_gpu = (wanted, AttemptRow.device != "cpu")
-    return (
-        session.scalar(
-            select(func.sum(AttemptRow.seconds)).join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id).where(*on_gpu)
-        )
-        or 0.0
+    """Seconds in which GPUs trained some trials; a GPU that several trials share counts once."""
+    rows = session.execute(
+        select(AttemptRow.host, AttemptRow.device, AttemptRow.started_at, AttemptRow.seconds)
+        .join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id)
+        .where(wanted, AttemptRow.device != "cpu")
     )
+    spans: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for host, device, start, seconds in rows:
+        spans[host, device].append((start, start + seconds))
+    return sum(covered(own) for own in spans.values())
 
 
 def _begin_until(session: Session, counted: ColumnElement[bool], spec: StudySpec) -> float:
