@@ -15,7 +15,7 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
-from tuner.workers.messages import Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
+from tuner.workers.messages import Alive, Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
 
 
@@ -97,6 +97,25 @@ def test_stop_saves_and_the_next_run_goes_on(slot: Slot, task: Callable[..., Tra
     assert hear(slot) == Ended("interrupted")
     # The stop was for that run alone; the epoch that was reported last is reported again.
     assert run(slot, task(epochs=4)) == ([1, 2, 3, 4], Ended("complete"))
+
+
+def test_a_trial_waits_while_its_worker_is_silent(
+    tmp_path: Path, task: Callable[..., TrainingTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    silent = Slot(SlotPlan(0, "cpu", 1), "fake_trainer:train", tmp_path / "silent.log", silence=0.5)
+    silent.start()
+    assert hear(silent) == Ready()
+    silent.send(Run(task(epochs=1, seconds=2.0)))
+    assert silent.connection is not None
+    assert not wait([silent.connection], timeout=5)
+    deadline = time.monotonic() + 60
+    while not wait([silent.connection], timeout=0.1):
+        silent.send(Alive())
+        assert time.monotonic() < deadline
+    assert isinstance(hear(silent), EpochReported)
+    silent.hang_up()
+    silent.wait(10)
 
 
 def test_a_terminals_interrupt_is_the_workers_business_and_sigterm_saves(

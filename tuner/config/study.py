@@ -90,7 +90,9 @@ class BudgetSpec(Frozen):
 
     trials: PositiveInt | None = Field(30, description="finished trials (complete, pruned or failed)")
     wall_time: PositiveFloat | None = Field(None, description="seconds in which at least one trial ran; '2d' in YAML")
-    gpu_hours: PositiveFloat | None = Field(None, description="hours of training on GPUs; one that trials share counts once")
+    gpu_hours: PositiveFloat | None = Field(
+        None, description="hours of training on GPUs; one that is shared counts once"
+    )
     cpu_hours: PositiveFloat | None = Field(None, description="hours of CPU time of the trials")
     epochs: PositiveInt | None = Field(None, description="epochs of all trials together")
     no_gain: PositiveInt | None = Field(

@@ -36,17 +36,3 @@ class Timing:
 
 
 DEFAULT_TIMING = Timing()
-HANG_FACTOR = 20
-"""So many of its longest epochs without a new one, and a trial counts as hanging."""
-
-
-def hang_limit(timing: Timing, own_longest: float, study_longest: float) -> float:
-    """Seconds without an epoch after which a trial counts as hanging.
-
-    Args:
-        timing: Floor, and the limit where nothing is known.
-        own_longest: The trial's longest epoch in seconds; 0 before its first.
-        study_longest: That of all trials; 0 before there is any.
-    """
-    longest = own_longest or study_longest
-    return max(timing.hang_floor, HANG_FACTOR * longest) if longest else timing.first_epoch

@@ -1,8 +1,8 @@
 """What a worker and the trial process of one of its slots say to each other, over a pipe.
 
-The worker sends `Prepare` once, then a `Run` for each trial, a `Verdict` for each reported epoch, `Stop`
-when the trial shall save and end, and closes the pipe when the process is no longer needed. The process
-answers with one `Ready`, then an `EpochReported` per epoch and one `Ended` per trial.
+The worker sends `Prepare` once, then a `Run` for each trial, `Alive` now and then while it runs, a `Verdict` for each
+reported epoch, `Stop` when the trial shall save and end, and closes the pipe when the process is no longer needed. The
+process answers with one `Ready`, then an `EpochReported` per epoch and one `Ended` per trial.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ class Prepare:
     Attributes:
         trainer: Import path of the trainer, "package.module:callable".
         threads: CPU threads for the whole process.
+        silence: Seconds without a word from the worker after which a trial waits for one: by then its lease may have
+            run out, and another worker may have taken it over.
     """
 
     trainer: str
     threads: int
+    silence: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Run:
     task: TrainingTask
     anew: bool = False
     study: str = ""
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The worker is at work and has the trial in hand."""
 
 
 @dataclass(frozen=True)
@@ -88,5 +96,5 @@ class Ended:
     worn: str = ""
 
 
-ToProcess = Prepare | Run | Verdict | Stop
+ToProcess = Prepare | Run | Alive | Verdict | Stop
 ToWorker = Ready | EpochReported | Ended

@@ -28,19 +28,28 @@ class Pool:
         ledger: Takes what trials report.
         audience: Told of processes that die; the packing of GPUs learns from what it is told.
         ending: Set where no slot works any more.
+        silence: See `Prepare`.
 
     Attributes:
         slots: In the order of their plans; more come where GPUs are packed.
     """
 
     def __init__(
-        self, plans: Sequence[SlotPlan], trainer: str, logs: Path, ledger: Ledger, audience: Audience, ending: Ending
+        self,
+        plans: Sequence[SlotPlan],
+        trainer: str,
+        logs: Path,
+        ledger: Ledger,
+        audience: Audience,
+        ending: Ending,
+        silence: float,
     ) -> None:
         self._trainer = trainer
         self._logs = logs
         self._ledger = ledger
         self._audience = audience
         self._ending = ending
+        self._silence = silence
         self._packing = Packing(plans)
         audience.join(self._packing)
         self.slots = [self._slot(plan) for plan in plans]
@@ -95,7 +104,8 @@ class Pool:
             slot.wait(max(0.0, deadline - time.monotonic()))
 
     def _slot(self, plan: SlotPlan) -> Slot:
-        return Slot(plan, self._trainer, self._logs / f"worker-{os.getpid()}-slot-{plan.index}.log")
+        log = self._logs / f"worker-{os.getpid()}-slot-{plan.index}.log"
+        return Slot(plan, self._trainer, log, self._silence)
 
     def _hear(self, slot: Slot, message: ToWorker) -> None:
         running = self._ledger.of(slot)

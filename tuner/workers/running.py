@@ -20,6 +20,7 @@ class Running:
         assignment: The trial.
         slot: Where its process is.
         renewed: When its lease was renewed last (`time.monotonic`, like all times here).
+        spoken: When its process was last told that the worker is alive.
         progressed: When its last epoch was dealt with.
         longest_epoch: In seconds; 0 before the first.
         stopping_since: When it was told to save and end; None before.
@@ -33,6 +34,7 @@ class Running:
     assignment: Assignment
     slot: Slot
     renewed: float = field(default_factory=time.monotonic)
+    spoken: float = field(default_factory=time.monotonic)
     progressed: float = field(default_factory=time.monotonic)
     longest_epoch: float = 0.0
     stopping_since: float | None = None

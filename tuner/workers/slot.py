@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ class Slot:
         plan: Device and threads.
         trainer: Import path of the trainer.
         log: File that the process writes its output to; appended.
+        silence: See `Prepare`.
 
     Attributes:
         plan: Device and threads.
@@ -44,13 +46,14 @@ class Slot:
         put_aside: Whether it should get no further trial; set by its worker.
     """
 
-    def __init__(self, plan: SlotPlan, trainer: str, log: Path) -> None:
+    def __init__(self, plan: SlotPlan, trainer: str, log: Path, silence: float = math.inf) -> None:
         self.plan = plan
         self.log = log
         self.ready = False
         self.put_aside = False
         self.start_at = 0.0
         self._trainer = trainer
+        self._silence = silence
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._failed_starts = 0
@@ -96,7 +99,7 @@ class Slot:
             )
         self._connection = ours
         self.ready = False
-        self.send(Prepare(self._trainer, self.plan.threads))
+        self.send(Prepare(self._trainer, self.plan.threads, self._silence))
 
     def _open_log(self) -> IO[bytes]:
         try:

@@ -102,6 +102,8 @@ class Supply:
 
     def _begin(self, slot: Slot) -> bool:
         plan, study, patience = slot.plan, self._study, self._timing.ask_patience
+        if self._ledger.running:  # an ask may take long, and is waited for: not of a server that answers nobody
+            self._ledger.call(study.ping)
         worker = WorkerInfo(slot=plan.index, device=plan.recorded)
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:

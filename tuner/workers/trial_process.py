@@ -12,6 +12,7 @@ import errno
 import faulthandler
 import gc
 import importlib
+import math
 import os
 import queue
 import shutil
@@ -28,12 +29,14 @@ from pathlib import Path
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
 from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
 from tuner.trainers.detection.cuda_errors import failed_assertion, is_cuda_error, is_out_of_memory
-from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
+from tuner.workers.messages import Alive, Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
 from tuner.workers.wear import Wear
 
 ORPHAN_GRACE = 60.0
 """Seconds that a process whose worker is gone may take to save its state before it ends itself."""
+LOOK_SECONDS = 0.1
+"""Between two looks whether a worker that was silent has spoken."""
 ERROR_LOG = "error.log"
 """File in a trial's folder with the traceback of an exception that nobody foresaw."""
 OWNER = "study.txt"
@@ -50,17 +53,33 @@ _KIND_OF_ERROR: tuple[tuple[type[TunerError], FailureKind], ...] = (
 
 
 class Mailbox:
-    """The process's end of the pipe, read by a thread, so that `stop` is up to date while the trainer works."""
+    """The process's end of the pipe, read by a thread, so that `stop` is up to date while the trainer works.
+
+    Attributes:
+        stop: Set once the trial shall end.
+        silence: Seconds without a word from the worker that a trial goes on for.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inbox: queue.SimpleQueue[Prepare | Run | Verdict | None] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self.silence = math.inf
+        self._heard = time.monotonic()
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
 
     def receive(self) -> Prepare | Run | Verdict | None:
         """The next message; None: the worker has closed the pipe or is gone."""
         return self._inbox.get()
+
+    def stop_requested(self) -> bool:
+        """Whether the trial shall end; waits while the worker is silent for too long.
+
+        A worker that stalls may have lost the trial to another one, and its process must not train it meanwhile.
+        """
+        while time.monotonic() - self._heard > self.silence and not self.stop.wait(LOOK_SECONDS):
+            pass
+        return self.stop.is_set()
 
     def send(self, message: ToWorker) -> None:
         """Tell the worker; without effect when it is gone."""
@@ -75,8 +94,10 @@ class Mailbox:
                 message = self._connection.recv()
             except (EOFError, OSError):
                 break
+            self._heard = time.monotonic()
             if isinstance(message, Stop):
                 self.stop.set()
+            if isinstance(message, Stop | Alive):
                 continue
             if isinstance(message, Run):
                 self.stop.clear()  # here and not in the main thread, where it could undo a later Stop
@@ -118,7 +139,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
                 return ended
         if left:
             task = replace(task, first_epoch=left[-1].epoch + 1)
-        results = trainer(task, mailbox.stop.is_set)
+        results = trainer(task, mailbox.stop_requested)
         for result in results:
             if left and result.epoch == left[-1].epoch:
                 continue  # the trainer may repeat what its checkpoint ends with
@@ -206,6 +227,7 @@ def main(file_descriptor: int) -> None:
         return
     trainer = load_trainer(prepare.trainer)
     _limit_threads(prepare.threads)
+    mailbox.silence = prepare.silence
     mailbox.send(Ready())
     wear = Wear()
     while isinstance(message := mailbox.receive(), Run):

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.studies import leases
 from tuner.studies.control import BY_HAND
 from tuner.studies.reading import REPEATS
 from tuner.workers.audience import Audience
@@ -19,13 +20,14 @@ from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.ledger import Ledger
-from tuner.workers.limits import DEFAULT_TIMING, Timing, hang_limit
+from tuner.workers.limits import DEFAULT_TIMING, Timing
 from tuner.workers.line import Line
 from tuner.workers.messages import Ended
 from tuner.workers.observer import Observer, WorkerReport
 from tuner.workers.pool import Pool
 from tuner.workers.running import Ending, Running
 from tuner.workers.supply import Supply
+from tuner.workers.watching import watch
 
 if TYPE_CHECKING:
     from tuner.studies.study import Study
@@ -93,7 +95,8 @@ class _Worker:
         self._audience = Audience(observers)
         self._line = Line(study.ping, patience=timing.patience)
         self._ledger = Ledger(study, self._line, self._audience, self._left)
-        self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending)
+        silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
+        self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
         self._supply = Supply(study, self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
         self._outcomes: Counter[str] = Counter()
@@ -136,7 +139,7 @@ class _Worker:
             self._pool.serve()
             self._look_around(interrupts)
             for running in list(self._ledger.running):
-                self._watch(running, at_once=interrupts.at_once)
+                watch(running, self._ledger, self._timing, cut=self._line.cut, at_once=interrupts.at_once)
             self._supply.may_ask |= self._pool.repack()
             for slot in self._pool.slots:
                 if not (self._ending.reason or self._paused or self._line.cut):
@@ -174,25 +177,6 @@ class _Worker:
             if self._line.cut and not self._ending.waits:
                 self._ending.waits = True
                 self._audience.notice("waiting for the database, to deliver what was kept (Ctrl-C ends at once)")
-
-    def _watch(self, running: Running, *, at_once: bool) -> None:
-        """Renew the trial's lease; end its process when it hangs, or takes too long to stop."""
-        if running.ended is not None:
-            return  # it waits for the database
-        now = time.monotonic()
-        limit = hang_limit(self._timing, running.longest_epoch, self._ledger.longest_epoch)
-        stopping = running.stopping_since
-        if at_once or (stopping is not None and now - stopping > self._timing.stop_grace):
-            running.slot.kill()
-            self._ledger.end(running, Ended("interrupted"))
-        elif now - running.progressed > limit:
-            running.slot.kill()
-            longest = running.longest_epoch or self._ledger.longest_epoch
-            compared = f", where the longest took {longest:.1f} s" if longest else ""
-            message = f"no epoch within {limit:.0f} s{compared}"
-            self._ledger.end(running, Ended("failed", FailureKind.KILLED, message))
-        elif now - running.renewed > self._timing.heartbeat and not self._line.cut:
-            self._ledger.renew(running)
 
     def _obey(self) -> None:
         """Do what was ordered from outside."""
