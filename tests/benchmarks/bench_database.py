@@ -40,6 +40,7 @@ from tuner.config.study import StudySpec
 from tuner.data import scenes
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
+from tuner.studies.leases import AskBusy
 from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open, open_study
 from tuner.trainers.contract import EpochResult
 
@@ -187,7 +188,7 @@ def asks(study: Study) -> None:
     times = []
     for _ in range(16):
         began = time.perf_counter()
-        assignment = study.next_trial(WorkerInfo())
+        assignment = ask(study)
         times.append(time.perf_counter() - began)
         assert assignment is not None
         finish(study, assignment)
@@ -204,11 +205,20 @@ def finish(study: Study, assignment: Assignment) -> None:
     study.complete(assignment)
 
 
+def ask(study: Study) -> Assignment | None:
+    """The next trial, as a worker asks for it: again and again while others go first."""
+    while True:
+        try:
+            return study.next_trial(WorkerInfo(pid=os.getpid()))
+        except AskBusy:
+            time.sleep(0.5)
+
+
 def report(study: Study, workers: int, epochs: int, *, asking: bool) -> None:
     """Time reports of epochs by several workers at once, in trials that end early or in one trial each."""
     context = multiprocessing.get_context("fork")
     for _ in range(3):
-        assignment = study.next_trial(WorkerInfo())
+        assignment = ask(study)
         assert assignment is not None
         finish(study, assignment)
     pipes, processes = [], []
@@ -254,7 +264,7 @@ def simulate(
         return done
 
     while len(times) < epochs:
-        assignment = timed(others, lambda: study.next_trial(WorkerInfo(pid=os.getpid())))
+        assignment = timed(others, lambda: ask(study))
         assert assignment is not None
         if not times:
             wait()

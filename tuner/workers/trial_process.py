@@ -129,7 +129,10 @@ def load_trainer(path: str) -> Trainer:
 
 
 def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
-    """Train one trial to its end, reporting each epoch; every exception becomes an `Ended`."""
+    """Train one trial to its end, reporting each epoch; every exception becomes an `Ended`.
+
+    After one that leaves the process unusable, the process says so and ends here.
+    """
     task = run.task
     try:
         prepare_folder(task.workdir, run)
@@ -157,7 +160,13 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
         kind = next((kind for type_, kind in _KIND_OF_ERROR if isinstance(error, type_)), FailureKind.ERROR)
         return Ended("failed", kind, str(error))
     except Exception as error:
-        return _unforeseen(error, task.workdir)
+        ended = _unforeseen(error, task.workdir)
+        if ended.worn:
+            # At once, while the error still holds what was on the GPU: to free that with a broken context may abort
+            # the process, and then nobody would know why.
+            mailbox.send(ended)
+            os._exit(1)
+        return ended
 
 
 def prepare_folder(folder: Path, run: Run) -> None:
@@ -232,10 +241,8 @@ def main(file_descriptor: int) -> None:
     wear = Wear()
     while isinstance(message := mailbox.receive(), Run):
         ended = run_trial(trainer, message, mailbox)
-        if not ended.worn:
-            gc.collect()  # what the trial held must be free before the next one starts
-            ended = replace(ended, worn=wear.after_trial())
-        mailbox.send(ended)
+        gc.collect()  # what the trial held must be free before the next one starts
+        mailbox.send(replace(ended, worn=wear.after_trial()))
 
 
 if __name__ == "__main__":
