@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.studies.nearby import NEAR_BEST, SPREAD, NearbySampler, moved
+from tuner.studies.nearby import NEAR_BEST, NearbySampler
 
 RANGE = {name: FloatDistribution(0.0, 1.0) for name in "abcdef"}
 DEFAULT = dict.fromkeys(RANGE, 0.1)
@@ -88,33 +86,3 @@ def test_the_model_draws_all_where_no_trial_is_the_best(directions: list[str], t
     study = optuna.create_study(directions=directions)
     study.add_trials(trials)
     assert sources(study) == {"model": 1.0}
-
-
-NUMBERS = [
-    FloatDistribution(0.0, 1.0),
-    FloatDistribution(1e-4, 1e-1, log=True),
-    FloatDistribution(0.1, 0.9, step=0.2),
-    FloatDistribution(2.0, 2.0),
-    IntDistribution(1, 10),
-    IntDistribution(4, 64, step=4),
-    IntDistribution(4, 64, log=True),
-]
-
-
-@given(st.sampled_from(NUMBERS), st.floats(0, 1), st.integers(0, 2**32))
-def test_a_number_moves_within_its_distribution(
-    distribution: FloatDistribution | IntDistribution, place: float, seed: int
-) -> None:
-    value = distribution.low + place * (distribution.high - distribution.low)
-    found = moved(value, distribution, np.random.default_rng(seed))
-    assert distribution._contains(found)
-    assert isinstance(found, int) == isinstance(distribution, IntDistribution)
-
-
-def test_a_number_moves_by_a_part_of_its_scale() -> None:
-    chance = np.random.default_rng(0)
-    decades = [np.log10(moved(1.0, FloatDistribution(1e-10, 1e10, log=True), chance)) for _ in range(4000)]
-    assert abs(np.mean(decades)) < 0.5
-    # Cut off at 1.67 deviations to both sides, which leaves 0.79 of one.
-    assert np.std(decades) == pytest.approx(0.79 * SPREAD * 20, rel=0.05)
-    assert moved(7.0, FloatDistribution(0.0, 1.0), chance) <= 1.0
