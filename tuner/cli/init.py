@@ -95,6 +95,8 @@ def init(
         typer.echo(f"wrote {path}")
     typer.echo(f"wrote {output}: each choice has its reason in a comment")
     typer.echo(f"\nNext: tuner run {output}")
+    if slots[0].device == "cuda":
+        typer.echo("  with --per-gpu auto several trials share the GPU, as far as that pays")
 
 
 def _places(folder: Path | None, images: Path | None, annotations: list[Path] | None) -> tuple[Path, list[Path]]:

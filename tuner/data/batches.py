@@ -116,7 +116,9 @@ class TrainingBatches:
     def _make(self, number: int) -> Batch:
         epoch, batch = divmod(number, self.steps_per_epoch)
         order = self._order(epoch)
-        positions = np.array_split(np.arange(len(order)), self.steps_per_epoch)[batch]
+        size, larger = divmod(len(order), self.steps_per_epoch)  # the first few batches have one image more
+        start = batch * size + min(batch, larger)
+        positions = range(start, start + size + (batch < larger))
         augmenter = self._augmenter()
         images = torch.empty((len(positions), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin_memory)
         pixels = images.numpy()
@@ -127,7 +129,7 @@ class TrainingBatches:
                 mosaic=epoch < self._mosaic_epochs,
                 out=pixels[i],
             )
-            for i, position in enumerate(positions.tolist())
+            for i, position in enumerate(positions)
         ]
         rows = max(1, *(len(indices) for _, indices in samples))
         rows = -(-rows // _ROW_STEP) * _ROW_STEP
