@@ -90,7 +90,8 @@ CHECKPOINT = "last.pt"
 """File in a trial's folder from which it goes on; removed once the trial never will."""
 
 StopRequested = Callable[[], bool]
-"""Asked before each batch; once it says yes, the trainer saves its state and raises `Interrupted`."""
+"""Asked before each batch; once it says yes, the trainer saves its state and raises `Interrupted`. It may take its time
+to answer, while the worker is silent."""
 
 
 class Trainer(Protocol):
