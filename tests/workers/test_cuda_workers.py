@@ -34,13 +34,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
     return generate(tmp_path_factory.mktemp("scenes"), train=64, val=16, test=4, size=(160, 120))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def gpu_study(
     data: DataSpec, folder: Path, *, epochs: int = 3, batch: int = 8, size: int = 160, **changes: Any
 ) -> Study:
@@ -122,8 +115,6 @@ def test_a_failed_assertion_on_the_gpu_fails_its_trial_and_replaces_its_process(
     study, listener = gpu_study(data, folder, epochs=2), Listener()
     run_worker(study, slots=plan_slots("cuda:0"), trainer="cuda_trainer:train", observers=[listener])
     trials = study.trials()
-    print([(a.outcome, a.message) for trial in trials for a in trial.attempts], listener.notices)
-    print(*[file.read_text()[-3000:] for file in (study.folder / "logs").iterdir()])
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAILED, TrialState.COMPLETE]
     assert "device-side assert" in trials[1].reason
     assert len(trials[1].attempts) == 1

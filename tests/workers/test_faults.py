@@ -34,13 +34,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
     return generate(tmp_path_factory.mktemp("scenes"), train=8, val=4, test=1, size=(64, 48))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_killed_worker_costs_a_real_training_nothing(data: DataSpec, folder: Path) -> None:
     """Taken over by another worker, it ends bit for bit where the undisturbed one does."""
     found = []

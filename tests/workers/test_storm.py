@@ -41,13 +41,6 @@ def hosts() -> Iterator[Hosts]:
         host.communicate()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.chdir(tmp_path)  # where studies on a server keep their files
-    return tmp_path
-
-
 def slow(study: Study, seconds: float) -> None:
     """How long each epoch takes."""
     (study.folder.parent / "plan.json").write_text(json.dumps({"*": {"seconds": seconds}}))
