@@ -82,6 +82,12 @@ def test_a_gpu_that_is_not_there_is_named_with_those_that_are() -> None:
         plan_slots("cuda:2")
 
 
+def test_trials_for_each_gpu_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "find_gpus", list)
+    with pytest.raises(ConfigError, match="auto trials for each GPU were asked for, but there is no GPU here"):
+        plan_slots("auto", per_gpu="auto")
+
+
 def test_cuda_on_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "find_gpus", list)
     with pytest.raises(DeviceError, match="finds no CUDA device"):

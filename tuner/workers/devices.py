@@ -132,18 +132,20 @@ def plan_slots(
             add others as far as that pays (`tuner.workers.packing`).
 
     Raises:
-        ConfigError: `device` has another form, or both `slots` and `per_gpu` are given.
+        ConfigError: `device` has another form, or both `slots` and `per_gpu` are given, or `per_gpu` without a GPU.
         DeviceError: CUDA was asked for and this device is not there.
     """
     if slots is not None and per_gpu is not None:
         raise ConfigError(f"{slots} slots and {per_gpu} for each GPU were asked for", hint="Give one of them.")
-    if device == "cpu" and per_gpu is not None:
-        raise ConfigError(f"{per_gpu} trials for each GPU were asked for, but device is cpu", hint="Use --slots.")
-    if device == "cpu":
-        return _cpu_slots(slots)
     if device == "auto":
         gpus = find_gpus() if any(Path(file).exists() for file in _GPU_FILES) else []
-        return _gpu_slots(gpus, slots, per_gpu) if gpus else _cpu_slots(slots)
+        if gpus:
+            return _gpu_slots(gpus, slots, per_gpu)
+    if device in ("auto", "cpu"):
+        if per_gpu is not None:
+            why = "device is cpu" if device == "cpu" else "there is no GPU here"
+            raise ConfigError(f"{per_gpu} trials for each GPU were asked for, but {why}", hint="Use --slots.")
+        return _cpu_slots(slots)
     kind, _, listed = device.partition(":")
     numbers = listed.split(",") if ":" in device else []
     if kind != "cuda" or not all(number.isdecimal() for number in numbers):
