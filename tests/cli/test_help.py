@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import tuner as tuner_package
 from tuner.cli.main import app
 from tuner.storage.database import connect
 
@@ -50,6 +51,13 @@ def test_commands_that_read_studies_import_what_they_need_alone(sqlite_url: str)
         answer = tuner(command, "--storage", sqlite_url)
         assert answer.returncode == 0, answer.stderr
         assert answer.stderr.strip() == "['sqlalchemy']"
+
+
+def test_version() -> None:
+    answer = tuner("--version")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.strip() == "[]"
+    assert answer.stdout.strip() == f"tuner {tuner_package.__version__}"
 
 
 def test_a_wrong_call_is_told_apart_from_a_failure() -> None:

@@ -12,6 +12,7 @@ from io import TextIOWrapper
 
 import typer
 
+import tuner
 from tuner.cli.anchors import anchors
 from tuner.cli.best import best
 from tuner.cli.calibrate import calibrate
@@ -64,8 +65,17 @@ for _name, _command in _COMMANDS.items():
 app.add_typer(db, name="db")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tuner {tuner.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
     """Find the best hyperparameters of an object detector for your data set, on the GPUs at hand."""
 
 
