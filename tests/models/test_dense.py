@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tuner.data.batch import IGNORE, PADDING
 from tuner.models.boxes import iou
 from tuner.models.build import build_detector
 from tuner.models.dense import MAX_CANDIDATES, DenseDetector, anchor_grid
+from tuner.models.dense_network import DenseHead
 from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, shufflenet
 from tuner.models.detector import Detector
 from tuner.models.losses import quality_focal_loss
@@ -92,6 +94,19 @@ def test_an_image_without_objects_teaches_that_there_is_nothing() -> None:
     losses = tiny().losses(images, torch.zeros_like(boxes), torch.full_like(labels, PADDING))
     assert losses["class"].item() > 0
     assert losses["box"].item() == 0
+
+
+def test_the_head_sees_in_training_what_it_sees_in_evaluation() -> None:
+    """With batch norms an image unlike the others of its batch would differ, and be full of detections."""
+    torch.manual_seed(0)
+    head = DenseHead(channels=32, anchors=2, classes=3, depth=2)
+    levels = [torch.randn(4, 32, 8, 8), torch.randn(4, 32, 4, 4)]
+    for level in levels:
+        level[-1] = 5 * level[-1] + 3
+    together = head.train()(levels)
+    alone = head.eval()([level[-1:] for level in levels])
+    for trained, evaluated in zip(itertools.chain(*together), itertools.chain(*alone), strict=True):
+        torch.testing.assert_close(trained[-1:], evaluated)
 
 
 def test_background_in_a_crowd_region_costs_nothing() -> None:

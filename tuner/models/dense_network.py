@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+GROUP = 16
+"""Channels that a group norm of the head takes together."""
 
 
 class ConvNormAct(nn.Sequential):
@@ -77,8 +79,7 @@ class PlainTrunk(Trunk):
 class FeaturePyramid(nn.Module):
     """Feature pyramid (Lin et al., 2017) over three levels with nearest-neighbour upsampling.
 
-    The paper's last 3 x 3 convolution of each level is left out: the head's first, with a norm for each level,
-    does its work.
+    The paper's last 3 x 3 convolution of each level is left out: the head's first does its work.
     """
 
     def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
@@ -94,16 +95,24 @@ class FeaturePyramid(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """Class logits and box offsets for each anchor; the convolutions are shared by all levels, the norms are not.
+    """Class logits and box offsets for each anchor, by the same layers on all levels.
 
-    Levels see objects of different sizes with different statistics, hence a batch norm for each
-    (as in EfficientDet's head).
+    Its norms are group norms (Wu and He, 2018, with their best group of 16 channels), as in the heads of FCOS and ATSS.
+    With batch norms an image unlike most, such as one on white, is scaled down in training by its own share of a small
+    batch's variance, and not in evaluation: a few such images, full of confident detections of nothing, took half of
+    the mAP on photographs of raccoons, in some runs almost all.
+
+    Args:
+        channels: Of the features, a multiple of 16.
+        anchors: Anchors per position.
+        classes: Number of classes.
+        depth: Convolutions before the last layer.
     """
 
-    def __init__(self, channels: int, levels: int, anchors: int, classes: int, depth: int) -> None:
+    def __init__(self, channels: int, anchors: int, classes: int, depth: int) -> None:
         super().__init__()
         self.towers = nn.ModuleList(nn.Conv2d(channels, channels, 3, 1, 1, bias=False) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(depth)) for _ in range(levels))
+        self.norms = nn.ModuleList(nn.GroupNorm(channels // GROUP, channels) for _ in range(depth))
         self.classes = nn.Conv2d(channels, anchors * classes, 1)
         self.boxes = nn.Conv2d(channels, anchors * 4, 3, padding=1)
         nn.init.normal_(self.classes.weight, std=0.01)
@@ -116,8 +125,8 @@ class DenseHead(nn.Module):
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """For each level (B, A * K, H, W) class logits and (B, A * 4, H, W) box offsets."""
         logits, deltas = [], []
-        for x, norms in zip(features, self.norms, strict=True):
-            for conv, norm in zip(self.towers, cast(nn.ModuleList, norms), strict=True):
+        for x in features:
+            for conv, norm in zip(self.towers, self.norms, strict=True):
                 x = F.relu(norm(conv(x)), inplace=True)
             logits.append(self.classes(x))
             deltas.append(self.boxes(x))
@@ -139,7 +148,7 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.pyramid = FeaturePyramid(trunk.channels, width)
-        self.head = DenseHead(width, len(trunk.channels), anchors, classes, depth)
+        self.head = DenseHead(width, anchors, classes, depth)
         self.num_classes = classes
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
