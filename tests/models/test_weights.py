@@ -1,12 +1,11 @@
 import pytest
 import torch
 from torchvision.models import mobilenet_v3_large
-from torchvision.ops import FrozenBatchNorm2d
 
 from tuner.config.errors import WeightsError
 from tuner.config.trial import TrialConfig
 from tuner.data.letterbox import Canvas
-from tuner.models.batch_norm import BatchNorm
+from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.catalog import FAMILIES
 from tuner.models.torchvision_build import build_torchvision
 
@@ -43,7 +42,7 @@ def test_norms_of_a_pretrained_trunk_are_frozen_in_the_first_recipes(classifier)
     def norms(weights):
         return {type(m) for m in build("fasterrcnn-mobilenet", weights).modules() if "BatchNorm" in type(m).__name__}
 
-    assert norms(classifier[1]) == {FrozenBatchNorm2d}
+    assert norms(classifier[1]) == {FrozenBatchNorm}
     assert norms("none") == {BatchNorm}
 
 

@@ -1,9 +1,10 @@
-"""Batch norm that trains on any batch, however small."""
+"""Batch norm that trains on any batch, however small, or not at all."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -19,3 +20,23 @@ class BatchNorm(nn.BatchNorm2d):
         if self.training and values.numel() == self.num_features:
             return F.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(values)
+
+
+class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
+    """torchvision's `FrozenBatchNorm2d` as one operation, which leaves half precision as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def freeze_norms(module: nn.Module) -> None:
+    """Put a `FrozenBatchNorm` with the same values in the place of each batch norm within a module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm(child.num_features, eps=child.eps)
+            state = child.state_dict()
+            frozen.load_state_dict({key: state[key] for key in frozen.state_dict()})
+            setattr(module, name, frozen)
+        else:
+            freeze_norms(child)

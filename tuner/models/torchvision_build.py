@@ -27,13 +27,12 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.ssd import SSD, SSDHead, _vgg_extractor
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.models.detection.ssdlite import _mobilenet_extractor as _ssdlite_extractor
-from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import AnchorSizes, TrialConfig
 from tuner.models.anchors import check_anchors
-from tuner.models.batch_norm import BatchNorm
+from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.catalog import family
 from tuner.models.detector import Detector
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
@@ -78,7 +77,7 @@ def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
 
 
 def _norm(pretrained: Pretrained, *, frozen: bool) -> type[nn.Module]:
-    return FrozenBatchNorm2d if pretrained and frozen else BatchNorm
+    return FrozenBatchNorm if pretrained and frozen else BatchNorm
 
 
 def _faster_rcnn(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
