@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm, freeze_norms
+from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 
 
 def test_is_torchs_own_where_a_channel_has_more_than_one_value():
@@ -26,31 +26,6 @@ def test_a_single_value_is_normalised_by_the_running_statistics_and_leaves_them_
     assert alone.grad.abs().min() > 0
     with pytest.raises(ValueError, match="more than 1 value"):
         reference.train()(alone)
-
-
-def trained() -> nn.Module:
-    torch.manual_seed(0)
-    block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, eps=1e-3))
-    network = nn.ModuleDict({"block": block, "norm": nn.BatchNorm2d(4)})
-    for norm in (block[1], network["norm"]):
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-        norm(torch.randn(8, 4, 3, 3) * 3 + 1)
-    return network.eval()
-
-
-def test_frozen_norms_give_what_the_trained_ones_gave_and_learn_nothing() -> None:
-    network = trained()
-    values = torch.randn(2, 3, 5, 5)
-    expected = network["norm"](network["block"](values))
-    state = network.state_dict()
-    freeze_norms(network)
-    network.train()
-    given = network["norm"](network["block"](values))
-    torch.testing.assert_close(given, expected)
-    assert [name for name, _ in network.named_parameters()] == ["block.0.weight", "block.0.bias"]
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    trained().load_state_dict(network.state_dict())  # a model that is rebuilt from scratch takes its weights
 
 
 def test_frozen_norms_are_torchvisions_and_keep_half_precision() -> None:

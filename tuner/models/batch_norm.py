@@ -28,15 +28,3 @@ class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-
-def freeze_norms(module: nn.Module) -> None:
-    """Put a `FrozenBatchNorm` with the same values in the place of each batch norm within a module."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm(child.num_features, eps=child.eps)
-            state = child.state_dict()
-            frozen.load_state_dict({key: state[key] for key in frozen.state_dict()})
-            setattr(module, name, frozen)
-        else:
-            freeze_norms(child)

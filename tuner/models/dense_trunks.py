@@ -1,8 +1,4 @@
-"""Torchvision's classification networks as trunks of `dense`: features at strides 8, 16 and 32.
-
-The batch norms of a pretrained one are frozen, as detectors usually have them: batches of detection are too small for
-statistics, and one image unlike the others would change what all of a batch are seen by.
-"""
+"""Torchvision's classification networks as trunks of `dense`: features at strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from tuner.config.errors import WeightsError
-from tuner.models.batch_norm import freeze_norms
 from tuner.models.dense_network import Trunk
 from tuner.models.weights import load_pretrained
 
@@ -21,8 +16,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NORM_EPS = 1e-3
 """Added to the variances of batch norm, as in EfficientDet and YOLOX.
 
-With PyTorch's 1e-5 a channel that is dead but for a few images is blown up 300 times where it is not. Where norms are
-trained, the batch's own variance hides that; in evaluation it goes on through all levels, and those images are lost.
+With PyTorch's 1e-5 a channel that is dead but for a few images is blown up 300 times where it is not. In training
+the batch's own variance hides that; in evaluation it goes on through all levels, and those images are lost.
 """
 _CLASSIFIERS = ("fc.", "classifier.", "conv5.")
 
@@ -36,20 +31,13 @@ class StagedTrunk(Trunk):
         channels: Width of each stage's features.
         normalised: Whether the stem takes images that are normalised by ImageNet's mean and deviation, as
             torchvision's weights do. It is kept among the weights, with which it belongs.
-        frozen: Whether its norms stay as they are.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(
-        self,
-        stem: nn.Sequential,
-        stages: nn.Sequential,
-        channels: tuple[int, int, int],
-        *,
-        normalised: bool,
-        frozen: bool,
+        self, stem: nn.Sequential, stages: nn.Sequential, channels: tuple[int, int, int], *, normalised: bool
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -58,8 +46,6 @@ class StagedTrunk(Trunk):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = NORM_EPS
-        if frozen:
-            freeze_norms(self)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN if normalised else (0.0,) * 3).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD if normalised else (1.0,) * 3).view(3, 1, 1))
 
@@ -79,8 +65,7 @@ def resnet(name: str, weights: str) -> StagedTrunk:
     stem = _parts(net, "conv1", "bn1", "relu", "maxpool", "layer1")
     channels = (512, 1024, 2048) if name == "resnet50" else (128, 256, 512)
     normalised = adapt_input(net.get_submodule("conv1"), net.get_submodule("bn1"))
-    stages = _parts(net, "layer2", "layer3", "layer4")
-    return StagedTrunk(stem, stages, channels, normalised=normalised, frozen=weights != "none")
+    return StagedTrunk(stem, _parts(net, "layer2", "layer3", "layer4"), channels, normalised=normalised)
 
 
 def shufflenet(name: str, weights: str) -> StagedTrunk:
@@ -88,8 +73,7 @@ def shufflenet(name: str, weights: str) -> StagedTrunk:
     net = _classifier(name, weights)
     stem = _parts(net, "conv1", "maxpool")
     normalised = adapt_input(net.get_submodule("conv1.0"), net.get_submodule("conv1.1"))
-    stages = _parts(net, "stage2", "stage3", "stage4")
-    return StagedTrunk(stem, stages, (48, 96, 192), normalised=normalised, frozen=weights != "none")
+    return StagedTrunk(stem, _parts(net, "stage2", "stage3", "stage4"), (48, 96, 192), normalised=normalised)
 
 
 @torch.no_grad()
