@@ -375,7 +375,7 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) 
     on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert on_gpu["image_size"].value > 640
     assert numbers.small_object * on_gpu["image_size"].value >= 16
-    assert on_cpu["image_size"].value == 320
+    assert on_cpu["image_size"].value == 416
     assert "would show them, on a GPU" in on_cpu["image_size"].reason
     assert on_cpu["batch_size"].value == 2
     for proposal in (on_gpu, on_cpu):  # the proposed default config lies in the ready-made space
@@ -391,8 +391,8 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     output = run_init("--images", BCCD / "images", "--annotations", train, "-o", tmp_path / "study.yaml")
     spec = spec_of(tmp_path / "study.yaml")
     config = base_config(spec)
-    assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 320, 4)
-    assert 20 <= config.epochs <= 36
+    assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 384, 4)
+    assert 18 <= config.epochs <= 26
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
         assert text in output
