@@ -392,7 +392,11 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     spec = spec_of(tmp_path / "study.yaml")
     config = base_config(spec)
     assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 384, 4)
+    assert config.anchors == "kmeans-iou-balanced"
     assert 18 <= config.epochs <= 26
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
         assert text in output
+    dataset = load_dataset(spec.data)
+    other = propose(dataset, survey(dataset), cuda=True, slots=1, model="retinanet-resnet50").defaults
+    assert other["anchors"].value == "default"

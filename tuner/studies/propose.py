@@ -174,18 +174,22 @@ def _epochs(
 
 
 def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Choice:
-    """The family's own anchors where they reach the boxes, else clusters of the boxes."""
+    """For `dense` clusters of the boxes; for the others their own anchors where these reach the boxes.
+
+    Clusters brought dense-tiny 0.589 instead of 0.549 on BCCD, 0.419 instead of 0.391 on photographs of raccoons.
+    """
     sizes, _ = letterboxed_sizes(dataset.train, canvas)
     own = family(model).default_anchors(canvas)
     if own is None or not len(sizes):
         return Choice(TrialConfig().anchors, "the family's own")
     anchors = np.array([anchor for level in own for anchor in level])
     reached = float((ratio(sizes, anchors).max(axis=1) > 1 / RATIO_LIMIT).mean())
-    if reached >= 0.98:
-        return Choice("default", f"the family's own set reaches {reached:.1%} of the boxes; the study tries others too")
+    reason = f"the family's own set reaches {reached:.1%} of the boxes"
+    if model.startswith("dense"):
+        reason = "clusters of the boxes mostly detect better than the family's own set"
+    elif reached >= 0.98:
+        return Choice("default", f"{reason}; the study tries others too")
     balanced = survey.imbalance > 2
-    return Choice(
-        "kmeans-iou-balanced" if balanced else "kmeans-iou",
-        f"the family's own set reaches only {reached:.1%} of the boxes"
-        + (f", and one class has {survey.imbalance:.0f} times the boxes of another" if balanced else ""),
-    )
+    if balanced:
+        reason += f", each class weighing the same, as one has {survey.imbalance:.0f} times the boxes of another"
+    return Choice("kmeans-iou-balanced" if balanced else "kmeans-iou", f"{reason}; the study tries others too")
