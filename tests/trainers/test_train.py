@@ -302,7 +302,8 @@ def test_killed_ends_bit_for_bit_where_the_undisturbed_one_does(
 
 def test_divergence_has_its_kind(task: TrainingTask) -> None:
     # A decay of 1 at a rate of 10 multiplies the weights by -9 at each step.
-    wild = variant(task, "wild", optimizer="sgd", learning_rate=10.0, weight_decay=1.0, epochs=12, schedule="constant")
+    steep = {"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 1.0, "schedule": "constant"}
+    wild = variant(task, "wild", batch_size=1, epochs=12, **steep)
     with pytest.raises(Diverged, match="loss became"):
         list(train(wild, never))
 
