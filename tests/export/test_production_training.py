@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -165,7 +166,10 @@ def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.
     monkeypatch.setattr("tuner.export.predicting.CHUNK", 3)
     parts = predict(loaded, split, CPU)
     np.testing.assert_array_equal(whole.offsets, parts.offsets)
-    np.testing.assert_allclose(whole.boxes, parts.boxes, atol=1e-3)
+    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
+    for start, end in itertools.pairwise(whole.offsets):  # in any order: of almost equal scores rounding decides
+        distance = np.abs(whole.boxes[start:end, None] - parts.boxes[None, start:end]).max(axis=-1)
+        assert distance.min(axis=1).max() < 1e-3
     np.testing.assert_array_equal(
         predict_shown(loaded, split, CPU).offsets, shown(predict(loaded, split, CPU), loaded.info).offsets
     )
