@@ -86,9 +86,8 @@ def test_a_search_with_promotion_trains_about_the_expected_epochs(epochs: int, t
                 return
 
     while True:
-        index = next_promotion(
-            entrants, rungs, 3, closing=finalists_of(rungs, epochs) if len(entrants) == trials else 0
-        )
+        more = len(entrants) < trials
+        index = next_promotion(entrants, rungs, 3, more=more, closing=0 if more else finalists_of(rungs, epochs))
         if index is None:
             if len(entrants) == trials:
                 break

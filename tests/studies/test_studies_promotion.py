@@ -44,7 +44,8 @@ def run(curves: list[list[int]], factor: int, watch: Callable[[list[Entrant], in
 
     while True:
         watch(trials, len(curves) - len(trials))
-        index = next_promotion(trials, RUNGS, factor, closing=FINALISTS if len(trials) == len(curves) else 0)
+        more = len(trials) < len(curves)
+        index = next_promotion(trials, RUNGS, factor, more=more, closing=0 if more else FINALISTS)
         if index is not None:
             trials[index] = replace(trials[index], state="active")
         elif len(trials) < len(curves):
@@ -90,18 +91,20 @@ def test_a_trial_beyond_hope_never_goes_on(curves: list[list[int]], factor: int)
 def test_a_trial_that_met_strong_company_goes_on_later() -> None:
     trials = [Entrant(n, {1: float(v)}, "paused") for n, v in enumerate((9, 8, 7, 1, 2))]
     trials[0] = Entrant(0, {1: 9.0, 3: 9.0}, "stopped")
-    assert next_promotion(trials, RUNGS, 3) is None  # one of five
-    trials.append(Entrant(5, {1: 3.0}, "paused"))
-    assert next_promotion(trials, RUNGS, 3) == 1  # two of six
+    trials += [Entrant(n, {1: 3.0}, "paused") for n in (5, 6)]
+    assert next_promotion(trials, RUNGS, 3) is None  # two of seven, but the eighth may be better
+    assert next_promotion(trials, RUNGS, 3, more=False) == 1  # unless there is none
+    trials.append(Entrant(7, {1: 3.0}, "paused"))
+    assert next_promotion(trials, RUNGS, 3) == 1  # three of nine, if the ninth is better
     trials[1] = Entrant(1, {1: 8.0, 3: 10.0}, "paused")
     assert next_promotion(trials, RUNGS, 3) is None  # one of two is none of three
 
 
 def test_a_trial_that_ended_at_a_rung_leaves_its_place_there() -> None:
-    trials = [Entrant(n, {1: float(9 - n)}, "left") for n in range(3)] + [Entrant(3, {1: 0.0}, "paused")]
-    assert goes_on(trials, 3, 1, 3)
-    assert next_promotion(trials, RUNGS, 3) == 3  # one of four, and the three before it have ended
-    trials[0] = Entrant(0, {1: 9.0, 3: 9.0}, "left")  # it has had the place of one of four
+    trials = [Entrant(n, {1: float(9 - n)}, "left") for n in range(4)] + [Entrant(4, {1: 0.0}, "paused")]
+    assert goes_on(trials, 4, 1, 3)
+    assert next_promotion(trials, RUNGS, 3) == 4  # one of five, and the four before it have ended
+    trials[0] = Entrant(0, {1: 9.0, 3: 9.0}, "left")  # it has had the place of one of five
     assert next_promotion(trials, RUNGS, 3) is None
 
 
@@ -220,17 +223,19 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     (shown,) = as_pruned(frozen[1:2], {frozen[1]._trial_id})
     assert (shown.state, shown.intermediate_values) == (State.PRUNED, {1: 0.4})
 
+    for number in (3, 4):  # one of three may go on, but the next one may be better
+        assert reach(study, take(study, number), 0.1) is TrialState.PAUSED
+
     other = open_study(study.name, studies_url)
-    again = take(other, 0)  # one of three may go on
+    again = take(other, 0)  # two of six may go on, if the sixth is better
     assert (again.first_epoch, again.attempt_id) == (2, 2)
-    # Of six, two may at most: the third has no hope any more, and its checkpoint is gone.
-    assert [trial.state for trial in other.trials()][1:] == [TrialState.PAUSED, TrialState.PRUNED]
-    assert [trial.state for trial in other.optuna.trials] == [State.RUNNING, State.RUNNING, State.PRUNED]
+    # Of six, two may at most: the others have no hope any more, and the third one's checkpoint is gone.
+    assert [trial.state for trial in other.trials()][1:] == [TrialState.PAUSED] + [TrialState.PRUNED] * 3
+    assert [trial.state for trial in other.optuna.trials] == [State.RUNNING] * 2 + [State.PRUNED] * 3
     assert sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}")) == ["0", "1"]
     assert other.report(again, result(1, 0.5)) is False  # reported once more, since its checkpoint is from there
     assert reach(other, again, 0.6) is TrialState.PAUSED  # alone at the second rung
-    for number in (3, 4, 5):
-        assert reach(other, take(other, number), 0.1) is TrialState.PAUSED
+    assert reach(other, take(other, 5), 0.1) is TrialState.PAUSED
     second = take(other, 1)  # now two of six may
     assert reach(other, second, 0.5) is TrialState.PAUSED
     last = take(other, 0)  # nothing else is left to do, and the study has no complete trial
@@ -264,6 +269,7 @@ def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Be
     assert reach(study, second, 0.2) is TrialState.PAUSED
     assert study.next_trial(WORKER) is None  # the third may still change who goes on
     assert reach(study, third, 0.4) is TrialState.PAUSED
+    assert reach(study, take(study, 2), 0.4) is TrialState.PAUSED  # the best of three, as there are no more
     assert study.trials(epochs=False)[2].last_epoch == 3
     assert reach(study, take(study, 2), 0.5) is TrialState.COMPLETE  # nothing else is left to do
     assert reach(study, take(study, 0), 0.1) is TrialState.COMPLETE  # the default config, for the gain over it
@@ -286,15 +292,16 @@ def test_a_study_that_no_longer_promotes_ends_its_paused_trials_but_the_default_
 
 
 def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": None, "epochs": 6})
-    for number, value in enumerate((0.3, 0.2, 0.5, 0.4)):
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": None, "epochs": 7})
+    for number, value in enumerate((0.3, 0.2, 0.5, 0.4, 0.1)):
         reach(study, take(study, number), value)
-    assert study.summary().epochs == 6  # the third was the best of three, and reached the second rung
+    assert reach(study, take(study, 2), 0.5) is TrialState.PAUSED  # the best of five reached the second rung
+    assert study.summary().epochs == 7
     assert reach(study, take(study, 2), 0.6) is TrialState.COMPLETE
     assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE
     assert study.next_trial(WORKER) is None
     states = [trial.state for trial in study.trials()]
-    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE] + [TrialState.PRUNED] * 2
 
 
 def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(studies_url: str, begin: Begin) -> None:
@@ -312,10 +319,10 @@ def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(studies
 
 
 def test_a_new_trial_need_not_beat_those_that_have_ended(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": 4})
-    for number in range(3):
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": 5})
+    for number in range(4):
         assignment = take(study, number)
         for epoch in range(1, 4):
             study.report(assignment, result(epoch, 0.9 - number / 100))
         study.prune(assignment, "by hand")
-    assert reach(study, take(study, 3), 0.1) is TrialState.COMPLETE  # one of four
+    assert reach(study, take(study, 4), 0.1) is TrialState.COMPLETE  # one of five

@@ -228,4 +228,4 @@ def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | Non
         return next((trial.number for trial in trials if trial.is_default and trial.state == "paused"), None)
     ranked = all(max(rungs.epochs) in trial.values for trial in _active(trials))
     closing = rungs.finalists if to_come == 0 and ranked else 0
-    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, closing=closing)
+    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, more=to_come != 0, closing=closing)

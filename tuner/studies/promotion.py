@@ -3,7 +3,9 @@
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
 unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
-is trained to its end for want of company. Four things are added. When nothing else is left to do, the best trial of
+is trained to its end for want of company. Five things are added. A trial goes on where it is among the best even if
+the next to come were better: else the first three trials at each rung would send one of theirs on, however good, and
+the budget of the best of many would be spent on the best of few. When nothing else is left to do, the best trial of
 the highest rung goes on until one beside the default config's is complete (or a few, where little is left to train),
 so that there is what to confirm. The default config, which every gain is stated over, goes on as soon as another trial
 is complete, however it compares. A trial that ended at a rung, let go when the budget was spent or failed on its way to
@@ -76,9 +78,16 @@ def finalists_of(rungs: Sequence[int], epochs: int) -> int:
     return FINALISTS if rungs and 2 * rungs[-1] >= epochs else 1
 
 
-def among_best(place: int, there: int, reduction_factor: int) -> bool:
-    """Whether a trial, so many places behind the best of those at a rung, goes on from there."""
-    return place < there // reduction_factor
+def among_best(place: int, there: int, reduction_factor: int, *, more: bool = True) -> bool:
+    """Whether a trial, so many places behind the best of those at a rung, goes on from there.
+
+    Args:
+        place: Of the trial, from 0.
+        there: How many trials have reached the rung.
+        reduction_factor: One of so many goes on.
+        more: Whether trials may still be begun: then the next one at the rung is taken for a better one.
+    """
+    return place + more < (there + more) // reduction_factor
 
 
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
@@ -90,7 +99,7 @@ def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_facto
 
 
 def next_promotion(
-    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, closing: int = 0
+    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, more: bool = True, closing: int = 0
 ) -> int | None:
     """The paused trial to go on with; None where none may.
 
@@ -98,13 +107,17 @@ def next_promotion(
         entrants: All trials of the study.
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
+        more: Whether trials may still be begun.
         closing: Where there is nothing else to do any more, no trial to begin, and none that has a rung to come: how
             many trials of the last rung shall be complete, the default config's aside; one in any case. Those that
             are on their way there count, so that several slots complete them at the same time.
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
     for rung in sorted(rungs, reverse=True):
-        for number in _ranking(entrants, rung)[: _there(entrants, rung) // reduction_factor]:
+        there = _there(entrants, rung)
+        for place, number in enumerate(_ranking(entrants, rung)):
+            if not among_best(place, there, reduction_factor, more=more):
+                break
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)

@@ -8,7 +8,7 @@ Shown as pruned, with what they have reported so far, they teach it like pruned 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,22 +20,22 @@ def as_pruned(trials: Sequence[FrozenTrial], paused: Collection[int]) -> list[Fr
 
 
 class Sight(optuna.Study):
-    """A study whose trials look so to samplers.
+    """A study whose trials look different to samplers.
 
     Args:
         study: The study; trials that are asked for here are its own.
-        paused: Optuna's ids of the trials that are paused.
+        look: Makes, from all its trials, what is seen of them.
     """
 
-    def __init__(self, study: optuna.Study, paused: Collection[int]) -> None:
+    def __init__(self, study: optuna.Study, look: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
-        self._paused = frozenset(paused)
+        self._study, self._look = study, look
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         # The one method through which samplers read trials; the public `get_trials` calls it, too.
-        seen = as_pruned(super()._get_trials(deepcopy, None, use_cache), self._paused)
+        seen = self._look(self._study._get_trials(deepcopy, None, use_cache))
         return seen if states is None else [trial for trial in seen if trial.state in states]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -16,7 +17,7 @@ from tuner.config.study import PrunerSpec
 from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.quiet import quiet
-from tuner.studies.sight import Sight
+from tuner.studies.sight import Sight, as_pruned
 
 Draw = Callable[[optuna.Trial], Sequence[float] | None]
 """Lets a new trial choose its parameters, and gives its curve: the objective after each epoch, larger is better.
@@ -79,7 +80,8 @@ def simulate(
     more = True
     while budget is None or len(done.order) < budget:
         closing = 0 if more else finalists_of(rungs, epochs)
-        index = next_promotion(_entrants(done.trials, epochs), rungs, factor, closing=closing) if rungs else None
+        entrants = _entrants(done.trials, epochs) if rungs else []
+        index = next_promotion(entrants, rungs, factor, more=more, closing=closing)
         if index is None:
             if not more:
                 break
@@ -99,7 +101,7 @@ def _begin(
     with quiet():
         study.sampler = sampler(len(trials))
         paused = [trial.trial._trial_id for trial in trials if trial.paused]
-        trial = (Sight(study, paused) if paused else study).ask()
+        trial = (Sight(study, partial(as_pruned, paused=paused)) if paused else study).ask()
         curve = draw(trial)
     if curve is None:
         study.tell(trial, state=TrialState.FAIL)
