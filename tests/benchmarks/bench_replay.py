@@ -1,7 +1,7 @@
 """Samplers x pruners on replayed learning curves: regret at 10 % and 100 % of a budget of 30 full trainings.
 
-    python -m tests.benchmarks.bench_replay [--tasks 17] [--seeds 20] [--samplers tpe,random] [--pruners ...] [--jobs 1]
-        [--keep FOLDER]
+    python -m tests.benchmarks.bench_replay [--tasks 17] [--seeds 20] [--samplers auto,random] [--pruners ...]
+        [--jobs 1] [--keep FOLDER]
 
 `../shared/data/lcbench/model.onnx` knows the curves of 34 tasks over 52 epochs; the first 17 are replayed here, the
 others are for judging. As in every study of tuner, the first trial is the default config (the middle of the space);
@@ -170,6 +170,7 @@ def job(arguments: tuple[str, str, int, int, int | None], keep: Path | None = No
 
 
 SAMPLERS = {
+    "auto": SamplerSpec(),
     "tpe": SamplerSpec(name="tpe"),
     "tpe-multivariate": SamplerSpec(name="tpe", multivariate=True),
     "random": SamplerSpec(name="random"),
@@ -184,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=17)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--samplers", default="random,tpe", help=f"of {', '.join(SAMPLERS)}, or all")
+    parser.add_argument("--samplers", default="random,auto", help=f"of {', '.join(SAMPLERS)}, or all")
     parser.add_argument("--pruners", default="none,successive_halving,promote", help=f"of {', '.join(PRUNERS)}, or all")
     parser.add_argument("--first-rung", type=int, help="of all pruners; default: their own")
     parser.add_argument("--jobs", type=int, default=1, help="processes")

@@ -17,7 +17,6 @@ RANGE = {name: FloatDistribution(0.0, 1.0) for name in "abcdef"}
 DEFAULT = dict.fromkeys(RANGE, 0.1)
 GOOD = dict.fromkeys(RANGE, 0.2)
 BETTER = dict.fromkeys(RANGE, 0.3)
-STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Model(RandomSampler):
@@ -39,7 +38,7 @@ def sources(study: optuna.Study, startup: int = 2, asks: int = 300) -> dict[str,
     """The shares of trials by what they are drawn from."""
     found = []
     for seed in np.random.default_rng(0).integers(2**31, size=asks).tolist():
-        study.sampler = NearbySampler(Model(seed), STATES, startup, DEFAULT, seed)
+        study.sampler = NearbySampler(Model(seed), startup, DEFAULT, seed)
         values = list(study.ask(RANGE).params.values())
         near = {0.1: "default", 0.2: "good", 0.3: "better", 1.0: "model"}
         found.append(next((name for value, name in near.items() if value in values), "range"))

@@ -18,6 +18,7 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
+    from tuner.studies.samplers import chosen
 
     space, ruled_out, dataset = checked
     base = base_config(spec)
@@ -28,7 +29,9 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
             typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
     typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
-    typer.echo(f"search     {spec.sampler.name}, pruner {spec.pruner.name}")
+    first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
+    sampler = first if first == spec.sampler.name else f"{spec.sampler.name} ({first} at first)"
+    typer.echo(f"search     {sampler}, pruner {spec.pruner.name}")
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")

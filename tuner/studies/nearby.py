@@ -32,6 +32,7 @@ NEAR_BEST = 1 / 3
 """Probability that a trial is drawn near the best one once there is a model."""
 KEPT = 0.5
 """Probability that a parameter keeps the value of the config that a trial is drawn near."""
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class NearbySampler(BaseSampler):
@@ -43,23 +44,14 @@ class NearbySampler(BaseSampler):
 
     Args:
         model: The sampler.
-        learns_from: States of the trials that its model counts.
-        startup: How many of them it needs.
+        startup: Complete and pruned trials that it needs.
         default: The default config's parameters. One that is missing, since its conditions do not hold there, is
             drawn from its range.
         seed: Of the random numbers.
     """
 
-    def __init__(
-        self,
-        model: BaseSampler,
-        learns_from: Sequence[TrialState],
-        startup: int,
-        default: Mapping[str, Any],
-        seed: int,
-    ) -> None:
+    def __init__(self, model: BaseSampler, startup: int, default: Mapping[str, Any], seed: int) -> None:
         self.model = model
-        self._learns_from = tuple(learns_from)
         self._startup = startup
         self._default = default
         self._chance = np.random.default_rng(seed)
@@ -69,7 +61,7 @@ class NearbySampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Decide what the trial is drawn from."""
         self.model.before_trial(study, trial)
-        trials = study.get_trials(deepcopy=False, states=self._learns_from)
+        trials = study.get_trials(deepcopy=False, states=_ENDED)
         self._near = None
         if len(trials) < self._startup:
             self._near = self._default if self._chance.random() < NEAR_DEFAULT else {}

@@ -9,21 +9,43 @@ from typing import Any
 import numpy as np
 from optuna import samplers
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
 from tuner.studies.cma_es import JsonCmaEsSampler
+from tuner.studies.foresight import ForesightSampler
 from tuner.studies.nearby import NearbySampler
 from tuner.studies.quiet import quiet
 
-STARTUP_TRIALS = 10
-"""Trials before TPE and GP have a model, the default config among them, where a study says nothing."""
+STARTUP_TRIALS = {"gp": 3, "tpe": 5}
+"""Trials before a sampler has its model, the default config among them, where a study says nothing."""
+GP_TRIALS = 100
+"""So many trials `auto` draws by a Gaussian process, which takes the longer for a proposal the more there are."""
 
 
-def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapping[str, Any]) -> BaseSampler:
+def chosen(spec: SamplerSpec, space: SearchSpace, ask: int, *, objectives: int = 1) -> SamplerSpec:
+    """What `auto` stands for: a Gaussian process at first, TPE later and where a Gaussian process has no model.
+
+    It has none of dimensions with conditions. With several objectives it would learn from complete trials alone.
+
+    Args:
+        spec: The study's.
+        space: What is sampled.
+        ask: How many trials were asked for before.
+        objectives: Of the study.
+    """
+    if spec.name != "auto":
+        return spec
+    conditional = any(dimension.when for dimension in space.sampled.values())
+    gp = ask < GP_TRIALS and objectives == 1 and not conditional
+    return spec.model_copy(update={"name": "gp" if gp else "tpe"})
+
+
+def build_sampler(
+    spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapping[str, Any], *, objectives: int = 1
+) -> BaseSampler:
     """The sampler for one trial.
 
     It is made anew for each, with a seed that the study's seed and the number of the ask give. So what is
@@ -35,11 +57,12 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapp
         space: What is sampled.
         ask: How many trials were asked for before.
         default: The default config's parameters, near which half of the first trials of TPE and GP lie.
+        objectives: Of the study.
 
     Raises:
         ConfigError: An option that the sampler has no use for; a grid over a range without steps.
     """
-    build, options = _SAMPLERS[spec.name]
+    options = _OPTIONS[spec.name]
     given = spec.model_dump(exclude={"name", "seed"}, exclude_none=True)
     useless = sorted(given.keys() - options)
     if useless:
@@ -47,12 +70,11 @@ def build_sampler(spec: SamplerSpec, space: SearchSpace, ask: int, default: Mapp
             f"sampler.{useless[0]}: the sampler {spec.name!r} has no use for it",
             hint=f"Leave it out; beside `seed`, {spec.name} takes {', '.join(sorted(options)) or 'no options'}.",
         )
+    spec = chosen(spec, space, ask, objectives=objectives)
     seed = int(np.random.SeedSequence([spec.seed, ask]).generate_state(1)[0])
     with quiet():
-        built = build(spec, space, seed)
-    if spec.name not in _LEARNS_FROM:
-        return built
-    return NearbySampler(built, _LEARNS_FROM[spec.name], spec.startup_trials or STARTUP_TRIALS, default, seed)
+        built = _SAMPLERS[spec.name](spec, space, seed)
+    return NearbySampler(built, _startup(spec), default, seed) if spec.name in STARTUP_TRIALS else built
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:
@@ -87,12 +109,16 @@ def _points(name: str, dimension: SampledDimension) -> list[Any]:
     return [int(p) for p in points] if dimension.type == "int" else [min(float(p), dimension.high) for p in points]
 
 
+def _startup(spec: SamplerSpec) -> int:
+    return spec.startup_trials or STARTUP_TRIALS[spec.name]
+
+
 def _tpe(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
     return samplers.TPESampler(
         seed=seed,
         multivariate=bool(spec.multivariate),
         constant_liar=True,
-        n_startup_trials=spec.startup_trials or STARTUP_TRIALS,
+        n_startup_trials=_startup(spec),
     )
 
 
@@ -101,8 +127,8 @@ def _random(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def _gp(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
-    startup = spec.startup_trials or STARTUP_TRIALS
-    return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    model = samplers.GPSampler(seed=seed, n_startup_trials=_startup(spec), warn_independent_sampling=False)
+    return ForesightSampler(model)
 
 
 def _cmaes(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
@@ -119,12 +145,18 @@ def _grid(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
     return samplers.GridSampler(grid(space), seed=spec.seed)
 
 
-_LEARNS_FROM = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
-"""States of the trials that a sampler's model counts; other samplers draw all trials themselves."""
-_SAMPLERS: dict[str, tuple[Callable[[SamplerSpec, SearchSpace, int], BaseSampler], set[str]]] = {
-    "tpe": (_tpe, {"multivariate", "startup_trials"}),
-    "random": (_random, set()),
-    "gp": (_gp, {"startup_trials"}),
-    "cmaes": (_cmaes, {"startup_trials"}),
-    "grid": (_grid, set()),
+_SAMPLERS: dict[str, Callable[[SamplerSpec, SearchSpace, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "gp": _gp,
+    "cmaes": _cmaes,
+    "grid": _grid,
+}
+_OPTIONS: dict[str, set[str]] = {
+    "auto": {"startup_trials"},
+    "tpe": {"multivariate", "startup_trials"},
+    "random": set(),
+    "gp": {"startup_trials"},
+    "cmaes": {"startup_trials"},
+    "grid": set(),
 }

@@ -130,7 +130,10 @@ class TrialSampler:
     ) -> Sample:
         message = ""
         with self.database.errors(), quiet():
-            built = build_sampler(sampler or self.spec.sampler, self.space, view.asked, self.default)
+            objectives = len(self.study.directions)
+            built = build_sampler(
+                sampler or self.spec.sampler, self.space, view.asked, self.default, objectives=objectives
+            )
             draft = None if view.waiting is None else changeable(view.waiting)
             if draft is not None:
                 draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
