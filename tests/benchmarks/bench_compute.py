@@ -1,9 +1,10 @@
 """What the search saves: epochs until the best mAP of an unpruned random search is reached.
 
-    python -m tests.benchmarks.bench_compute FOLDER [--epochs 12] [--trials 16] [--repetitions 3] [--image-size 256]
+    python -m tests.benchmarks.bench_compute FOLDER [--trials 16] [--repetitions 3] [--epochs N] [--image-size N]
         [--slots 2] [-o OUT]
 
-FOLDER holds images/ and annotations/{train,val}.json. Each repetition has seeds of its own. It runs, by the command
+FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are those that `tuner init` proposes for
+it, if not given. Each repetition has seeds of its own. It runs, by the command
 line as a user would, a random search without pruning of so many full trials, and the shipped default study, until one
 of its epochs has the best final mAP of the random search, or as many epochs are spent as that took in all. Both begin
 with the default config, as every study does, and train `dense-tiny`. Epochs of all trials count, in the order in which
@@ -67,11 +68,18 @@ def reached(epochs: list[Epoch], target: float, *, last: int = 0) -> int | None:
     return next(found, None)
 
 
+def proposed(out: Path) -> dict[str, Any]:
+    """The study file that `tuner init` wrote."""
+    spec: dict[str, Any] = yaml.safe_load((out / "init.yaml").read_text())
+    return spec
+
+
 def write_study(out: Path, name: str, options: argparse.Namespace, **changes: Any) -> str:
     """A study file like that of `tuner init`, with some changes; its name."""
-    spec = yaml.safe_load((out / "init.yaml").read_text())
+    spec = proposed(out)
     spec |= {"name": name, "storage": f"sqlite:///{out / 'compute.db'}", "device": "cpu", "slots": options.slots}
-    spec["defaults"] |= {"model": "dense-tiny", "image_size": options.image_size, "epochs": options.epochs}
+    given = {"epochs": options.epochs, "image_size": options.image_size}
+    spec["defaults"] |= {"model": "dense-tiny"} | {key: value for key, value in given.items() if value}
     (out / f"{name}.yaml").write_text(yaml.safe_dump(spec | changes, sort_keys=False))
     return f"{name}.yaml"
 
@@ -93,18 +101,19 @@ def search_until(out: Path, name: str, file: str, target: float) -> list[Epoch]:
 
 def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | None:
     """One repetition; the ratio, None where the target was not reached."""
-    full = options.trials * options.epochs
+    length = options.epochs or proposed(out)["defaults"]["epochs"]
+    full = options.trials * length
     name = f"random-{repetition}"
     budget = {"trials": options.trials}
     sampler = {"name": "random", "seed": 2 * repetition}
     tuner(out, "run", write_study(out, name, options, sampler=sampler, pruner={"name": "none"}, budget=budget))
-    finals = [epoch.value for epoch in history(out, name) if epoch.number == options.epochs]
+    finals = [epoch.value for epoch in history(out, name) if epoch.number == length]
     target = max(finals)
     name = f"default-{repetition}"
     budget = {"trials": None, "epochs": full}
     file = write_study(out, name, options, sampler={"seed": 2 * repetition + 1}, budget=budget)
     epochs = search_until(out, name, file, target)
-    seen, complete = reached(epochs, target), reached(epochs, target, last=options.epochs)
+    seen, complete = reached(epochs, target), reached(epochs, target, last=length)
     text = ", ".join(
         f"{what} {'never' if spent is None else f'after {spent} epochs ({spent / full:.2f} x)'}"
         for what, spent in (("seen", seen), ("in a complete trial", complete))
@@ -119,10 +128,10 @@ def main() -> None:
     """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=12, help="of a full trial")
+    parser.add_argument("--epochs", type=int, help="of a full trial")
     parser.add_argument("--trials", type=int, default=16, help="of the random search")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--image-size", type=int)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, default=Path("bench-compute"))
     options = parser.parse_args()
