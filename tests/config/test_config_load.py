@@ -101,7 +101,7 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
         ("name: my study\n", "study.yaml:1: name: should be letters, digits, '.', '_' and '-' alone, as in cells-2"),
         ("name: 2024\n", "study.yaml:1: name: should be a text, found 2024: write it in quotes, '2024'"),
         ("name: x\ndata:\n\ttrain: x\n", "Indent with blanks: YAML takes no tabs."),
-        (MINIMAL + "sampler: {name: tpr}\n", "study.yaml:5: sampler.name: should be 'tpe', 'random'"),
+        (MINIMAL + "sampler: {name: tpr}\n", "study.yaml:5: sampler.name: should be 'auto', 'tpe', 'random'"),
         (
             MINIMAL + "defaults:\n  epochs: 5\n  learning_rat: 1\n",
             "study.yaml:7: defaults.learning_rat: unknown key. Did you mean 'learning_rate'?",

@@ -54,7 +54,7 @@ class SamplerSpec(Frozen):
     """Optuna's sampler, by name; the options that a sampler has no use for must be left out."""
 
     name: Literal["auto", "tpe", "random", "gp", "cmaes", "grid"] = Field(
-        "auto", description="auto: gp for the first hundred trials, then tpe; tpe where it fits better (see the README)"
+        "auto", description="auto: gp for the first fifty trials, then tpe; tpe where it fits better (see the README)"
     )
     seed: int = Field(
         0,

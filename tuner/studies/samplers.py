@@ -21,7 +21,7 @@ from tuner.studies.quiet import quiet
 
 STARTUP_TRIALS = {"gp": 3, "tpe": 5}
 """Trials before a sampler has its model, the default config among them, where a study says nothing."""
-GP_TRIALS = 100
+GP_TRIALS = 50
 """So many trials `auto` draws by a Gaussian process, which takes the longer for a proposal the more there are."""
 
 
