@@ -258,7 +258,7 @@ def test_delete_asks_first(
 
 
 def test_another_worker_joins(project: Project) -> None:
-    project.misbehave(all={"seconds": 1.0})
+    project.misbehave(all={"seconds": 3.0})  # so that trials are left however late the second begins
     first = project.start_run("--slots", "1")
     until(first, r"epoch 1/4")
     second = project.start("worker", "--study", "cells", "--slots", "1", "--trainer", "fake_trainer:train")
