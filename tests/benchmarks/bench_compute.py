@@ -4,11 +4,11 @@
         [--slots 2] [-o OUT]
 
 FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are those that `tuner init` proposes for
-it, if not given. Each repetition has seeds of its own. It runs, by the command
-line as a user would, a random search without pruning of so many full trials, and the shipped default study, until one
-of its epochs has the best final mAP of the random search, or as many epochs are spent as that took in all. Both begin
-with the default config, as every study does, and train `dense-tiny`. Epochs of all trials count, in the order in which
-they were reported. Called again, it goes on where it was stopped.
+it, if not given. Each repetition has seeds of its own. It runs, by the command line as a user would, a random search
+without pruning of so many full trials, and the shipped default study, until one of its epochs has the best final mAP of
+the random search, or as many epochs are spent as that took in all. Both begin with the default config, as every study
+does, and train `dense-tiny`. Epochs of all trials count, in the order in which they were reported. Called again, it
+goes on where it was stopped.
 
 Two ratios to the random search's epochs are printed: until the mAP was seen after an epoch, and until a trial that was
 trained to its last epoch has it ("never" where the study was stopped before).

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.cli.project import LIMIT, Project, check_curves, kill, until
@@ -26,6 +27,18 @@ from tuner.workers.worker import run_worker
 def without_run(trials: list[dict[str, Any]]) -> list[Any]:
     """What must not depend on interruptions."""
     return [(t["number"], t["state"], t["params"], [e["metrics"] for e in t["epochs"]]) for t in trials]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "search"), [([], "auto (gp, later tpe)"), (["map", "latency_ms"], "auto (tpe)")]
+)
+def test_a_dry_run_says_what_the_sampler_stands_for(
+    project: Project, capsys: pytest.CaptureFixture[str], objectives: list[str], search: str
+) -> None:
+    file = project.folder / "study.yaml"
+    spec = yaml.safe_load(file.read_text()) | {"sampler": {"name": "auto"}, "objectives": objectives}
+    file.write_text(yaml.safe_dump(spec))
+    assert f"search     {search}, pruner " in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
 def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

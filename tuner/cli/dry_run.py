@@ -30,8 +30,8 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
-    sampler = first if first == spec.sampler.name else f"{spec.sampler.name} ({first} at first)"
-    typer.echo(f"search     {sampler}, pruner {spec.pruner.name}")
+    stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""
+    typer.echo(f"search     {spec.sampler.name}{stands_for}, pruner {spec.pruner.name}")
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")

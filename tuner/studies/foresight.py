@@ -7,7 +7,7 @@ as the worst.
 
 Below the median only the order of values counts: how bad a bad trial is says nothing about where the good ones are,
 while a Gaussian process that must explain a cliff sees no difference on the plateau. This is the half-rank warping of
-Song et al., "The Vizier Gaussian Process Bandit Algorithm", 2024 (arXiv 2408.11527), section 3.2.
+Song et al., "The Vizier Gaussian Process Bandit Algorithm", 2024 (arXiv 2408.11527).
 """
 
 from __future__ import annotations
