@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tuner.data.coco import load_dataset
 from tuner.data.find_splits import divide, role_of, split_files
 from tuner.data.survey import survey
 from tuner.space.load import load_space
+from tuner.studies.promotion import first_rung
 from tuner.studies.propose import propose
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
@@ -371,6 +373,8 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) 
     write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
     dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
     numbers = survey(dataset)
+    many = replace(numbers, splits=(replace(numbers.train, images=20_000), *numbers.splits[1:]))
+    assert propose(dataset, many, cuda=True, slots=1).first_rung is None  # its third epoch comes after 300 steps
     on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
     on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert on_gpu["image_size"].value > 640
@@ -394,9 +398,11 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     assert (spec.name, config.model, config.image_size, config.batch_size) == ("bccd", "dense-tiny", 384, 4)
     assert config.anchors == "kmeans-iou-balanced"
     assert 18 <= config.epochs <= 26
+    assert first_rung(spec.pruner, config.epochs) == 6  # 52 steps an epoch
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
         assert text in output
     dataset = load_dataset(spec.data)
-    other = propose(dataset, survey(dataset), cuda=True, slots=1, model="retinanet-resnet50").defaults
-    assert other["anchors"].value == "default"
+    other = propose(dataset, survey(dataset), cuda=True, slots=1, model="retinanet-resnet50", weights="default")
+    assert other.defaults["anchors"].value == "default"
+    assert other.first_rung is None  # pretrained detectors can be compared early

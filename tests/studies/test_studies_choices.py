@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+from pydantic import ValidationError
 from study_cases import SPACE, metrics, operating_point
 
 from tuner.config.errors import ConfigError
@@ -211,10 +212,16 @@ def test_an_option_that_a_pruner_has_no_use_for(spec: PrunerSpec, key: str) -> N
         build_pruner(spec, 30)
 
 
-@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (2, 1), (6, 2), (9, 3), (12, 3), (30, 3), (36, 4), (100, 10)])
-def test_the_first_rung_is_a_tenth_of_the_epochs_but_not_before_the_third(epochs: int, rung: int) -> None:
+@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (2, 1), (6, 2), (9, 3), (12, 3), (30, 3), (36, 4), (100, 11)])
+def test_the_first_rung_is_a_ninth_of_the_epochs_but_not_before_the_third(epochs: int, rung: int) -> None:
     assert first_rung(PrunerSpec(), epochs) == rung
     assert first_rung(PrunerSpec(first_rung=1), epochs) == 1
+
+
+def test_a_first_rung_may_be_a_share_of_the_epochs() -> None:
+    assert [first_rung(PrunerSpec(first_rung=0.25), epochs) for epochs in (1, 12, 26)] == [1, 3, 6]
+    with pytest.raises(ValidationError, match="first_rung"):
+        PrunerSpec(first_rung=1.5)
 
 
 def test_a_first_rung_beyond_the_last_epoch() -> None:

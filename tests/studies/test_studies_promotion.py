@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from study_cases import EPOCHS, WORKER, forget_worker, result
 
 from tuner.studies.pausing import _go_on
-from tuner.studies.promotion import FINALISTS, Entrant, beyond_hope, finalists_of, goes_on, next_promotion, rungs_of
+from tuner.studies.promotion import Entrant, beyond_hope, goes_on, next_promotion, rungs_of
 from tuner.studies.sight import as_pruned
 from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, open_study
 from tuner.trainers.contract import CHECKPOINT
@@ -45,7 +45,7 @@ def run(curves: list[list[int]], factor: int, watch: Callable[[list[Entrant], in
     while True:
         watch(trials, len(curves) - len(trials))
         more = len(trials) < len(curves)
-        index = next_promotion(trials, RUNGS, factor, more=more, closing=0 if more else FINALISTS)
+        index = next_promotion(trials, RUNGS, factor, more=more, closing=not more)
         if index is not None:
             trials[index] = replace(trials[index], state="active")
         elif len(trials) < len(curves):
@@ -78,7 +78,7 @@ def test_a_trial_beyond_hope_never_goes_on(curves: list[list[int]], factor: int)
     given_up: dict[int, Entrant] = {}
 
     def watch(trials: list[Entrant], to_come: int) -> None:
-        lost = beyond_hope(trials, RUNGS, factor, to_come, FINALISTS)
+        lost = beyond_hope(trials, RUNGS, factor, to_come)
         for number in lost:
             given_up.setdefault(number, trials[number])
         assert set(given_up) <= lost  # once beyond hope, always so
@@ -119,27 +119,18 @@ def test_the_default_config_goes_on_once_another_trial_is_complete() -> None:
 def test_a_study_closes_with_a_complete_trial() -> None:
     trials = [Entrant(0, {1: 1.0}, "paused", is_default=True), Entrant(1, {1: 9.0}, "paused")]
     assert next_promotion(trials, RUNGS, 3) is None
-    assert next_promotion(trials, RUNGS, 3, closing=1) == 1
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 1
     trials[1] = replace(trials[1], state="complete")
-    assert next_promotion(trials, RUNGS, 3, closing=1) == 0
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 0
 
 
-def test_a_few_trials_are_completed_where_little_is_left_to_train() -> None:
-    trials = [Entrant(n, {1: 1.0, 3: float(-n)}, "paused", is_default=n == 0) for n in range(6)]
-    done = []
-    while (number := next_promotion(trials, (1, 3), 9, closing=FINALISTS)) is not None:
-        trials[number] = replace(trials[number], state="complete")
-        done.append(number)
-    assert done == [0, 1, 2, 3]
-
-
-def test_slots_complete_the_finalists_and_the_default_config_at_the_same_time() -> None:
-    trials = [Entrant(n, {1: 1.0, 3: float(-n)}, "paused", is_default=n == 0) for n in range(6)]
+def test_slots_complete_the_best_trial_and_the_default_config_at_the_same_time() -> None:
+    trials = [Entrant(n, {1: 1.0, 3: float(n % 5)}, "paused", is_default=n == 0) for n in range(6)]
     begun = []
-    while (number := next_promotion(trials, (1, 3), 9, closing=FINALISTS)) is not None:
+    while (number := next_promotion(trials, (1, 3), 9, closing=True)) is not None:
         trials[number] = replace(trials[number], state="active")
         begun.append(number)
-    assert begun == [0, 1, 2, 3]
+    assert begun == [4, 0]
 
 
 def test_a_closing_study_waits_for_a_trial_with_a_rung_to_come(studies_url: str, begin: Begin) -> None:
@@ -167,15 +158,15 @@ def test_a_default_config_that_is_the_best_is_not_the_only_complete_trial() -> N
     trials = [Entrant(0, {1: 9.0, 3: 9.0}, "complete", is_default=True), Entrant(1, {1: 1.0}, "paused")]
     assert beyond_hope(trials, RUNGS, 3, 0) == set()
     assert next_promotion(trials, RUNGS, 3) is None
-    assert next_promotion(trials, RUNGS, 3, closing=1) == 1
+    assert next_promotion(trials, RUNGS, 3, closing=True) == 1
 
 
 def test_rungs() -> None:
-    assert rungs_of(1, 3, 30) == (1, 3, 9, 27)
-    assert rungs_of(3, 3, 27) == (3, 9)
+    assert rungs_of(1, 3, 18) == (1, 3, 9)
+    assert rungs_of(1, 3, 17) == (1, 3)  # nine is more than half
+    assert rungs_of(3, 2, 12) == (3, 6)
+    assert rungs_of(8, 3, 9) == (8,)  # as the user says
     assert rungs_of(3, 2, 3) == ()
-    assert finalists_of((3, 9, 27), 30) == FINALISTS
-    assert finalists_of((3, 9), 20) == finalists_of((), 20) == 1  # each would take more than half a training
 
 
 def test_a_trial_whose_objective_is_not_known_yet_is_not_judged(begin: Begin, tmp_path: Path) -> None:

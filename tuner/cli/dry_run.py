@@ -18,6 +18,7 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
+    from tuner.studies.promotion import first_rung
     from tuner.studies.samplers import chosen
 
     space, ruled_out, dataset = checked
@@ -31,7 +32,8 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
     stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""
-    typer.echo(f"search     {spec.sampler.name}{stands_for}, pruner {spec.pruner.name}")
+    judged = "" if spec.pruner.name == "none" else f", first after epoch {first_rung(spec.pruner, base.epochs)}"
+    typer.echo(f"search     {spec.sampler.name}{stands_for}, pruner {spec.pruner.name}{judged}")
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")

@@ -174,6 +174,8 @@ def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[s
     typer.echo("\nSuggested")
     for field, choice in proposal.defaults.items():
         typer.echo(f"  {field} {choice.value}: {choice.reason}")
+    if proposal.first_rung is not None:
+        typer.echo(f"  pruner.first_rung {proposal.first_rung.value}: {proposal.first_rung.reason}")
 
 
 def _range(spread: tuple[int, int, int]) -> str:

@@ -30,7 +30,7 @@ def replay(
     first_rung: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Epochs before the first decision.", show_default="a tenth of all, not before the third"
+            min=1, help="Epochs before the first decision.", show_default="a ninth of all, not before the third"
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Replays of each sampler.")] = 20,

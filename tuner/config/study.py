@@ -72,8 +72,10 @@ class PrunerSpec(Frozen):
     """A pruner, by name, with epochs as the resource: one of Optuna's, or `promote`, which pauses and resumes."""
 
     name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = "promote"
-    first_rung: PositiveInt | None = Field(
-        None, description="epochs before the first decision; default: a tenth of all, but not before the third"
+    first_rung: PositiveInt | Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None,
+        description="epochs before the first decision, or their share of all (0.25); default: a ninth of all, but not "
+        "before the third",
     )
     reduction_factor: int | None = Field(
         None, ge=2, description="successive halving, promote, Hyperband: keep one of so many (3)"

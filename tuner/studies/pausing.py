@@ -19,7 +19,7 @@ from tuner.config.study import StudySpec
 from tuner.storage.database import Database
 from tuner.storage.tables import EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
-from tuner.studies.promotion import Entrant, among_best, beyond_hope, finalists_of, next_promotion
+from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.pruners import promotion_rungs
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 
@@ -40,25 +40,23 @@ class Rungs:
         epochs: After which trials pause; empty where the study's pruner does not promote.
         reduction_factor: One of so many goes on.
         sign: 1 where larger values are better, -1 where smaller ones are.
-        finalists: Trials that shall be complete when the study closes, the default config's aside.
     """
 
     epochs: tuple[int, ...]
     reduction_factor: int
     sign: int
-    finalists: int = 1
 
 
 def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
     """How a study promotes whose trials train so many epochs in full."""
     rungs, factor = promotion_rungs(spec.pruner, epochs) or ((), 1)
     sign = 1 if spec.objective.direction == "maximize" else -1
-    return Rungs(rungs, factor, sign, finalists_of(rungs, epochs))
+    return Rungs(rungs, factor, sign)
 
 
 def without_promotion(rungs: Rungs) -> Rungs:
     """When the budget allows no more: only what a study must have goes on, a complete trial and the default config."""
-    return replace(rungs, reduction_factor=sys.maxsize, finalists=1)
+    return replace(rungs, reduction_factor=sys.maxsize)
 
 
 class Field:
@@ -205,7 +203,7 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
     if rungs.epochs and to_come is None:
         return 0  # there is always hope
     trials = field.read(session, rungs)
-    lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come, rungs.finalists)
+    lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come)
     if not rungs.epochs:
         lost = {trial.number for trial in trials if trial.state == "paused" and not trial.is_default}
     elif to_come == 0 and not _active(trials) and _next(trials, rungs, to_come) is None:
@@ -227,5 +225,5 @@ def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | Non
     if not rungs.epochs:
         return next((trial.number for trial in trials if trial.is_default and trial.state == "paused"), None)
     ranked = all(max(rungs.epochs) in trial.values for trial in _active(trials))
-    closing = rungs.finalists if to_come == 0 and ranked else 0
+    closing = to_come == 0 and ranked
     return next_promotion(trials, rungs.epochs, rungs.reduction_factor, more=to_come != 0, closing=closing)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import PlanSpec, PrunerSpec, StudySpec
-from tuner.studies.promotion import REDUCTION_FACTOR, finalists_of, first_rung, rungs_of
+from tuner.studies.promotion import REDUCTION_FACTOR, first_rung, rungs_of
 
 USABLE = 0.9
 """Share of the time that is planned; the rest is for starts, and for configs that are slower than the default."""
@@ -74,11 +74,11 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
         return epochs * (1 + _SHARES[pruner.name] * others)
     factor = pruner.reduction_factor or REDUCTION_FACTOR
     rungs = rungs_of(first_rung(pruner, epochs), factor, epochs)
-    reached, there, left, before = 0.0, float(others), float(others), 0
+    reached, left, before = 0.0, float(others), 0
     for rung in rungs:
         reached += left * (rung - before)
-        there, left, before = left, left / factor, rung
-    complete = max(left, min(there, finalists_of(rungs, epochs)), min(1, others))
+        left, before = left / factor, rung
+    complete = max(left, min(1, others))
     return epochs + reached + complete * (epochs - before)
 
 

@@ -6,12 +6,11 @@ unlike in Optuna's successive halving, a trial that met strong company early get
 is trained to its end for want of company. Five things are added. A trial goes on where it is among the best even if
 the next to come were better: else the first three trials at each rung would send one of theirs on, however good, and
 the budget of the best of many would be spent on the best of few. When nothing else is left to do, the best trial of
-the highest rung goes on until one beside the default config's is complete (or a few, where little is left to train),
-so that there is what to confirm. The default config, which every gain is stated over, goes on as soon as another trial
-is complete, however it compares. A trial that ended at a rung, let go when the budget was spent or failed on its way to
-the next, leaves its place to the one behind it, though it counts among those that were there: so a raised budget
-promotes as many as any other. And a trial without a value at a rung, because its objective is known after the last
-epoch only, is not judged there.
+the highest rung goes on until one beside the default config's is complete, so that there is what to confirm. The
+default config, which every gain is stated over, goes on as soon as another trial is complete, however it compares. A
+trial that ended at a rung, let go when the budget was spent or failed on its way to the next, leaves its place to the
+one behind it, though it counts among those that were there: so a raised budget promotes as many as any other. And a
+trial without a value at a rung, because its objective is known after the last epoch only, is not judged there.
 
 All values are better when larger. Trials with equal values rank in the order of their numbers.
 """
@@ -24,8 +23,6 @@ from typing import Literal
 
 from tuner.config.study import PrunerSpec
 
-FINALISTS = 3
-"""Trials beside the default config that a study completes where little is left to train from its last rung."""
 REDUCTION_FACTOR = 3
 """One trial of so many goes on, where a study says nothing."""
 
@@ -55,27 +52,24 @@ class Entrant:
 def first_rung(spec: PrunerSpec, epochs: int) -> int:
     """Epochs before the first decision.
 
-    By default a tenth of all. In short trainings that is too early, since before the third epoch what trials reach
-    says little about what they will: there it is the third, or a third of all.
+    By default a ninth of all, so that trials are judged there and at a third. In short trainings that is too early,
+    since before the third epoch what trials reach says little about what they will: there it is the third, or a third
+    of all.
     """
-    return spec.first_rung or max(1, round(epochs / 10), min(EARLIEST, epochs // REDUCTION_FACTOR))
+    if isinstance(spec.first_rung, float):
+        return max(1, round(spec.first_rung * epochs))
+    return spec.first_rung or max(1, round(epochs / REDUCTION_FACTOR**2), min(EARLIEST, epochs // REDUCTION_FACTOR))
 
 
 def rungs_of(first: int, reduction_factor: int, epochs: int) -> tuple[int, ...]:
-    """The epochs after which trials pause: the first rung and its multiples by the factor, below the last epoch."""
-    found = []
-    while first < epochs:
-        found.append(first)
-        first *= reduction_factor
-    return tuple(found)
+    """The epochs after which trials pause: the first rung, and its multiples by the factor up to half of all epochs.
 
-
-def finalists_of(rungs: Sequence[int], epochs: int) -> int:
-    """How many trials beside the default config's a closing study completes, so that there is what to confirm.
-
-    Several where the last rung lies beyond the middle, since little is left to train from there; else one.
+    A later one would hold up the best trials until they have company, and save little.
     """
-    return FINALISTS if rungs and 2 * rungs[-1] >= epochs else 1
+    found = [first] if first < epochs else []
+    while 2 * (first := first * reduction_factor) <= epochs:
+        found.append(first)
+    return tuple(found)
 
 
 def among_best(place: int, there: int, reduction_factor: int, *, more: bool = True) -> bool:
@@ -99,7 +93,12 @@ def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_facto
 
 
 def next_promotion(
-    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, *, more: bool = True, closing: int = 0
+    entrants: Sequence[Entrant],
+    rungs: Sequence[int],
+    reduction_factor: int,
+    *,
+    more: bool = True,
+    closing: bool = False,
 ) -> int | None:
     """The paused trial to go on with; None where none may.
 
@@ -108,12 +107,13 @@ def next_promotion(
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
         more: Whether trials may still be begun.
-        closing: Where there is nothing else to do any more, no trial to begin, and none that has a rung to come: how
-            many trials of the last rung shall be complete, the default config's aside; one in any case. Those that
-            are on their way there count, so that several slots complete them at the same time.
+        closing: Whether there is nothing else to do any more, no trial to begin, and none that has a rung to come:
+            then one trial beside the default config's shall be complete. One that is on its way there counts, so that
+            another slot can train the default config at the same time.
     """
     paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
-    for rung in sorted(rungs, reverse=True):
+    highest_first = sorted(rungs, reverse=True)
+    for rung in highest_first:
         there = _there(entrants, rung)
         for place, number in enumerate(_ranking(entrants, rung)):
             if not among_best(place, there, reduction_factor, more=more):
@@ -121,30 +121,16 @@ def next_promotion(
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    complete = sum(
-        not entrant.is_default
-        and (
-            entrant.state == "complete" or (closing > 0 and entrant.state == "active" and max(rungs) in entrant.values)
-        )
-        for entrant in entrants
-    )
-    if default is not None and complete:
+    if _any_complete(entrants) or (closing and _any_on_its_way(entrants, max(rungs))):
         return default
     if not closing:
         return None
-    for rung in sorted(rungs, reverse=True):
-        for number in _ranking(entrants, rung):
-            if paused.get(number) == rung and complete < (closing if rung == max(rungs) else min(closing, 1)):
-                return number
-    return None
+    waiting = (n for rung in highest_first for n in _ranking(entrants, rung) if paused.get(n) == rung)
+    return next(waiting, None)
 
 
 def beyond_hope(
-    entrants: Sequence[Entrant],
-    rungs: Sequence[int],
-    reduction_factor: int,
-    to_come: int | None,
-    finalists: int = 1,
+    entrants: Sequence[Entrant], rungs: Sequence[int], reduction_factor: int, to_come: int | None
 ) -> set[int]:
     """Paused trials that can never go on, whatever the others bring.
 
@@ -155,7 +141,6 @@ def beyond_hope(
         rungs: Where they pause.
         reduction_factor: One of so many goes on.
         to_come: Trials that the budget still holds; None without a limit, when there is always hope.
-        finalists: See `finalists_of`.
     """
     if to_come is None:
         return set()
@@ -168,8 +153,8 @@ def beyond_hope(
             entrant.state in ("active", "paused") and entrant.number not in lost and rung not in entrant.values
             for entrant in entrants
         )
-        # Those that a closing study may need, beside the default config, always have hope.
-        needed = (finalists if rung == max(rungs) else 1) + len(defaults)
+        # The one that a closing study may need, beside the default config, always has hope.
+        needed = 1 + len(defaults)
         chances = max(needed, (_there(entrants, rung) + below + to_come) // reduction_factor)
         lost |= {
             entrant.number
@@ -184,6 +169,10 @@ def beyond_hope(
 
 def _any_complete(entrants: Sequence[Entrant]) -> bool:
     return any(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
+
+
+def _any_on_its_way(entrants: Sequence[Entrant], last: int) -> bool:
+    return any(entrant.state == "active" and last in entrant.values and not entrant.is_default for entrant in entrants)
 
 
 def _ranking(entrants: Sequence[Entrant], rung: int) -> list[int]:

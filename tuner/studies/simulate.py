@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tuner.config.study import PrunerSpec
-from tuner.studies.promotion import Entrant, finalists_of, goes_on, next_promotion
+from tuner.studies.promotion import Entrant, goes_on, next_promotion
 from tuner.studies.pruners import build_pruner, promotion_rungs
 from tuner.studies.quiet import quiet
 from tuner.studies.sight import Sight, as_pruned
@@ -79,9 +79,8 @@ def simulate(
     done = Simulation([], [])
     more = True
     while budget is None or len(done.order) < budget:
-        closing = 0 if more else finalists_of(rungs, epochs)
         entrants = _entrants(done.trials, epochs) if rungs else []
-        index = next_promotion(entrants, rungs, factor, more=more, closing=closing)
+        index = next_promotion(entrants, rungs, factor, more=more, closing=not more)
         if index is None:
             if not more:
                 break

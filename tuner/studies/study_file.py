@@ -32,6 +32,9 @@ def study_file(
         f"{_comment(choice.reason, 2)}\n  {field}: {_scalar(choice.value)}"
         for field, choice in proposal.defaults.items()
     )
+    first_rung, pruner = proposal.first_rung, ""
+    if first_rung is not None:
+        pruner = f"\npruner:\n{_comment(first_rung.reason, 2)}\n  first_rung: {first_rung.value}\n"
     spec = StudySpec(name=name, data=data)
     took = ""
     if proposal.hours is not None:
@@ -57,7 +60,7 @@ space: {spec.space}
 # mAP is COCO's AP over IoU 0.50:0.95 on the validation split. Others: map50, map75, map_small, f1.
 objective:
   metric: {spec.objective.metric}
-
+{pruner}
 # Whichever comes first ends the study; it goes on when you raise one and run it again.
 {_comment(f"{took}Weak trials are pruned after a few epochs.", 0)}
 budget:
