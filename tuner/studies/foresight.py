@@ -23,7 +23,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm, rankdata
 
 from tuner.studies.sight import Sight
 
@@ -60,10 +59,12 @@ def half_rank(values: np.ndarray) -> np.ndarray:
         (n,) float64 in the same order; those from the median on are unchanged. Of an even number of values the median
         is the larger one in the middle, so that nothing below it matters.
     """
+    from scipy import special, stats  # here, since every worker would wait a second for them
+
     median = np.sort(values)[len(values) // 2]
     lower = values < median
     spread = np.sqrt(np.mean((values[~lower] - median) ** 2))
-    quantiles = norm.ppf((rankdata(values) - 0.5) / len(values))
+    quantiles = special.ndtri((stats.rankdata(values) - 0.5) / len(values))
     return np.where(lower, median + spread * quantiles, values)
 
 

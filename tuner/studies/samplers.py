@@ -14,7 +14,6 @@ from tuner.config.errors import ConfigError
 from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
-from tuner.studies.cma_es import JsonCmaEsSampler
 from tuner.studies.foresight import ForesightSampler
 from tuner.studies.nearby import NearbySampler
 from tuner.studies.quiet import quiet
@@ -132,6 +131,8 @@ def _gp(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def _cmaes(spec: SamplerSpec, space: SearchSpace, seed: int) -> BaseSampler:
+    from tuner.studies.cma_es import JsonCmaEsSampler  # its library takes a second to import
+
     return JsonCmaEsSampler(
         seed=seed,
         n_startup_trials=spec.startup_trials or 1,
