@@ -154,6 +154,10 @@ def test_a_closing_study_waits_for_a_trial_with_a_rung_to_come(studies_url: str,
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2
 
 
+def test_without_rungs_nothing_waits() -> None:
+    assert next_promotion([Entrant(0, {}, "active")], (), 3, more=False, closing=True) is None
+
+
 def test_a_default_config_that_is_the_best_is_not_the_only_complete_trial() -> None:
     trials = [Entrant(0, {1: 9.0, 3: 9.0}, "complete", is_default=True), Entrant(1, {1: 1.0}, "paused")]
     assert beyond_hope(trials, RUNGS, 3, 0) == set()

@@ -121,7 +121,7 @@ def next_promotion(
             if paused.get(number) == rung:
                 return number
     default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
-    if _any_complete(entrants) or (closing and _any_on_its_way(entrants, max(rungs))):
+    if _any_complete(entrants) or (closing and _any_on_its_way(entrants, max(rungs, default=0))):
         return default
     if not closing:
         return None
