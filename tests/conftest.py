@@ -16,6 +16,11 @@ import pytest
 # Ctrl-C need children that hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Two test processes share the cores, of which torch would take all for each. Read when torch is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+
 _SERVERS = {"postgres": "TUNER_TEST_POSTGRES_URL", "mysql": "TUNER_TEST_MYSQL_URL"}
 
 
