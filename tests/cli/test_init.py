@@ -19,6 +19,7 @@ from tuner.data.coco import load_dataset
 from tuner.data.find_splits import divide, role_of, split_files
 from tuner.data.survey import survey
 from tuner.space.load import load_space
+from tuner.studies.plan import expected_epochs
 from tuner.studies.promotion import first_rung
 from tuner.studies.propose import propose
 
@@ -374,7 +375,7 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) 
     dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
     numbers = survey(dataset)
     many = replace(numbers, splits=(replace(numbers.train, images=20_000), *numbers.splits[1:]))
-    assert propose(dataset, many, cuda=True, slots=1).first_rung is None  # its third epoch comes after 300 steps
+    assert propose(dataset, many, cuda=True, slots=1).pruner == {}  # its third epoch comes after 300 steps
     on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
     on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert on_gpu["image_size"].value > 640
@@ -399,10 +400,11 @@ def test_the_study_suggested_for_bccd(tmp_path: Path) -> None:
     assert config.anchors == "kmeans-iou-balanced"
     assert 18 <= config.epochs <= 26
     assert first_rung(spec.pruner, config.epochs) == 6  # 52 steps an epoch
+    assert expected_epochs(spec.pruner, config.epochs, 30) < 0.5 * 30 * config.epochs
     assert spec.data.test is not None
     for text in ("205", "2,804", "Platelets", "640 x 480", "11.4 times"):
         assert text in output
     dataset = load_dataset(spec.data)
     other = propose(dataset, survey(dataset), cuda=True, slots=1, model="retinanet-resnet50", weights="default")
     assert other.defaults["anchors"].value == "default"
-    assert other.first_rung is None  # pretrained detectors can be compared early
+    assert not other.pruner  # pretrained detectors can be compared early

@@ -172,10 +172,9 @@ def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[s
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo("\nSuggested")
-    for field, choice in proposal.defaults.items():
+    pruner = {f"pruner.{name}": choice for name, choice in proposal.pruner.items()}
+    for field, choice in (proposal.defaults | pruner).items():
         typer.echo(f"  {field} {choice.value}: {choice.reason}")
-    if proposal.first_rung is not None:
-        typer.echo(f"  pruner.first_rung {proposal.first_rung.value}: {proposal.first_rung.reason}")
 
 
 def _range(spread: tuple[int, int, int]) -> str:

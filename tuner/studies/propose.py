@@ -59,13 +59,13 @@ class Proposal:
 
     Attributes:
         defaults: Fields of `TrialConfig` with their reasons, in the order of the file.
-        first_rung: Of the pruner, as a share of the epochs; None where its own default suits.
+        pruner: Options of the pruner with their reasons; empty where its own defaults suit.
         trials: The study's budget.
         hours: Estimate of its wall time; None where it cannot be foreseen.
     """
 
     defaults: dict[str, Choice]
-    first_rung: Choice | None
+    pruner: dict[str, Choice]
     trials: int
     hours: float | None
 
@@ -98,7 +98,7 @@ def propose(
         "epochs": epochs,
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
     }
-    return Proposal(defaults, None if pretrained else _first_rung(epochs.value, steps), TRIALS, hours)
+    return Proposal(defaults, _pruner(epochs.value, steps, pretrained), TRIALS, hours)
 
 
 def _model(asked: str | None, cuda: bool, pretrained: bool) -> Choice:
@@ -170,8 +170,9 @@ def _epochs(
     if cuda or model != "dense-tiny":
         return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
     pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
-    late = None if pretrained else _first_rung(epochs, steps)
-    share = expected_epochs(PrunerSpec(first_rung=late and late.value), epochs, TRIALS) / epochs
+    options = {name: choice.value for name, choice in _pruner(epochs, steps, pretrained).items()}
+    pruner = PrunerSpec.model_validate(options)
+    share = expected_epochs(pruner, epochs, TRIALS) / epochs
     hours_per_epoch = share * pixels * _SECONDS_PER_MEGAPIXEL / slots / 3600
     affordable = math.floor(CPU_HOURS / hours_per_epoch)
     if affordable < epochs:
@@ -181,16 +182,20 @@ def _epochs(
     return Choice(epochs, reason), hours
 
 
-def _first_rung(epochs: int, steps: float) -> Choice | None:
-    """The share of the epochs after which trainings from scratch can be compared; None where the default is later."""
+def _pruner(epochs: int, steps: float, pretrained: bool) -> dict[str, Choice]:
+    """A first rung after which trainings from scratch can be compared; nothing where the default one suits.
+
+    It is a share, which stays right where the epochs are changed.
+    """
     share = math.floor(100 * min(1 / REDUCTION_FACTOR, JUDGED_AFTER / (epochs * steps))) / 100
-    if first_rung(PrunerSpec(first_rung=share), epochs) <= first_rung(PrunerSpec(), epochs):
-        return None
+    if pretrained or first_rung(PrunerSpec(first_rung=share), epochs) <= first_rung(PrunerSpec(), epochs):
+        return {}
     reason = (
         f"share of the epochs after which trials are first compared: about {share * epochs * steps:.0f} optimiser "
         "steps, since what small detectors reach before says little about what they will"
     )
-    return Choice(share, reason)
+    once = "one trial of so many goes on: one more than usual, as the comparison comes late"
+    return {"first_rung": Choice(share, reason), "reduction_factor": Choice(REDUCTION_FACTOR + 1, once)}
 
 
 def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Choice:

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.config.study import DataSpec, StudySpec
 from tuner.data.check import BoxReport
-from tuner.studies.propose import Proposal
+from tuner.studies.propose import Choice, Proposal
 
 _WIDTH = 118
 
@@ -28,13 +29,7 @@ def study_file(
         folder: Folder of the file, from which its paths start where they are near.
         device: Value of `device`.
     """
-    defaults = "\n".join(
-        f"{_comment(choice.reason, 2)}\n  {field}: {_scalar(choice.value)}"
-        for field, choice in proposal.defaults.items()
-    )
-    first_rung, pruner = proposal.first_rung, ""
-    if first_rung is not None:
-        pruner = f"\npruner:\n{_comment(first_rung.reason, 2)}\n  first_rung: {first_rung.value}\n"
+    pruner = f"\npruner:\n{_choices(proposal.pruner)}\n" if proposal.pruner else ""
     spec = StudySpec(name=name, data=data)
     took = ""
     if proposal.hours is not None:
@@ -49,7 +44,7 @@ data:
 
 # The default config: what the first trial trains, and what all gains are measured against.
 defaults:
-{defaults}
+{_choices(proposal.defaults)}
 
 # What is searched around it: a ready-made space (default: learning rate, weight decay, mosaic, anchors, NMS IoU and
 # confidence; detection: optimiser, batch size, image size and more as well), a file of your own, or dimensions:
@@ -70,6 +65,12 @@ budget:
 # auto, cpu, cuda (all GPUs) or cuda:N
 device: {device}
 """
+
+
+def _choices(choices: Mapping[str, Choice]) -> str:
+    return "\n".join(
+        f"{_comment(choice.reason, 2)}\n  {field}: {_scalar(choice.value)}" for field, choice in choices.items()
+    )
 
 
 def _data(data: DataSpec, reports: dict[str, BoxReport], folder: Path) -> str:
