@@ -39,9 +39,6 @@ def watch(running: Running, ledger: Ledger, timing: Timing, *, cut: bool, at_onc
     if running.ended is not None:
         return  # it waits for the database
     now = time.monotonic()
-    if now - running.spoken > timing.heartbeat:
-        running.spoken = now
-        running.slot.send(Alive())
     limit = hang_limit(timing, running.longest_epoch, ledger.longest_epoch)
     stopping = running.stopping_since
     if at_once or (stopping is not None and now - stopping > timing.stop_grace):
@@ -55,3 +52,7 @@ def watch(running: Running, ledger: Ledger, timing: Timing, *, cut: bool, at_onc
         ledger.end(running, Ended("failed", FailureKind.KILLED, message))
     elif now - running.renewed > timing.heartbeat and not cut:
         ledger.renew(running)
+    # After that: a worker that was stalled may have lost the trial, and its process must not go on before it is known.
+    if now - running.spoken > timing.heartbeat:
+        running.spoken = now
+        running.slot.send(Alive())
