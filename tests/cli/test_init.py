@@ -374,8 +374,10 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) 
     write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
     dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
     numbers = survey(dataset)
-    many = replace(numbers, splits=(replace(numbers.train, images=20_000), *numbers.splits[1:]))
-    assert propose(dataset, many, cuda=True, slots=1).pruner == {}  # its third epoch comes after 300 steps
+    for images in (2_000, 118_287):  # their third epochs come after 300 steps
+        many = replace(numbers, splits=(replace(numbers.train, images=images), *numbers.splits[1:]))
+        assert propose(dataset, many, cuda=True, slots=1).pruner == {}
+        assert propose(dataset, many, cuda=False, slots=2).pruner == {}
     on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
     on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert on_gpu["image_size"].value > 640

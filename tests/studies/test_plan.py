@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec, PlanSpec, PrunerSpec, StudySpec
-from tuner.studies.plan import begin_until, confirmation_epochs, confirmation_for, expected_epochs, make_plan
+from tuner.studies.plan import (
+    FEWEST_TRIALS,
+    begin_until,
+    confirmation_epochs,
+    confirmation_for,
+    expected_epochs,
+    make_plan,
+)
 from tuner.studies.promotion import Entrant, first_rung, goes_on, next_promotion, rungs_of
 
 PROMOTE = PrunerSpec(name="promote")
@@ -59,7 +66,9 @@ def test_too_little_time_says_what_it_would_take() -> None:
     with pytest.raises(ConfigError, match="hours are too little") as error:
         make_plan(600, 1, 1, PROMOTE, 50)
     needed = float(error.value.message.split()[-2])
-    assert make_plan(600, needed, 1, PROMOTE, 50).trials in (9, 10)  # the hours are rounded up
+    assert make_plan(600, needed, 1, PROMOTE, 50).trials >= FEWEST_TRIALS
+    with pytest.raises(ConfigError, match="hours are too little"):
+        make_plan(600, needed - 0.1, 1, PROMOTE, 50)
 
 
 def test_what_the_user_fixes_stays() -> None:

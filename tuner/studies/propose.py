@@ -187,9 +187,9 @@ def _pruner(epochs: int, steps: float, pretrained: bool) -> dict[str, Choice]:
 
     It is a share, which stays right where the epochs are changed.
     """
-    share = math.floor(100 * min(1 / REDUCTION_FACTOR, JUDGED_AFTER / (epochs * steps))) / 100
-    if pretrained or first_rung(PrunerSpec(first_rung=share), epochs) <= first_rung(PrunerSpec(), epochs):
+    if pretrained or first_rung(PrunerSpec(), epochs) * steps >= JUDGED_AFTER:
         return {}
+    share = math.floor(100 * min(1 / REDUCTION_FACTOR, JUDGED_AFTER / (epochs * steps))) / 100
     reason = (
         f"share of the epochs after which trials are first compared: about {share * epochs * steps:.0f} optimiser "
         "steps, since what small detectors reach before says little about what they will"
