@@ -1,22 +1,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.cli.main import app
 from tuner.config.errors import ConfigError, DataError, TunerError, WeightsError
 from tuner.config.load import base_config, load_study_spec
 from tuner.config.study import StudySpec
 from tuner.data.coco import load_dataset
-from tuner.data.find_splits import divide, role_of, split_files
 from tuner.data.survey import survey
 from tuner.space.load import load_space
 from tuner.studies.plan import expected_epochs
@@ -24,38 +20,6 @@ from tuner.studies.promotion import first_rung
 from tuner.studies.propose import propose
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
-CLASSES = ["common", "rare: a 'class' #1"]
-
-
-def coco(names: list[str], *, size: tuple[int, int] = (96, 64), empty_every: int = 7, rare_every: int = 5) -> Any:
-    """An annotation file: one common object for each image, a rare one here and there, some images without objects."""
-    images, annotations = [], []
-    for i, name in enumerate(names):
-        images.append({"id": i + 1, "file_name": name, "width": size[0], "height": size[1]})
-        if i % empty_every == empty_every - 1:
-            continue
-        for category in (1, 4) if i % rare_every == 0 else (1,):
-            bbox = [10, 5, 20 + i % 9, 30]
-            row = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": category, "bbox": bbox}
-            annotations.append({**row, "area": bbox[2] * bbox[3], "iscrowd": 0})
-    categories = [{"id": 1, "name": CLASSES[0]}, {"id": 4, "name": CLASSES[1]}]
-    return {"info": {"kept": True}, "images": images, "annotations": annotations, "categories": categories}
-
-
-def write_images(folder: Path, names: list[str], size: tuple[int, int] = (96, 64)) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        cv2.imwrite(str(folder / name), np.full((size[1], size[0], 3), 90, np.uint8))
-
-
-def write_json(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
-
-
-def names_of(prefix: str, count: int) -> list[str]:
-    return [f"{prefix}{i:03}.jpg" for i in range(count)]
 
 
 def run_init(*arguments: object) -> str:
@@ -314,82 +278,6 @@ def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:
             run_init(*arguments, "-o", study)
         assert not study.exists()
         assert list(tmp_path.glob("study.*")) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "role"),
-    [
-        ("train.json", "train"),
-        ("instances_val2017.json", "val"),
-        ("valid/_annotations.coco.json", "val"),
-        ("x/my-test.json", "test"),
-        ("constraint.json", None),
-        ("my-test-data/all.json", None),
-        ("train2017/all.json", "train"),
-        ("test/train.json", "train"),
-    ],
-)
-def test_roles_by_name(path: str, role: str | None) -> None:
-    assert role_of(Path(path)) == role
-
-
-def test_names_that_say_nothing_are_refused(tmp_path: Path) -> None:
-    a, b, val = (write_json(tmp_path / name, {}) for name in ("a.json", "b.json", "val.json"))
-    with pytest.raises(DataError, match=r"cannot tell which split this is: .*a\.json, .*b\.json"):
-        split_files([a, b])
-    with pytest.raises(DataError, match="both look like the val split"):
-        split_files([a, val, write_json(tmp_path / "val_2.json", {})])
-    assert split_files([a], b)[0] == {"train": a, "val": b}
-    assert split_files([a, val])[0] == {"train": a, "val": val}
-
-
-def test_dividing_is_stratified_and_blind_to_the_order_of_images(tmp_path: Path) -> None:
-    names = names_of("x", 60)
-    write_images(tmp_path / "images", names)
-    sides = []
-    for order in (1, -1):
-        content = coco(names)
-        content["images"] = content["images"][::order]
-        write_json(tmp_path / "all.json", content)
-        data = load_study_spec(_study(tmp_path)).data
-        split = load_dataset(data).train
-        train, val = divide(split)
-        assert sorted([*train.tolist(), *val.tolist()]) == list(range(60))
-        holds_rare = {name for name, n in zip(split.image_index, split.labels, strict=True) if n == 1}
-        assert len(holds_rare & set(val.tolist())) == round(0.2 * len(holds_rare))
-        assert len(val) == 12
-        sides.append({split.file_names[i] for i in val})
-    assert sides[0] == sides[1]
-
-
-def _study(folder: Path) -> Path:
-    path = folder / "any.yaml"
-    path.write_text("name: x\ndata: {train: all.json, val: all.json}\n")
-    return path
-
-
-def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) -> None:
-    names = names_of("l", 16)
-    write_images(tmp_path / "images", names, (1600, 1200))
-    write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
-    dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
-    numbers = survey(dataset)
-    for images in (2_000, 118_287):  # their third epochs come after 300 steps
-        many = replace(numbers, splits=(replace(numbers.train, images=images), *numbers.splits[1:]))
-        assert propose(dataset, many, cuda=True, slots=1).pruner == {}
-        assert propose(dataset, many, cuda=False, slots=2).pruner == {}
-    on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
-    on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
-    assert on_gpu["image_size"].value > 640
-    assert numbers.small_object * on_gpu["image_size"].value >= 16
-    assert on_cpu["image_size"].value == 416
-    assert "would show them, on a GPU" in on_cpu["image_size"].reason
-    assert on_cpu["batch_size"].value == 2
-    for proposal in (on_gpu, on_cpu):  # the proposed default config lies in the ready-made space
-        config = base_config(
-            load_study_spec(_study(tmp_path), {f"defaults.{name}": choice.value for name, choice in proposal.items()})
-        )
-        load_space("default").default_config(config)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the bccd data set is not beside the checkout")

@@ -108,3 +108,9 @@ def random_case(
         scores = np.round(scores * score_steps) / score_steps
     corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
     return split, make_predictions(kind, d_image, d_label, corners, scores, images=images)
+
+
+def raw_case(seed, **shape) -> tuple[Split, RawPredictions]:
+    """A small random case before suppression, of four images and two classes if nothing else is said."""
+    options = {"images": 4, "classes": 2, "boxes": 15, "detections": 90} | shape
+    return random_case(np.random.default_rng(seed), kind=RawPredictions, **options)

@@ -1,0 +1,192 @@
+"""Predictions of a trained model, on the command line and in memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.export.command import run
+from tuner.config.study import DataSpec
+from tuner.config.trial import Tiles
+from tuner.data.coco import load_split
+from tuner.data.images import read_image
+from tuner.data.tiles import windows_of
+from tuner.export.model import load_model
+from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
+from tuner.export.yaml_files import write_yaml
+
+CPU = torch.device("cpu")
+
+
+def test_predict_writes_coco_json_and_pictures(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in split.file_names[:3]:
+        shutil.copy(split.images_dir / name, folder)
+    single = split.images_dir / split.file_names[3]
+    assert run("predict", model, folder, single, "-o", tmp_path / "out", "--device", "cpu") == 0
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(found["images"]) == 4
+    assert {c["id"] for c in found["categories"]} == set(split.category_ids)
+    point = load_model(model).operating_point
+    names = {c["id"]: c["name"] for c in found["categories"]}
+    for one in found["annotations"]:
+        name = names[one["category_id"]]
+        assert one["score"] >= point.class_confidence.get(name, point.confidence) - 1e-6
+        assert one["bbox"][2] > 0
+        assert one["bbox"][3] > 0
+    drawn = sorted((tmp_path / "out" / "drawn").iterdir())
+    assert len(drawn) == 4
+    assert cv2.imread(str(drawn[0])).shape[:2] == (72, 96)
+
+
+def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    whole = predict(loaded, split, CPU)
+    assert len(split) < CHUNK
+    monkeypatch.setattr("tuner.export.predicting.CHUNK", 3)
+    parts = predict(loaded, split, CPU)
+    np.testing.assert_array_equal(whole.offsets, parts.offsets)
+    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
+    for start, end in itertools.pairwise(whole.offsets):  # in any order: of almost equal scores rounding decides
+        distance = np.abs(whole.boxes[start:end, None] - parts.boxes[None, start:end]).max(axis=-1)
+        assert distance.min(axis=1).max() < 1e-3
+    np.testing.assert_array_equal(
+        predict_shown(loaded, split, CPU).offsets, shown(predict(loaded, split, CPU), loaded.info).offsets
+    )
+
+
+def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    tiles = Tiles(size=64, overlap=0.25)
+    # The windows of the first image as files, in PNG so that nothing is lost.
+    image = read_image(split.images_dir / split.file_names[0])
+    windows = windows_of(*split.sizes[0].tolist(), tiles)
+    assert len(windows) == 5
+    paths = []
+    for i, (left, top, right, bottom) in enumerate(windows):
+        paths.append(tmp_path / f"{i}.png")
+        cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
+    alone = predict(loaded, unlabelled_split(paths, loaded.info)[0], CPU)
+    whole = predict(
+        loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info)[0], CPU, tiles=tiles
+    )
+    boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
+    assert whole.offsets.tolist() == [0, len(alone.scores)]
+    order = np.argsort(-alone.scores, kind="stable")
+    np.testing.assert_allclose(whole.scores, alone.scores[order], atol=1e-5)
+    np.testing.assert_allclose(np.sort(whole.boxes, axis=0), np.sort(boxes, axis=0), atol=0.05)
+    untouched = predict(loaded, split, CPU)
+    large = predict(loaded, split, CPU, tiles=Tiles(size=96))
+    np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
+
+
+def test_tiles_on_the_command_line(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    image = split.images_dir / split.file_names[0]
+    assert run("predict", model, image, "-o", tmp_path / "out", "--device", "cpu", "--tile", 64) == 0
+    assert data.test is not None
+    assert (
+        run("evaluate", model, "--data", data.path(data.test), "--tile", 64, "--overlap", 0.3, "--device", "cpu") == 0
+    )
+    capsys.readouterr()
+    assert run("predict", model, image, "-o", tmp_path / "out", "--tile", 8) == 1
+    assert "tiles of 8 pixels are too small" in capsys.readouterr().err
+
+
+def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    tiles = Tiles(size=64, overlap=0.3)
+    info = load_model(model).info
+    point = info.operating_point.model_copy(update={"tiles": tiles, "nms": "diou"})
+    write_yaml(info.model_copy(update={"operating_point": point}), folder / "config.yaml", [], force=True)
+    split, _ = load_split(data, "test")
+    tiled, plain = load_model(folder), load_model(model)
+    assert tiled.operating_point == point
+    want = predict(plain, split, CPU, tiles=tiles)
+    np.testing.assert_array_equal(predict(tiled, split, CPU).scores, want.scores)
+    np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(want, tiled.info).scores)
+    whole = predict(tiled, split, CPU, tiles=Tiles())
+    np.testing.assert_array_equal(whole.scores, predict(plain, split, CPU).scores)
+
+
+def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    point = loaded.operating_point
+    found = predict_shown(loaded, split, CPU)
+    thresholds = np.array([point.class_confidence.get(name, point.confidence) for name in loaded.classes])
+    assert len(found.scores)
+    assert (found.scores >= thresholds[found.labels]).all()
+    listed = coco_json(found, split, loaded.info)["annotations"]
+    assert [a["image_id"] for a in listed] == split.image_ids[found.image_index].tolist()
+
+
+def test_nothing_in_a_folder_is_passed_over_in_silence(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    pictures = [Image.open(split.images_dir / name) for name in split.file_names[:2]]
+    folder = tmp_path / "mixed"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.png", "b.bmp", "c.GIF", "d.webp", "e.jp2"):
+        pictures[0].save(folder / name)
+    pictures[0].save(folder / "stack.tif", save_all=True, append_images=pictures[1:])
+    for name in ("notes.txt", ".hidden"):
+        (folder / name).write_text("text")
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert "2 files and folders passed over: more/; notes.txt" in said
+    assert "stack.tif has 2 pictures; only the first is looked at" in said
+    assert "on 6 images" in said
+    for name in ("a.png", "b.bmp"):
+        (folder / name).write_text("no image")
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 1
+    assert f"{tmp_path / 'out' / 'drawn'} hold earlier results" in capsys.readouterr().err
+    # Images that cannot be read are named, and keep no other from its results.
+    assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu", "--force") == 1
+    said = capsys.readouterr()
+    assert "on 4 images" in said.out
+    assert "2 images cannot be read" in said.err
+    assert "a.png" in said.err
+    assert "b.bmp" in said.err
+    assert "annotation" not in said.err
+    names = {"c.GIF", "d.webp", "e.jp2", "stack.tif"}
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {Path(image["file_name"]).name for image in found["images"]} == names
+    assert {path.stem for path in (tmp_path / "out" / "drawn").iterdir()} == {Path(name).stem for name in names}
+    assert run("predict", model, tmp_path, "-o", tmp_path / "out") == 1
+    assert "no images in this folder; there are mixed/" in capsys.readouterr().err
+
+
+def test_names_the_image_that_is_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jpg").write_text("no image")
+    assert run("predict", model, tmp_path / "broken.jpg", "-o", tmp_path / "out") == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert run("predict", model, tmp_path / "none.jpg", "-o", tmp_path / "out") == 1
+    assert "none.jpg" in capsys.readouterr().err
+
+
+def test_reads_images_without_annotations(model: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    paths = [split.images_dir / name for name in split.file_names]
+    bare, faults = unlabelled_split(paths, load_model(model).info)
+    assert faults == []
+    np.testing.assert_array_equal(bare.sizes, split.sizes)
+    assert len(bare.boxes) == 0
