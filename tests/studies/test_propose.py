@@ -3,30 +3,39 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.config.load import base_config, load_study_spec
-from tuner.data.coco import load_dataset
-from tuner.data.survey import survey
+from tuner.data.coco import Dataset, load_dataset
+from tuner.data.survey import Survey, survey
 from tuner.space.load import load_space
 from tuner.studies.propose import propose
 
 
-def _study(folder: Path) -> Path:
-    path = folder / "any.yaml"
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A study file of 16 large images with small objects."""
+    names = names_of("l", 16)
+    write_images(tmp_path / "images", names, (1600, 1200))
+    write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
+    path = tmp_path / "any.yaml"
     path.write_text("name: x\ndata: {train: all.json, val: all.json}\n")
     return path
 
 
-def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) -> None:
-    names = names_of("l", 16)
-    write_images(tmp_path / "images", names, (1600, 1200))
-    write_json(tmp_path / "all.json", coco(names, size=(1600, 1200)))
-    dataset = load_dataset(load_study_spec(_study(tmp_path)).data)
+@pytest.fixture
+def dataset(study: Path) -> Dataset:
+    return load_dataset(load_study_spec(study).data)
+
+
+def with_train(numbers: Survey, **changes: object) -> Survey:
+    """Numbers of another training split."""
+    return replace(numbers, splits=(replace(numbers.train, **changes), *numbers.splits[1:]))
+
+
+def test_small_objects_ask_for_larger_images_where_a_gpu_allows(study: Path, dataset: Dataset) -> None:
     numbers = survey(dataset)
-    for images in (2_000, 118_287):  # their third epochs come after 300 steps
-        many = replace(numbers, splits=(replace(numbers.train, images=images), *numbers.splits[1:]))
-        assert propose(dataset, many, cuda=True, slots=1).pruner == {}
-        assert propose(dataset, many, cuda=False, slots=2).pruner == {}
     on_gpu = propose(dataset, numbers, cuda=True, slots=1).defaults
     on_cpu = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert on_gpu["image_size"].value > 640
@@ -36,6 +45,25 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(tmp_path: Path) 
     assert on_cpu["batch_size"].value == 2
     for proposal in (on_gpu, on_cpu):  # the proposed default config lies in the ready-made space
         config = base_config(
-            load_study_spec(_study(tmp_path), {f"defaults.{name}": choice.value for name, choice in proposal.items()})
+            load_study_spec(study, {f"defaults.{name}": choice.value for name, choice in proposal.items()})
         )
         load_space("default").default_config(config)
+
+
+@pytest.mark.parametrize("images", [2_000, 118_287])
+def test_where_three_epochs_have_many_steps_the_usual_rungs_suit(dataset: Dataset, images: int) -> None:
+    many = with_train(survey(dataset), images=images)
+    assert propose(dataset, many, cuda=True, slots=1).pruner == {}
+    assert propose(dataset, many, cuda=False, slots=2).pruner == {}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "rate"), [(4, 1e-3), (100, 1e-3), (400, 2e-3), (1600, 4e-3), (6400, 8e-3), (10**6, 8e-3)]
+)
+def test_the_learning_rate_grows_with_the_boxes_that_a_step_sees(dataset: Dataset, boxes: int, rate: float) -> None:
+    numbers = with_train(survey(dataset), images=400, class_boxes=(boxes, 0))
+    defaults = propose(dataset, numbers, cuda=False, slots=2).defaults
+    assert defaults["batch_size"].value == 4
+    assert defaults["learning_rate"].value == rate
+    torchvision = propose(dataset, numbers, cuda=False, slots=2, model="ssdlite320-mobilenet").defaults
+    assert "learning_rate" not in torchvision
