@@ -11,12 +11,13 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuner.studies.nearby import NEAR_BEST, NearbySampler
+from tuner.studies.nearby import NearbySampler
 
 RANGE = {name: FloatDistribution(0.0, 1.0) for name in "abcdef"}
 DEFAULT = dict.fromkeys(RANGE, 0.1)
 GOOD = dict.fromkeys(RANGE, 0.2)
 BETTER = dict.fromkeys(RANGE, 0.3)
+NEAR_BEST = 1 / 3
 
 
 class Model(RandomSampler):
@@ -34,11 +35,11 @@ def ended(params: dict[str, float], values: float | list[float], violated: float
     return create_trial(params=params, distributions=dict(RANGE), constraints={"memory": violated}, **end)
 
 
-def sources(study: optuna.Study, startup: int = 2, asks: int = 300) -> dict[str, float]:
+def sources(study: optuna.Study, near_best: float = NEAR_BEST, startup: int = 2, asks: int = 300) -> dict[str, float]:
     """The shares of trials by what they are drawn from."""
     found = []
     for seed in np.random.default_rng(0).integers(2**31, size=asks).tolist():
-        study.sampler = NearbySampler(Model(seed), startup, DEFAULT, seed)
+        study.sampler = NearbySampler(Model(seed), startup, DEFAULT, near_best, seed)
         values = list(study.ask(RANGE).params.values())
         near = {0.1: "default", 0.2: "good", 0.3: "better", 1.0: "model"}
         found.append(next((name for value, name in near.items() if value in values), "range"))
@@ -72,6 +73,7 @@ def test_with_a_model_one_trial_of_three_is_near_the_best(direction: str, trials
     assert shares.keys() <= {near, "model", "range"}
     assert shares["model"] == pytest.approx(1 - NEAR_BEST, abs=0.1)
     assert shares[near] == pytest.approx(NEAR_BEST, abs=0.1)
+    assert sources(study, near_best=0.0) == {"model": 1.0}
 
 
 @pytest.mark.parametrize(

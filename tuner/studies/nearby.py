@@ -6,8 +6,10 @@ others; points that share about half of their values with the default are better
 where the default is no better than most, they hold the search back. Nobody knows beforehand which is the case, so the
 other half comes from the whole space.
 
-Once there is a model, one trial of three is drawn near the best so far instead, so that a model which is stuck does not
-keep the search from what a small change would find.
+Once there is a model, TPE draws one trial of three near the best so far, so that a model which is stuck does not keep
+the search from what a small change would find. A Gaussian process does better without: over replayed curves (17 tasks,
+10 seeds, 8 full trainings) it needed a median of 0.16 instead of 0.17 of the epochs for the best of 16 random
+trainings, and was ahead at every budget.
 
 Both are as in Mallik et al., "PriorBand: Practical Hyperparameter Optimization in the Age of Deep Learning", NeurIPS
 2023, which adds such draws to Hyperband.
@@ -28,8 +30,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 NEAR_DEFAULT = 1 / 2
 """Probability that a trial is drawn near the default config while there is no model."""
-NEAR_BEST = 1 / 3
-"""Probability that a trial is drawn near the best one once there is a model."""
+NEAR_BEST = {"gp": 0.0, "tpe": 1 / 3}
+"""Probability that a trial is drawn near the best one once there is a model, by sampler."""
 KEPT = 0.5
 """Probability that a parameter keeps the value of the config that a trial is drawn near."""
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -47,13 +49,17 @@ class NearbySampler(BaseSampler):
         startup: Complete and pruned trials that it needs.
         default: The default config's parameters. One that is missing, since its conditions do not hold there, is
             drawn from its range.
+        near_best: Probability that a trial is drawn near the best one once there is a model.
         seed: Of the random numbers.
     """
 
-    def __init__(self, model: BaseSampler, startup: int, default: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, model: BaseSampler, startup: int, default: Mapping[str, Any], near_best: float, seed: int
+    ) -> None:
         self.model = model
         self._startup = startup
         self._default = default
+        self._near_best = near_best
         self._chance = np.random.default_rng(seed)
         self._random = RandomSampler(seed=seed)
         self._near: Mapping[str, Any] | None = None
@@ -65,7 +71,7 @@ class NearbySampler(BaseSampler):
         self._near = None
         if len(trials) < self._startup:
             self._near = self._default if self._chance.random() < NEAR_DEFAULT else {}
-        elif self._chance.random() < NEAR_BEST:
+        elif self._chance.random() < self._near_best:
             self._near = _best(study, trials)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -15,7 +15,7 @@ from tuner.config.study import SamplerSpec
 from tuner.space.dimension import CategoricalDimension, SampledDimension
 from tuner.space.space import SearchSpace
 from tuner.studies.foresight import ForesightSampler
-from tuner.studies.nearby import NearbySampler
+from tuner.studies.nearby import NEAR_BEST, NearbySampler
 from tuner.studies.quiet import quiet
 
 STARTUP_TRIALS = {"gp": 3, "tpe": 5}
@@ -73,7 +73,9 @@ def build_sampler(
     seed = int(np.random.SeedSequence([spec.seed, ask]).generate_state(1)[0])
     with quiet():
         built = _SAMPLERS[spec.name](spec, space, seed)
-    return NearbySampler(built, _startup(spec), default, seed) if spec.name in STARTUP_TRIALS else built
+    if spec.name not in STARTUP_TRIALS:
+        return built
+    return NearbySampler(built, _startup(spec), default, NEAR_BEST[spec.name], seed)
 
 
 def grid(space: SearchSpace) -> dict[str, list[Any]]:
