@@ -65,5 +65,7 @@ def test_the_learning_rate_grows_with_the_boxes_that_a_step_sees(dataset: Datase
     defaults = propose(dataset, numbers, cuda=False, slots=2).defaults
     assert defaults["batch_size"].value == 4
     assert defaults["learning_rate"].value == rate
+    larger = propose(dataset, numbers, cuda=False, slots=2, model="dense-small").defaults
+    assert larger["learning_rate"].value == min(rate, 4e-3)
     torchvision = propose(dataset, numbers, cuda=False, slots=2, model="ssdlite320-mobilenet").defaults
     assert "learning_rate" not in torchvision
