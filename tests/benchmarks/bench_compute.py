@@ -7,8 +7,9 @@ FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are
 it, if not given. Each repetition has seeds of its own. It runs, by the command line as a user would, a random search
 without pruning of so many full trials, and the shipped default study, until one of its epochs has the best final mAP of
 the random search, or as many epochs are spent as that took in all. Both begin with the default config, as every study
-does, and train `dense-tiny`. Epochs of all trials count, in the order in which they were reported. Called again, it
-goes on where it was stopped.
+does, and train `dense-tiny`, and both have the same seed, which is that of every trial, too: the default config of BCCD
+alone reaches 0.520, 0.528 and 0.544 with three seeds, more than lies between most good configs. Epochs of all trials
+count, in the order in which they were reported. Called again, it goes on where it was stopped.
 
 Two ratios to the random search's epochs are printed: until the mAP was seen after an epoch, and until a trial that was
 trained to its last epoch has it ("never" where the study was stopped before).
@@ -105,13 +106,14 @@ def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | N
     full = options.trials * length
     name = f"random-{repetition}"
     budget = {"trials": options.trials}
-    sampler = {"name": "random", "seed": 2 * repetition}
+    seed = 2 * repetition  # as for the figures in the README
+    sampler = {"name": "random", "seed": seed}
     tuner(out, "run", write_study(out, name, options, sampler=sampler, pruner={"name": "none"}, budget=budget))
     finals = [epoch.value for epoch in history(out, name) if epoch.number == length]
     target = max(finals)
     name = f"default-{repetition}"
     budget = {"trials": None, "epochs": full}
-    file = write_study(out, name, options, sampler={"seed": 2 * repetition + 1}, budget=budget)
+    file = write_study(out, name, options, sampler={"seed": seed}, budget=budget)
     epochs = search_until(out, name, file, target)
     seen, complete = reached(epochs, target), reached(epochs, target, last=length)
     text = ", ".join(
