@@ -180,7 +180,10 @@ def _learning_rate(survey: Survey, batch_size: int, model: str) -> dict[str, Cho
     boxes = sum(survey.train.class_boxes) / survey.train.images * batch_size
     highest = HIGHEST_RATES.get(model, HIGHEST_RATE)
     rate = min(RATE_OF_ONE_BOX * math.sqrt(max(1.0, boxes)), highest)
-    reason = f"the more boxes in a batch, the larger, up to {highest:g}; here they are {boxes:.0f}"
+    reason = (
+        f"the more boxes in a batch, the larger, up to {highest:g}; here they are {boxes:.0f}. "
+        "Leave it out for a model of another family, which has its own"
+    )
     return {"learning_rate": Choice(float(f"{rate:.2g}"), reason)}
 
 
