@@ -43,9 +43,9 @@ square root of the boxes, as Adam's may with what a step learns from (Malladi et
 Rules for Adaptive Gradient Algorithms", arXiv 2205.10287). Of the rates 1, 2, 4, 8 and 16e-3, at four images a batch
 and two seeds, dense-tiny was best at 8e-3 on BCCD, with 14 boxes an image (mAP 0.537 instead of 0.508 at 2e-3), at 4e-3
 on generated scenes with 6 (0.603 instead of 0.580), and at 2e-3 on raccoons with 1 (0.391; 0.326 at 8e-3). On BCCD's
-pictures with one of its classes alone, 1 box an image, it was no better above 2e-3. A pretrained ShuffleNet was best at
-8e-3 and 2e-3, too. dense-small was as good at 2 as at 4 and 8e-3; RTMDet trains its models of all sizes on COCO with
-AdamW at 4e-3 (Lyu et al. 2022, arXiv 2212.07784)."""
+pictures with one of its classes alone, 1 box an image, it was no better above 2e-3. A pretrained ShuffleNet (one seed)
+was best at 8e-3 on BCCD, at 4e-3 on raccoons. dense-small was as good at 2 as at 4 and 8e-3; RTMDet trains its models
+of all sizes on COCO with AdamW at 4e-3 (Lyu et al. 2022, arXiv 2212.07784)."""
 CPU_BATCH = 4
 """A CPU gains little by larger batches: at 8 an epoch took a tenth less time than at 4, but its half as many steps
 brought less (dense-tiny on BCCD, 24 epochs: mAP 0.535 against 0.553; on a raccoon data set, 40 epochs, two seeds:
