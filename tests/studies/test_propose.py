@@ -69,3 +69,17 @@ def test_the_learning_rate_grows_with_the_boxes_that_a_step_sees(dataset: Datase
     assert larger["learning_rate"].value == min(rate, 4e-3)
     torchvision = propose(dataset, numbers, cuda=False, slots=2, model="ssdlite320-mobilenet").defaults
     assert "learning_rate" not in torchvision
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "warmup"), [(200, 19, 2), (120, 32, 4), (40, 60, 8), (300, 13, 2), (20_000, 12, 1)]
+)
+def test_the_warm_up_has_many_steps_but_a_small_part_of_the_epochs(
+    dataset: Dataset, images: int, epochs: int, warmup: int
+) -> None:
+    """Four images a step: 150 steps, an eighth of the epochs at most, and an epoch at least."""
+    numbers = with_train(survey(dataset), images=images)
+    defaults = propose(dataset, numbers, cuda=False, slots=8, model="dense-small").defaults
+    assert (defaults["epochs"].value, defaults["warmup_epochs"].value) == (epochs, warmup)
+    torchvision = propose(dataset, numbers, cuda=False, slots=8, model="ssdlite320-mobilenet").defaults
+    assert "warmup_epochs" not in torchvision

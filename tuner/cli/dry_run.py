@@ -28,7 +28,10 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
     for split in (dataset.train, dataset.val, dataset.test):
         if split is not None:
             typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
-    typer.echo(f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}")
+    typer.echo(
+        f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}, "
+        f"learning rate {base.learning_rate:g}"
+    )
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
     stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""

@@ -16,6 +16,7 @@ from tuner.data.survey import Survey
 from tuner.models.anchors import letterboxed_sizes
 from tuner.models.catalog import family
 from tuner.models.kmeans import RATIO_LIMIT, ratio
+from tuner.studies.first_rates import first_learning_rate, first_warmup, highest_rate
 from tuner.studies.plan import TRIALS, expected_epochs
 from tuner.studies.promotion import REDUCTION_FACTOR, first_rung
 
@@ -35,17 +36,6 @@ JUDGED_AFTER = 300
 """Optimiser steps after which trainings from scratch can be compared. Of 30 random configs of dense-tiny on BCCD, mAP
 after 156 steps had a rank correlation of 0.67 with that after 1,248, but of 0.05 among the better half; after 312 steps
 0.85 and 0.42. On small data sets that is later than the default first rung."""
-RATE_OF_ONE_BOX = 1e-3
-HIGHEST_RATES = {"dense-tiny": 8e-3, "dense-shufflenet": 8e-3}
-HIGHEST_RATE = 4e-3
-"""Learning rate of `dense` detectors for at most one box in a batch, and the highest one, by model: it grows with the
-square root of the boxes, as Adam's may with what a step learns from (Malladi et al. 2022, "On the SDEs and Scaling
-Rules for Adaptive Gradient Algorithms", arXiv 2205.10287). Of the rates 1, 2, 4, 8 and 16e-3, at four images a batch
-and two seeds, dense-tiny was best at 8e-3 on BCCD, with 14 boxes an image (mAP 0.537 instead of 0.508 at 2e-3), at 4e-3
-on generated scenes with 6 (0.603 instead of 0.580), and at 2e-3 on raccoons with 1 (0.391; 0.326 at 8e-3). On BCCD's
-pictures with one of its classes alone, 1 box an image, it was no better above 2e-3. A pretrained ShuffleNet (one seed)
-was best at 8e-3 on BCCD, at 4e-3 on raccoons. dense-small was as good at 2 as at 4 and 8e-3; RTMDet trains its models
-of all sizes on COCO with AdamW at 4e-3 (Lyu et al. 2022, arXiv 2212.07784)."""
 CPU_BATCH = 4
 """A CPU gains little by larger batches: at 8 an epoch took a tenth less time than at 4, but its half as many steps
 brought less (dense-tiny on BCCD, 24 epochs: mAP 0.535 against 0.553; on a raccoon data set, 40 epochs, two seeds:
@@ -107,7 +97,7 @@ def propose(
         "image_size": image_size,
         "batch_size": batch_size,
         "epochs": epochs,
-        **_learning_rate(survey, batch_size.value, chosen.value),
+        **_rates(survey, batch_size.value, steps, epochs.value, chosen.value),
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
     }
     return Proposal(defaults, _pruner(epochs.value, steps, pretrained), TRIALS, hours)
@@ -173,18 +163,20 @@ def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
     return Choice(size, "usual for this image size; halved by itself where memory does not suffice")
 
 
-def _learning_rate(survey: Survey, batch_size: int, model: str) -> dict[str, Choice]:
-    """One for `dense` detectors; nothing for the others, which have their own."""
+def _rates(survey: Survey, batch_size: int, steps: float, epochs: int, model: str) -> dict[str, Choice]:
+    """Learning rate and warm-up of `dense` detectors; nothing for the others, which have their own."""
     if not model.startswith("dense"):
         return {}
     boxes = sum(survey.train.class_boxes) / survey.train.images * batch_size
-    highest = HIGHEST_RATES.get(model, HIGHEST_RATE)
-    rate = min(RATE_OF_ONE_BOX * math.sqrt(max(1.0, boxes)), highest)
-    reason = (
-        f"the more boxes in a batch, the larger, up to {highest:g}; here they are {boxes:.0f}. "
+    warmup = first_warmup(steps, epochs)
+    learning_rate = (
+        f"the more boxes in a batch, the larger, up to {highest_rate(model):g}; here they are {boxes:.0f}. "
         "Leave it out for a model of another family, which has its own"
     )
-    return {"learning_rate": Choice(float(f"{rate:.2g}"), reason)}
+    return {
+        "learning_rate": Choice(first_learning_rate(boxes, model), learning_rate),
+        "warmup_epochs": Choice(warmup, f"about {warmup * steps:.0f} optimiser steps until it is at its height"),
+    }
 
 
 def _epochs(
