@@ -83,3 +83,10 @@ def test_the_warm_up_has_many_steps_but_a_small_part_of_the_epochs(
     assert (defaults["epochs"].value, defaults["warmup_epochs"].value) == (epochs, warmup)
     torchvision = propose(dataset, numbers, cuda=False, slots=8, model="ssdlite320-mobilenet").defaults
     assert "warmup_epochs" not in torchvision
+
+
+@pytest.mark.parametrize("images", [100, 200, 1_000, 20_000])
+def test_what_a_gpu_is_proposed_lies_in_the_larger_space_too(study: Path, dataset: Dataset, images: int) -> None:
+    defaults = propose(dataset, with_train(survey(dataset), images=images), cuda=True, slots=1).defaults
+    values = {f"defaults.{name}": choice.value for name, choice in defaults.items()}
+    load_space("detection").default_config(base_config(load_study_spec(study, values)))
