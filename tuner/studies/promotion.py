@@ -7,7 +7,9 @@ is trained to its end for want of company. Five things are added. A trial goes o
 the next to come were better: else the first three trials at each rung would send one of theirs on, however good, and
 the budget of the best of many would be spent on the best of few. When nothing else is left to do, the best trial of
 the highest rung goes on until one beside the default config's is complete, so that there is what to confirm. The
-default config, which every gain is stated over, goes on as soon as another trial is complete, however it compares. A
+default config, which every gain is stated over, goes on as soon as another trial is complete, however it compares: to
+train it in full before all others costs a search dearly where it is no better than most (on replayed curves, after as
+many epochs as three full trainings have, the regret was 0.62 instead of 0.52 of random search's; 17 tasks, 4 seeds). A
 trial that ended at a rung, let go when the budget was spent or failed on its way to the next, leaves its place to the
 one behind it, though it counts among those that were there: so a raised budget promotes as many as any other. And a
 trial without a value at a rung, because its objective is known after the last epoch only, is not judged there.
