@@ -8,11 +8,12 @@ it, if not given. Each repetition has seeds of its own. It runs, by the command 
 without pruning of so many full trials, and the shipped default study, until one of its epochs has the best final mAP of
 the random search, or as many epochs are spent as that took in all. Both begin with the default config, as every study
 does, and train `dense-tiny`, and both have the same seed, which is that of every trial, too: the default config of BCCD
-alone reaches 0.520, 0.528 and 0.544 with three seeds, more than lies between most good configs. Epochs of all trials
+alone reaches 0.520, 0.534 and 0.545 with three seeds, more than lies between most good configs. Epochs of all trials
 count, in the order in which they were reported. Called again, it goes on where it was stopped.
 
 Two ratios to the random search's epochs are printed: until the mAP was seen after an epoch, and until a trial that was
-trained to its last epoch has it ("never" where the study was stopped before).
+trained to its last epoch has it ("never" where the study was stopped before). The best of many noisy trials is a
+matter of luck, too, so both searches' epochs until they were within 0.005 of it follow.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ import yaml
 from tests.benchmarks.bench_gain import TUNER, tuner
 
 POLL = 1.0
+NEAR = 0.005
+"""So little below the best mAP is as good: a fifth of what one config differs by with other seeds."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | N
     seed = 2 * repetition  # as for the figures in the README
     sampler = {"name": "random", "seed": seed}
     tuner(out, "run", write_study(out, name, options, sampler=sampler, pruner={"name": "none"}, budget=budget))
-    finals = [epoch.value for epoch in history(out, name) if epoch.number == length]
+    random = history(out, name)
+    finals = [epoch.value for epoch in random if epoch.number == length]
     target = max(finals)
     name = f"default-{repetition}"
     budget = {"trials": None, "epochs": full}
@@ -122,7 +126,9 @@ def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | N
     )
     best = max(epoch.value for epoch in epochs)
     print(f"repetition {repetition}: random search {full} epochs, best mAP {target:.4f} of {len(finals)} trials; "
-          f"default study: {text}; best seen {best:.4f} in {len(epochs)} epochs", flush=True)  # fmt: skip
+          f"default study: {text}; best seen {best:.4f} in {len(epochs)} epochs; within {NEAR} after "
+          f"{reached(epochs, target - NEAR)} epochs, random search {reached(random, target - NEAR)}",
+          flush=True)  # fmt: skip
     return None if seen is None else seen / full
 
 

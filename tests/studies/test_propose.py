@@ -71,18 +71,14 @@ def test_the_learning_rate_grows_with_the_boxes_that_a_step_sees(dataset: Datase
     assert "learning_rate" not in torchvision
 
 
-@pytest.mark.parametrize(
-    ("images", "epochs", "warmup"), [(200, 19, 2), (120, 32, 4), (40, 60, 8), (300, 13, 2), (20_000, 12, 1)]
-)
-def test_the_warm_up_has_many_steps_but_a_small_part_of_the_epochs(
-    dataset: Dataset, images: int, epochs: int, warmup: int
-) -> None:
-    """Four images a step: 150 steps, an eighth of the epochs at most, and an epoch at least."""
+@pytest.mark.parametrize(("images", "steps"), [(40, 150), (200, 150), (20_000, None)])
+def test_the_warm_up_has_many_steps_where_an_epoch_has_few(dataset: Dataset, images: int, steps: int | None) -> None:
     numbers = with_train(survey(dataset), images=images)
-    defaults = propose(dataset, numbers, cuda=False, slots=8, model="dense-small").defaults
-    assert (defaults["epochs"].value, defaults["warmup_epochs"].value) == (epochs, warmup)
-    torchvision = propose(dataset, numbers, cuda=False, slots=8, model="ssdlite320-mobilenet").defaults
-    assert "warmup_epochs" not in torchvision
+    defaults = propose(dataset, numbers, cuda=False, slots=2).defaults
+    assert ("warmup_steps" in defaults) == (steps is not None)
+    assert steps is None or defaults["warmup_steps"].value == steps
+    torchvision = propose(dataset, numbers, cuda=False, slots=2, model="ssdlite320-mobilenet").defaults
+    assert "warmup_steps" not in torchvision
 
 
 @pytest.mark.parametrize("images", [100, 200, 1_000, 20_000])

@@ -50,6 +50,18 @@ def test_warm_up_is_linear_and_starts_above_zero() -> None:
     assert [learning_rate(c, step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps", "height"),
+    [(48, 6, 6), (48, 3, 4), (48, 0, 4), (16, 6, 6), (8, 6, 4), (48, 1000, 24), (1, 1000, 4)],
+)
+def test_the_warm_up_has_its_steps_as_far_as_the_training_holds_them(epochs: int, steps: int, height: int) -> None:
+    """Four steps an epoch, one of which is warm-up in any case."""
+    c = config(schedule="constant", learning_rate=1.0, warmup_epochs=1, warmup_steps=steps, epochs=epochs)
+    rates = [learning_rate(c, step, 4) for step in range(4 * epochs)]
+    assert rates[:height] == pytest.approx([(step + 1) / height for step in range(height)])
+    assert set(rates[height:]) <= {1.0}
+
+
 def test_no_weight_decay_on_norms_and_biases() -> None:
     decayed, free = build_optimizer(dense("dense-tiny"), config(weight_decay=0.1)).param_groups
     assert decayed["weight_decay"] == 0.1

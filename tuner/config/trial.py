@@ -118,6 +118,9 @@ class TrialConfig(Frozen):
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD, first beta of AdamW")
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="learning-rate schedule")
     warmup_epochs: float = Field(1.0, ge=0.0, description="linear warm-up, in epochs")
+    warmup_steps: int = Field(
+        0, ge=0, description="steps that the warm-up has at least, as far as an eighth of the training holds them"
+    )
     gradient_clip: float = Field(10.0, ge=0.0, description="maximum gradient norm; 0 switches clipping off")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="decay of the averaged weights per step; 0 off")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

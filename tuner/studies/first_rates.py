@@ -35,22 +35,9 @@ def highest_rate(model: str) -> float:
 
 
 WARMUP_STEPS = 150
-LONGEST_WARMUP = 1 / 8
-MOST_WARMUP_EPOCHS = 10
-"""Optimiser steps over which the learning rate of `dense` detectors rises, and the share of the training and the epochs
-that this may take at most (search_spaces/detection.yaml has no more). An epoch of a small data set has few steps, and
-after a warm-up of one a high rate still throws the first weights about. Three epochs instead of one (90 to 150 steps,
-two seeds each) brought dense-tiny a mAP of 0.541 instead of 0.528 on BCCD at 224 pixels, 0.601 instead of 0.600 at 384;
-on raccoons 0.400 instead of 0.387 at 224 and 0.393 instead of 0.379 at 320; on generated scenes 0.595 instead of 0.585.
-Six, a quarter of the training, brought 0.523 on BCCD (one seed). YOLOv5 warms up for three epochs, but at least 100
-steps; RTMDet for 1,000."""
-
-
-def first_warmup(steps: float, epochs: int) -> int:
-    """Epochs of warm-up of a `dense` detector; at least one.
-
-    Args:
-        steps: Optimiser steps of an epoch.
-        epochs: Of the training.
-    """
-    return max(1, round(min(WARMUP_STEPS / steps, LONGEST_WARMUP * epochs, MOST_WARMUP_EPOCHS)))
+"""Optimiser steps over which the learning rate of `dense` detectors rises at least. An epoch of a small data set has
+few, and after a warm-up of one a high rate still throws the first weights about. Three epochs instead of one (90 to 154
+steps, two seeds each) brought dense-tiny a mAP of 0.541 instead of 0.528 on BCCD at 224 pixels, 0.601 instead of 0.600
+at 384; on raccoons 0.400 instead of 0.387 at 224 and 0.393 instead of 0.379 at 320; on generated scenes 0.595 instead
+of 0.585. Six, a quarter of the training, brought 0.523 on BCCD (one seed). YOLOv5 warms up for three epochs, but at
+least 100 steps; RTMDet for 1,000."""

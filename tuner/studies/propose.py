@@ -16,7 +16,7 @@ from tuner.data.survey import Survey
 from tuner.models.anchors import letterboxed_sizes
 from tuner.models.catalog import family
 from tuner.models.kmeans import RATIO_LIMIT, ratio
-from tuner.studies.first_rates import first_learning_rate, first_warmup, highest_rate
+from tuner.studies.first_rates import WARMUP_STEPS, first_learning_rate, highest_rate
 from tuner.studies.plan import TRIALS, expected_epochs
 from tuner.studies.promotion import REDUCTION_FACTOR, first_rung
 
@@ -97,7 +97,7 @@ def propose(
         "image_size": image_size,
         "batch_size": batch_size,
         "epochs": epochs,
-        **_rates(survey, batch_size.value, steps, epochs.value, chosen.value),
+        **_rates(survey, batch_size.value, steps, chosen.value),
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
     }
     return Proposal(defaults, _pruner(epochs.value, steps, pretrained), TRIALS, hours)
@@ -163,20 +163,20 @@ def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
     return Choice(size, "usual for this image size; halved by itself where memory does not suffice")
 
 
-def _rates(survey: Survey, batch_size: int, steps: float, epochs: int, model: str) -> dict[str, Choice]:
+def _rates(survey: Survey, batch_size: int, steps: float, model: str) -> dict[str, Choice]:
     """Learning rate and warm-up of `dense` detectors; nothing for the others, which have their own."""
     if not model.startswith("dense"):
         return {}
     boxes = sum(survey.train.class_boxes) / survey.train.images * batch_size
-    warmup = first_warmup(steps, epochs)
-    learning_rate = (
+    reason = (
         f"the more boxes in a batch, the larger, up to {highest_rate(model):g}; here they are {boxes:.0f}. "
         "Leave it out for a model of another family, which has its own"
     )
-    return {
-        "learning_rate": Choice(first_learning_rate(boxes, model), learning_rate),
-        "warmup_epochs": Choice(warmup, f"about {warmup * steps:.0f} optimiser steps until it is at its height"),
-    }
+    rates = {"learning_rate": Choice(first_learning_rate(boxes, model), reason)}
+    if steps < WARMUP_STEPS:
+        few = f"until the learning rate is at its height: an epoch has {steps:.0f}; at most an eighth of the training"
+        rates["warmup_steps"] = Choice(WARMUP_STEPS, few)
+    return rates
 
 
 def _epochs(

@@ -14,6 +14,8 @@ from tuner.models.detector import Detector
 
 FINAL_FACTOR = 0.01
 """Cosine ends at this part of the peak learning rate."""
+LONGEST_LEAST_WARMUP = 1 / 8
+"""Part of the training that `TrialConfig.warmup_steps` may take: a quarter was too long for small data sets."""
 STEP_MILESTONES = (2 / 3, 8 / 9)
 """Fractions of the training at which the step schedule divides by 10, those of Detectron's 1x schedule."""
 
@@ -48,10 +50,11 @@ def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
 def learning_rate(config: TrialConfig, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step, counted from 0 over the whole training.
 
-    Linear warm-up over `warmup_epochs`, then the schedule, both laid out for `config.epochs` (decision 11).
+    Linear warm-up over `warmup_epochs`, or `warmup_steps` where these are more, then the schedule, both laid out for
+    `config.epochs` (decision 11).
     """
     total = config.epochs * steps_per_epoch
-    warmup = config.warmup_epochs * steps_per_epoch
+    warmup = max(config.warmup_epochs * steps_per_epoch, min(config.warmup_steps, LONGEST_LEAST_WARMUP * total))
     progress = step / total
     if config.schedule == "cosine":
         factor = FINAL_FACTOR + (1 - FINAL_FACTOR) * 0.5 * (1 + math.cos(math.pi * progress))
