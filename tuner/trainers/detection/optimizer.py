@@ -15,7 +15,7 @@ from tuner.models.detector import Detector
 FINAL_FACTOR = 0.01
 """Cosine ends at this part of the peak learning rate."""
 LONGEST_LEAST_WARMUP = 1 / 8
-"""Part of the training that `TrialConfig.warmup_steps` may take: a quarter was too long for small data sets."""
+"""Part of the training that `TrialConfig.warmup_steps` may take; on BCCD a quarter was too much."""
 STEP_MILESTONES = (2 / 3, 8 / 9)
 """Fractions of the training at which the step schedule divides by 10, those of Detectron's 1x schedule."""
 
