@@ -174,7 +174,7 @@ def _rates(survey: Survey, batch_size: int, steps: float, model: str) -> dict[st
     )
     rates = {"learning_rate": Choice(first_learning_rate(boxes, model), reason)}
     if steps < WARMUP_STEPS:
-        few = f"until the learning rate is at its height: an epoch has {steps:.0f}; at most an eighth of the training"
+        few = f"warm-up in optimiser steps, as an epoch has just {steps:.0f}; at most an eighth of the training"
         rates["warmup_steps"] = Choice(WARMUP_STEPS, few)
     return rates
 
