@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
 from tuner.config.errors import StorageError
-from tuner.storage.urls import masked, resolve, sqlite_file, studies_folder
+from tuner.storage.folders import studies_folder
+from tuner.storage.urls import masked, resolve, sqlite_file
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,32 @@ def test_list_and_delete(database_url: str, data: DataSpec) -> None:
         study.close()
 
 
+def test_studies_of_one_name_in_two_databases_keep_their_files_apart(begin: Begin, tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
+    first, second = (begin(url) for url in urls)
+    assert first.name == second.name
+    for study in (first, second):
+        assert open_study(study.name, study.spec.storage).folder == study.folder
+        (study.folder / "trials").mkdir()
+    assert first.folder == tmp_path / first.name
+    assert second.folder.parent == tmp_path
+    delete_study(second.name, urls[1])
+    assert not second.folder.exists()
+    assert (first.folder / "trials").is_dir()
+    delete_study(first.name, urls[0])
+    assert not first.folder.exists()
+    # The name is free again, in both.
+    assert begin(urls[1]).folder == first.folder
+
+
+def test_a_study_takes_over_the_folder_of_one_that_its_database_has_lost(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    again = begin(sqlite_url)
+    assert again.identity != study.identity
+    assert again.folder == study.folder
+
+
 def test_a_study_that_does_not_exist(sqlite_url: str, begin: Begin) -> None:
     study = begin(sqlite_url)
     for call in (open_study, delete_study):

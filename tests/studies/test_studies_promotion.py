@@ -10,12 +10,15 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from study_cases import EPOCHS, WORKER, forget_worker, result
 
+from tuner.storage.tables import AttemptRow
+from tuner.studies.leases import LEASE_SECONDS
 from tuner.studies.pausing import _go_on
 from tuner.studies.promotion import Entrant, beyond_hope, goes_on, next_promotion, rungs_of
 from tuner.studies.sight import as_pruned
-from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, open_study
+from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, WorkerInfo, open_study
 from tuner.trainers.contract import CHECKPOINT
 
 Begin = Callable[..., Study]
@@ -191,8 +194,8 @@ def reach(study: Study, assignment: Assignment, value: float, until: int = EPOCH
     return TrialState.RUNNING
 
 
-def take(study: Study, number: int) -> Assignment:
-    assignment = study.next_trial(WORKER)
+def take(study: Study, number: int, worker: WorkerInfo = WORKER) -> Assignment:
+    assignment = study.next_trial(worker)
     assert assignment is not None
     assert assignment.number == number
     return assignment
@@ -255,6 +258,31 @@ def test_of_two_workers_that_would_go_on_with_a_trial_one_does(studies_url: str,
     first, second = (study.database.run(lambda session: _go_on(session, study._id, 0, WORKER)) for _ in range(2))
     assert first is not None
     assert second is None
+
+
+HERE, THERE = (replace(WORKER, host=host) for host in ("here", "there"))
+
+
+@pytest.fixture
+def paused_there(studies_url: str, begin: Begin) -> Study:
+    """A study of seven trials of which another host has paused five; the first would go on."""
+    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 7})
+    for number in range(5):
+        assert reach(study, take(study, number, THERE), 0.5 - number / 10) is TrialState.PAUSED
+    return study
+
+
+def test_a_trial_is_left_to_the_host_that_has_its_checkpoint(paused_there: Study) -> None:
+    assert reach(paused_there, take(paused_there, 5, HERE), 0.0) is TrialState.PAUSED
+    assert reach(paused_there, take(paused_there, 0, THERE), 0.6) is TrialState.PAUSED
+    take(paused_there, 6, HERE)
+    take(paused_there, 1, HERE)  # nothing is left to begin
+
+
+def test_a_trial_whose_host_was_not_heard_of_goes_on_with_any(paused_there: Study) -> None:
+    long_ago = update(AttemptRow).values(ended_at=AttemptRow.ended_at - LEASE_SECONDS)
+    paused_there.database.run(lambda session: session.execute(long_ago) and None)
+    take(paused_there, 0, HERE)
 
 
 def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:

@@ -20,9 +20,11 @@ from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.leases import RELEASED
 from tuner.studies.simulate import simulate
-from tuner.studies.study import Study, TrialState, create_or_open, open_study
+from tuner.studies.study import Assignment, Study, TrialState, create_or_open, open_study
 from tuner.trainers.contract import CHECKPOINT
 from tuner.workers.devices import SlotPlan
+from tuner.workers.messages import Ended
+from tuner.workers.observer import Observer
 from tuner.workers.worker import Timing, run_worker
 
 TRAINER = "fake_trainer:train"
@@ -61,6 +63,35 @@ def check(study: Study) -> None:
         assert trial.last_epoch in ((EPOCHS,) if trial.number in complete else (1, 3))
         checkpoint = study.folder / "trials" / str(trial.number) / CHECKPOINT
         assert checkpoint.exists() == (trial.number == best.number)
+
+
+class Loser(Observer):
+    """Loses the checkpoints of trials that pause at the second rung."""
+
+    def __init__(self, study: Study) -> None:
+        self.lost: list[int] = []
+        self.notices: list[str] = []
+        self._trials = study.folder / "trials"
+
+    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
+        if ended.outcome == "paused" and assignment.first_epoch > 1:
+            (self._trials / str(assignment.number) / CHECKPOINT).unlink()
+            self.lost.append(assignment.number)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_a_trial_whose_checkpoint_is_gone_begins_again_and_says_so(study: Study) -> None:
+    loser = Loser(study)
+    run_worker(study, slots=SLOT, trainer=TRAINER, observers=[loser])
+    check(study)
+    again = {trial.number for trial in study.trials() if trial.state is TrialState.COMPLETE}.intersection(loser.lost)
+    assert again
+    assert sorted(loser.notices) == [
+        f"trial {number} went on at epoch 1 instead of 4: there is no later checkpoint of it here"
+        for number in sorted(again)
+    ]
 
 
 def test_trials_pause_and_go_on_where_they_paused(study: Study, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from optuna.storages import BaseStorage
 
 from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.storage.database import connect
-from tuner.storage.urls import masked, studies_folder
+from tuner.storage.folders import studies_folder
+from tuner.storage.urls import masked
 
 WSGIApp = Callable[..., Iterable[bytes]]
 

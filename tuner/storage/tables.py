@@ -91,6 +91,11 @@ class StudyRow(Base):
     """Held by the one worker that may ask for a new trial."""
     ask_until: Mapped[float] = mapped_column(default=0.0)
 
+    @property
+    def identity(self) -> str:
+        """Tells the study from all others of its name, here and in other databases."""
+        return f"{self.name} of {self.created_at:.3f}"
+
 
 class TrialRow(Base):
     """A trial: its config, its state, and the lease of the worker that runs it."""

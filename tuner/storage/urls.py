@@ -1,4 +1,4 @@
-"""Database URLs: what is meant by them, how they are shown, and where files of their studies lie."""
+"""Database URLs: what is meant by them, and how they are shown."""
 
 from __future__ import annotations
 
@@ -75,9 +75,3 @@ def masked(url: str | URL) -> str:
 def sqlite_file(url: URL) -> Path | None:
     """The file of an SQLite database; None for a server."""
     return Path(url.database) if url.drivername == "sqlite" and url.database else None
-
-
-def studies_folder(url: URL) -> Path:
-    """Where the artifacts and checkpoints of studies lie: beside the SQLite file, else in ./tuner-studies."""
-    file = sqlite_file(url)
-    return file.parent if file is not None else Path("tuner-studies").absolute()

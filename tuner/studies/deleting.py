@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
+from tuner.storage.folders import study_folder
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import studies_folder
 from tuner.studies.history import live_trials
-from tuner.studies.reading import REPEATS, refuse_repeats, unknown_study
+from tuner.studies.reading import REPEATS, find_study, refuse_repeats, unknown_study
 
 
 def delete_study(name: str, storage_url: str | None = None) -> None:
@@ -30,6 +30,8 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         if row is None:
             raise unknown_study(database, name)
         optuna_id = row.optuna_study_id
+        rows = [row, find_study(database, name + REPEATS)]
+        folders = [study_folder(database.url, one.name, one.identity) for one in rows if one is not None]
 
         def remove(session: Session) -> None:
             ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
@@ -45,7 +47,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
             optuna_rows.delete_study(session, optuna_id)
 
         database.run(remove)
-        for folder in (studies_folder(database.url) / name, studies_folder(database.url) / f"{name}{REPEATS}"):
+        for folder in folders:
             if not folder.is_dir():
                 continue
             try:

@@ -26,8 +26,8 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
+from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import ExportRow, StudyRow, TrialRow
-from tuner.storage.urls import studies_folder
 from tuner.studies import keeping, leases, remembered
 from tuner.studies.asking import Asker
 from tuner.studies.control import clear_control, order_stop, set_control
@@ -68,7 +68,7 @@ class Study(StudyReader):
         super().__init__(database, row, spec)
         self.space = space
         self.base = base_config(spec)
-        self.folder: Path = studies_folder(database.url) / row.name
+        self.folder = study_folder(database.url, self.name, self.identity)
         self._loaded = dataset
 
     @cached_property
@@ -92,6 +92,10 @@ class Study(StudyReader):
         return load_same_data(self.database, self._id, self.spec, self._loaded)
 
     # For workers
+
+    def make_folder(self) -> None:
+        """Make the study's folder, so that no study of another database takes it."""
+        self.folder = make_study_folder(self.database.url, self.name, self.identity)
 
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
         """The next trial to run: one that was interrupted or whose worker died, else a new one.

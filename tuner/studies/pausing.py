@@ -7,7 +7,7 @@ for good, once, as complete or pruned; samplers are shown it as pruned (`tuner.s
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.storage.database import Database
-from tuner.storage.tables import EpochRow, TrialRow, now
+from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
 from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.pruners import promotion_rungs
@@ -160,8 +160,18 @@ def paused_trials(session: Session, study_id: int) -> set[int]:
 
 
 def promote(database: Database, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:
-    """Begin the next attempt at the paused trial that should go on; None where none should."""
-    while (number := database.run(lambda session: _next(field.read(session, rungs), rungs, to_come))) is not None:
+    """Begin the next attempt at the paused trial that should go on; None where none should.
+
+    A trial is left to the host that paused it, where its checkpoint is, as long as that host works for the study and
+    there are new trials to begin here meanwhile. Then it is rather trained once more up to its rung than waited for.
+    """
+
+    def look(session: Session) -> int | None:
+        trials = field.read(session, rungs)
+        number = _next(trials, rungs, to_come, but=_kept_elsewhere(session, field.study_id, worker.host))
+        return _next(trials, rungs, to_come) if number is None and to_come == 0 else number
+
+    while (number := database.run(look)) is not None:
         row = database.run(partial(_go_on, study_id=field.study_id, number=number, worker=worker))
         if row is not None:
             return row
@@ -221,9 +231,24 @@ def _active(trials: list[Entrant]) -> list[Entrant]:
     return [trial for trial in trials if trial.state == "active"]
 
 
-def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None) -> int | None:
+def _kept_elsewhere(session: Session, study_id: int, host: str) -> set[int]:
+    """Numbers of the paused trials that were paused on another host, which has worked for the study within a minute."""
+    running = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until > now())
+    at_work = case((or_(running, AttemptRow.ended_at > now() - LEASE_SECONDS), 1), else_=0)
+    unfinished = (TrialRow.study_id == study_id, TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED)))
+    rows = session.execute(
+        select(TrialRow.number, TrialRow.state, AttemptRow.host, at_work)
+        .join(AttemptRow, and_(AttemptRow.trial_id == TrialRow.trial_id, AttemptRow.number == TrialRow.token))
+        .where(*unfinished)
+    ).all()
+    others = {theirs for _, _, theirs, works in rows if works} - {host[:255]}
+    return {number for number, state, theirs, _ in rows if state == TrialState.PAUSED and theirs in others}
+
+
+def _next(trials: list[Entrant], rungs: Rungs, to_come: int | None, but: Collection[int] = ()) -> int | None:
     if not rungs.epochs:
-        return next((trial.number for trial in trials if trial.is_default and trial.state == "paused"), None)
+        default = (e.number for e in trials if e.is_default and e.state == "paused" and e.number not in but)
+        return next(default, None)
     ranked = all(max(rungs.epochs) in trial.values for trial in _active(trials))
     closing = to_come == 0 and ranked
-    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, more=to_come != 0, closing=closing)
+    return next_promotion(trials, rungs.epochs, rungs.reduction_factor, more=to_come != 0, closing=closing, but=but)

@@ -19,7 +19,7 @@ All values are better when larger. Trials with equal values rank in the order of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,6 +101,7 @@ def next_promotion(
     *,
     more: bool = True,
     closing: bool = False,
+    but: Collection[int] = (),
 ) -> int | None:
     """The paused trial to go on with; None where none may.
 
@@ -112,8 +113,9 @@ def next_promotion(
         closing: Whether there is nothing else to do any more, no trial to begin, and none that has a rung to come:
             then one trial beside the default config's shall be complete. One that is on its way there counts, so that
             another slot can train the default config at the same time.
+        but: Numbers of paused trials that are left to others.
     """
-    paused = {entrant.number: _reached(entrant) for entrant in entrants if entrant.state == "paused"}
+    paused = {e.number: _reached(e) for e in entrants if e.state == "paused" and e.number not in but}
     highest_first = sorted(rungs, reverse=True)
     for rung in highest_first:
         there = _there(entrants, rung)
@@ -122,7 +124,7 @@ def next_promotion(
                 break
             if paused.get(number) == rung:
                 return number
-    default = next((e.number for e in entrants if e.is_default and e.state == "paused"), None)
+    default = next((e.number for e in entrants if e.is_default and e.number in paused), None)
     if _any_complete(entrants) or (closing and _any_on_its_way(entrants, max(rungs, default=0))):
         return default
     if not closing:

@@ -34,22 +34,18 @@ class StudyReader:
         name: Its name.
         spec: What was asked for.
         database: Where it is.
+        identity: Tells it from all others of its name.
     """
 
     def __init__(self, database: Database, row: StudyRow, spec: StudySpec) -> None:
         self.name = row.name
         self.spec = spec
         self.database = database
+        self.identity = row.identity
         self._id = row.id
-        self._created_at = row.created_at
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {masked(self.database.url)!r})"
-
-    @property
-    def identity(self) -> str:
-        """Tells the study from an earlier or later one of its name."""
-        return f"{self.name} of {self._created_at:.3f}"
 
     def close(self) -> None:
         """Give the database connections back."""

@@ -152,7 +152,7 @@ def open_repeats(study: Study) -> Repeats:
     if row is None:
         raise StudyError(f"the repeats of study {study.name!r} could not be made")
     repeats = Repeats(study.database, row, _unpruned(study.spec), study.space, study.dataset)
-    repeats.folder.mkdir(parents=True, exist_ok=True)
+    repeats.make_folder()
     return repeats
 
 

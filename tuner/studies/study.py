@@ -88,7 +88,7 @@ def create_or_open(spec: StudySpec) -> Study:
         study = Study(database, row, spec, space, dataset)
         study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
         database.run(lambda session: _take_over(session, row.id, spec))  # not before nothing can be refused any more
-        study.folder.mkdir(parents=True, exist_ok=True)
+        study.make_folder()
     except BaseException:
         database.close()
         raise

@@ -82,6 +82,8 @@ class Ledger:
 
     def report(self, running: Running, result: EpochResult) -> None:
         """Take an epoch from a trial, and let the trial go on or end."""
+        if not running.longest_epoch:
+            self._say_what_is_repeated(running.assignment, result.epoch)
         running.longest_epoch = max(running.longest_epoch, time.monotonic() - running.progressed)
         self.longest_epoch = max(self.longest_epoch, running.longest_epoch)
         running.kept.append(result)
@@ -186,6 +188,13 @@ class Ledger:
             state = self.call(partial(study.fail, assignment, kind, ended.message))
             return replace(ended, outcome=_OUTCOMES[state])
         return ended
+
+    def _say_what_is_repeated(self, assignment: Assignment, first: int) -> None:
+        number, due = assignment.number, assignment.first_epoch
+        if first < due - 1:  # the one before may be reported once more
+            self._audience.notice(
+                f"trial {number} went on at epoch {first} instead of {due}: there is no later checkpoint of it here"
+            )
 
     def _abandon(self, running: Running, why: str) -> None:
         # At once: the trial's folder belongs to another worker now.

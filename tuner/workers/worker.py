@@ -70,6 +70,7 @@ def run_worker(
 
     Whatever is raised, running trials have saved their state.
     """
+    study.make_folder()
     if slots is None:
         slots = plan_slots(study.spec.device, study.spec.slots)
     return _Worker(study, slots, trainer, timeout, observers, elsewhere, timing).run()
