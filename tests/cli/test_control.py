@@ -177,7 +177,7 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
         project.write(name=name, priority=priority, budget={"trials": 1}, device=device, slots=1)
         project.create()
     project.main(capsys, "pause", "paused", "--reason", "the cluster is needed")
-    hidden = project.folder / "moved"
+    hidden = project.folder / "hidden"
     (project.folder / "data").rename(hidden)
     assert "left to other workers" in project.call("worker", "--trainer", "fake_trainer:train")
     out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -186,7 +187,8 @@ def test_a_disk_that_fills_up(data: DataSpec, folder: Path, small_disk: Path, da
     file = (small_disk if database == "on the disk" else folder) / "tuner.db"
     study = make_study(data, f"sqlite:///{file}", budget={"trials": 2})
     if database == "elsewhere":
-        study.folder = small_disk / study.folder.name
+        shutil.move(study.folder, small_disk / study.folder.name)
+        study.folder.symlink_to(small_disk / study.folder.name)
     filler = Filler(small_disk)
 
     timing = Timing(heartbeat=0.3, poll=0.2, settle=0.2)

@@ -24,7 +24,7 @@ def study_folder(url: URL, name: str, identity: str) -> Path:
     """The folder of a study, which may not be there yet.
 
     It is named after the study; where a study of that name in another database has that folder, after its identity,
-    too. What an earlier study of this database has left is taken over: two of a name it does not hold.
+    too. What an earlier study of the same database has left is taken over, since a database holds one of a name.
 
     Args:
         url: The database.
@@ -32,10 +32,9 @@ def study_folder(url: URL, name: str, identity: str) -> Path:
         identity: Tells it from all others of its name.
     """
     folder = studies_folder(url) / name
-    if (folder / OWNER).is_file():
-        owner = (folder / OWNER).read_text(encoding="utf-8").splitlines()
-        if identity not in owner and masked(url) not in owner:
-            return folder.with_name(f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}")
+    owner = _owner(folder).splitlines()
+    if owner and identity not in owner and masked(url) not in owner:
+        return folder.with_name(f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}")
     return folder
 
 
@@ -43,7 +42,15 @@ def make_study_folder(url: URL, name: str, identity: str) -> Path:
     """Make the folder of a study, and write down whose it is; see `study_folder`."""
     folder = study_folder(url, name, identity)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{OWNER}.{os.getpid()}"
-    temporary.write_text(f"{identity}\n{masked(url)}\n", encoding="utf-8")
-    temporary.replace(folder / OWNER)  # at once, for several workers of the study begin
+    owner = f"{identity}\n{masked(url)}\n"
+    if _owner(folder) != owner:
+        temporary = folder / f"{OWNER}.{os.getpid()}"
+        temporary.write_text(owner, encoding="utf-8")
+        temporary.replace(folder / OWNER)  # whole or not at all, as several workers may begin together
     return folder
+
+
+def _owner(folder: Path) -> str:
+    """What is written down about whose folder it is; empty where nothing is."""
+    file = folder / OWNER
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
