@@ -66,13 +66,19 @@ class DenseDetector(Detector):
         in_crowd = _centre_in_crowd(grid, boxes, labels == IGNORE)
         class_loss = torch.where(in_crowd & ~positive, 0.0, class_loss).sum()
 
-        # A box counts as much as its score would: well-placed anchors teach the box branch (as in GFL).
-        weight = torch.where(positive, logits.detach().sigmoid().amax(-1).clamp(min=0.05), 0.0)
+        weight = _box_weight(logits.detach(), positive)
         box_loss = ((1 - similarity) * weight).sum() / weight.sum().clamp(min=1.0)
         return {
             "class": class_loss / positive.sum().clamp(min=1.0),
             "box": self.box_weight * box_loss,
         }
+
+    def divisors(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """See `Detector.divisors`: the number of positive anchors, and the sum of their weights, which scores make."""
+        logits, _ = self.network(_scaled(images))
+        with torch.autocast(images.device.type, enabled=False):
+            positive = atss(self._grid(*images.shape[-2:], images.device), boxes, labels >= 0) >= 0
+            return {"class": positive.sum(), "box": _box_weight(logits, positive).sum()}
 
     def candidates(self, images: Tensor) -> Candidates:
         """See `Detector.candidates`: the best `MAX_CANDIDATES` (anchor, class) pairs of each image."""
@@ -118,6 +124,14 @@ def _centre_in_crowd(grid: AnchorGrid, boxes: Tensor, is_crowd: Tensor) -> Tenso
         inside = torch.einsum("bmy,bmx->byx", rows.float(), columns.float()) > 0
         levels.append(inside.flatten(1).repeat_interleave(shapes, dim=1))
     return torch.cat(levels, dim=1)
+
+
+def _box_weight(logits: Tensor, positive: Tensor) -> Tensor:
+    """(B, N) weight of each anchor's box loss, from (B, N, K) class logits.
+
+    A box counts as much as its score would: well-placed anchors teach the box branch (as in GFL).
+    """
+    return torch.where(positive, logits.sigmoid().amax(-1).clamp(min=0.05), 0.0)
 
 
 def _scaled(images: Tensor) -> Tensor:

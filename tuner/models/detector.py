@@ -40,6 +40,14 @@ class Detector(nn.Module, ABC):
             labels: (B, M) int64.
         """
 
+    def divisors(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """By what terms of `losses` divide their sums over the images, where it is not the number of images.
+
+        Scalars, as sums over the images: those of parts of a batch add up to the batch's. Less than 1 divides as 1.
+        Call as `losses`, under `no_grad`.
+        """
+        return {}
+
     @abstractmethod
     def candidates(self, images: Tensor) -> Candidates:
         """Predictions before suppression for (B, 3, H, W) uint8 RGB images, in eval mode under `inference_mode`."""

@@ -26,6 +26,9 @@ LEAST_COVERED = 0.5
 
 Targets = list[dict[str, Tensor]]
 
+FOREGROUND = "foreground"
+"""Key beside a single-stage head's losses: how many anchors of the batch answer for an object."""
+
 _CERTAIN = 100.0
 """A logit whose loss is 0 in float32, value and gradient, where it says what is right."""
 
@@ -53,7 +56,7 @@ class _CertainOfCrowds:
     def compute_loss(
         self, targets: Targets, head_outputs: dict[str, Tensor], anchors: list[Tensor], matched_idxs: list[Tensor]
     ) -> dict[str, Tensor]:
-        """See torchvision; `matched_idxs` below 0 stand for no object."""
+        """See torchvision, with `FOREGROUND` besides; `matched_idxs` below 0 stand for no object."""
         if any(len(target["crowds"]) for target in targets):
             ignored = torch.stack(
                 [
@@ -67,7 +70,7 @@ class _CertainOfCrowds:
                 certain[..., 0] = _CERTAIN
             head_outputs = head_outputs | {"cls_logits": torch.where(ignored[..., None], certain, logits)}
         losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors, matched_idxs)  # type: ignore[misc]
-        return losses
+        return losses | {FOREGROUND: (torch.stack(matched_idxs) >= 0).sum()}
 
 
 class CrowdBlindRetinaNetHead(_CertainOfCrowds, RetinaNetHead):  # type: ignore[misc]

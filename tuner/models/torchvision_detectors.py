@@ -14,7 +14,6 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
@@ -26,48 +25,18 @@ from tuner.data.batch import IGNORE
 from tuner.models.boxes import decode
 from tuner.models.detector import Candidates, Detector
 from tuner.models.torchvision_crowds import (
+    FOREGROUND,
     CrowdBlindFCOSHead,
     CrowdBlindRetinaNetHead,
     CrowdBlindRoIHeads,
     CrowdBlindRPN,
     CrowdBlindSSD,
 )
+from tuner.models.torchvision_transform import CanvasTransform
 
 MAX_CANDIDATES = 1000
 """Most (box, class) pairs per image, the best by score over all levels."""
 MIN_SCORE = 1e-3
-
-
-class CanvasTransform(nn.Module):
-    """Takes the place of torchvision's `GeneralizedRCNNTransform`: normalises, and neither resizes nor copies.
-
-    Args:
-        mean: Of each channel, for pixels in 0 … 1.
-        std: Of each channel.
-        min_side: Smaller images are padded to the right and below, with the mean.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: list[float], std: list[float], min_side: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
-        self.min_side = min_side
-
-    def forward(self, images: Tensor, targets: Any = None) -> tuple[ImageList, Any]:
-        """(B, 3, H, W) uint8 to normalised float32; targets stay as they are."""
-        height, width = images.shape[-2:]
-        normalised = (images.float() - self.mean) / self.std
-        padding = (0, max(0, self.min_side - width), 0, max(0, self.min_side - height))
-        if any(padding):
-            normalised = F.pad(normalised, padding)
-        return ImageList(normalised, [(height, width)] * len(images)), targets
-
-    def postprocess(self, result: Any, *_: object) -> Any:
-        """What torchvision does to its detections: here nothing."""
-        return result
 
 
 class TorchvisionDetector(Detector):
@@ -81,6 +50,8 @@ class TorchvisionDetector(Detector):
 
     first_label = 0
     """torchvision's number of class 0: 1 where it counts the background as 0. Translated here and nowhere else."""
+    divides_by_foreground = False
+    """Whether losses are sums over the batch, divided by the number of its anchors that answer for an object."""
 
     def __init__(self, network: nn.Module, heads: list[nn.Module], min_side: int = 0) -> None:
         super().__init__()
@@ -97,6 +68,24 @@ class TorchvisionDetector(Detector):
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
+        losses = self._outcome(images, boxes, labels)
+        losses.pop(FOREGROUND, None)
+        return losses
+
+    def divisors(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """See `Detector.divisors`: for FCOS and SSD the number of anchors that answer for an object.
+
+        RetinaNet's losses are means over the images. Faster R-CNN's are means over samples that it draws, as many from
+        each image unless one has too few anchors or proposals: to that extent its images do not count alike.
+        """
+        if not self.divides_by_foreground:
+            return {}
+        losses = self._outcome(images, boxes, labels)
+        foreground = losses.pop(FOREGROUND)
+        return dict.fromkeys(losses, foreground)
+
+    def _outcome(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The network's losses, with `FOREGROUND` besides where its head counts it."""
         # Objects first and crowds last, so that counts cut them off, for which the host waits once, not for each image.
         order = labels.neg().clamp(min=0).argsort(dim=1, stable=True)
         boxes, labels = boxes.gather(1, order[..., None].expand(-1, -1, 4)), labels.gather(1, order)
@@ -164,6 +153,8 @@ class RetinaNetDetector(SingleStageDetector):
 class FCOSDetector(SingleStageDetector):
     """FCOS (Tian et al., 2019); the score is the geometric mean of class score and centreness."""
 
+    divides_by_foreground = True
+
     def __init__(self, network: FCOS) -> None:
         super().__init__(network)
         network.head.__class__ = CrowdBlindFCOSHead
@@ -180,6 +171,7 @@ class SSDDetector(SingleStageDetector):
     """SSD (Liu et al., 2016)."""
 
     first_label = 1
+    divides_by_foreground = True
 
     def __init__(self, network: SSD, min_side: int = 0) -> None:
         super().__init__(network, min_side)
