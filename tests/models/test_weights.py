@@ -1,11 +1,12 @@
 import pytest
 import torch
-from torchvision.models import mobilenet_v3_large
+from torchvision.models import get_model, mobilenet_v3_large
 
 from tuner.config.errors import WeightsError
 from tuner.config.trial import TrialConfig
 from tuner.data.letterbox import Canvas
 from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
+from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
 from tuner.models.torchvision_build import build_torchvision
 
@@ -60,6 +61,37 @@ def test_a_detectors_file_fills_trunk_and_pyramid_but_not_the_head(name, tmp_pat
     heads = [key for key in trained.state_dict() if not key.startswith("backbone.") and key.endswith("weight")]
     head = max(heads, key=lambda key: trained.state_dict()[key].numel())
     assert not torch.equal(network.state_dict()[head], trained.state_dict()[head])
+
+
+@pytest.mark.parametrize(
+    ("name", "trunk"),
+    [
+        ("ssdlite320-mobilenet", "mobilenet_v3_large"),
+        ("ssdlite320-mobilenet", None),
+        ("fasterrcnn-mobilenet-320", "mobilenet_v3_large"),
+        ("dense-shufflenet", "shufflenet_v2_x0_5"),
+        ("dense-small", "resnet18"),
+        ("dense-tiny", None),
+    ],
+)
+def test_a_trained_state_is_rebuilt_without_the_weights_that_it_started_from(name, trunk, tmp_path):
+    torch.manual_seed(8)
+    path = tmp_path / "trunk.pth"
+    if trunk is not None:
+        torch.save(get_model(trunk, weights=None, num_classes=7).state_dict(), path)
+    config = TrialConfig(
+        model=name,
+        weights=str(path) if trunk is not None else "none",
+        image_size=64,
+        anchor_sizes=FAMILIES[name].default_anchors(Canvas(64, 64)),
+    )
+    detector = build_detector(config, 2).eval()
+    path.unlink(missing_ok=True)
+    rebuilt = build_detector(config, 2, detector.state_dict()).eval()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        for found, expected in zip(rebuilt.candidates(images), detector.candidates(images), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 def test_weights_of_another_network_are_refused_with_names(classifier, tmp_path):

@@ -84,7 +84,11 @@ class LoadedModel:
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], info: ModelConfig) -> None:
-    """Write weights and config; the weights last, so that a folder with weights is complete."""
+    """Write weights and config; the weights last, so that a folder with weights is complete, and can be loaded.
+
+    Raises:
+        WeightsError: The weights do not fit the config; they have no final name then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = info.production.provenance
     header = [
@@ -95,6 +99,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], info: ModelConfig) -> N
     write_yaml(info, folder / CONFIG, header, force=True)
     partial = folder / f"{WEIGHTS}.partial"
     torch.save(weights, partial)
+    _detector(partial, info)
     partial.replace(folder / WEIGHTS)
 
 
@@ -123,13 +128,15 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
                 hint="A training that was interrupted goes on when `tuner train` is called again with the same folder.",
             )
     info = read_yaml_model(folder / CONFIG, ModelConfig)
-    # The weights of the file replace whatever the network would start from: nothing is to be fetched for it.
-    detector = build_detector(info.config.model_copy(update={"weights": "none"}), len(info.classes))
+    return LoadedModel(_detector(folder / WEIGHTS, info).to(device).eval(), info)
+
+
+def _detector(weights: Path, info: ModelConfig) -> Detector:
+    state = read_state(weights)
     try:
-        detector.load_state_dict(read_state(folder / WEIGHTS))
+        return build_detector(info.config, len(info.classes), state)
     except RuntimeError as error:
         raise WeightsError(
-            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
+            f"{weights} does not fit {weights.with_name(CONFIG)}: {str(error).splitlines()[-1].strip()}",
             hint="The two files must come from one training, with this version of the detector; train again.",
         ) from None
-    return LoadedModel(detector.to(device).eval(), info)

@@ -8,18 +8,21 @@ from tuner.models.catalog import family
 from tuner.models.dense_build import build_dense
 from tuner.models.detector import Detector
 from tuner.models.torchvision_build import build_torchvision
+from tuner.models.weights import StateDict
 
 
-def build_detector(config: TrialConfig, num_classes: int) -> Detector:
+def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | None = None) -> Detector:
     """Build the detector of a resolved config, with its pretrained weights where asked for.
 
     Args:
         config: With `anchor_sizes` filled in where the family has anchors.
         num_classes: K; labels are 0 … K-1 on the outside, whatever the family counts inside.
+        trained: State of a detector that was built from this config, to fill it with. Nothing is fetched then.
 
     Raises:
         ConfigError: The anchors are missing or do not fit the family.
         WeightsError: The pretrained weights are missing, out of reach or of another shape.
+        RuntimeError: `trained` is another detector's.
     """
     described = family(config.model)
     if described.has_anchors and config.anchor_sizes is None:
@@ -27,5 +30,12 @@ def build_detector(config: TrialConfig, num_classes: int) -> Detector:
             f"{config.model} has anchors, but the config holds none",
             hint="Resolve them first: tuner.models.anchors.resolve_anchors(config, train).",
         )
-    build = build_dense if config.model.startswith("dense") else build_torchvision
-    return build(config, num_classes)
+    if trained is not None:
+        config = config.model_copy(update={"weights": "none"})
+    if config.model.startswith("dense"):
+        detector = build_dense(config, num_classes)
+    else:
+        detector = build_torchvision(config, num_classes, trained)
+    if trained is not None:
+        detector.load_state_dict(trained)
+    return detector

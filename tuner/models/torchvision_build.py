@@ -37,19 +37,20 @@ from tuner.models.catalog import family
 from tuner.models.detector import Detector
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
 from tuner.models.torchvision_detectors import FCOSDetector, RetinaNetDetector, SSDDetector, TwoStageDetector
-from tuner.models.weights import Pretrained, load_pretrained
+from tuner.models.weights import Pretrained, StateDict, load_pretrained
 
 _CHANNELS = 256
 _SSD300_MIN_SIDE = 288
 """SSD300's last layers have nothing left of smaller images: those are padded."""
 
 
-def build_torchvision(config: TrialConfig, num_classes: int) -> Detector:
+def build_torchvision(config: TrialConfig, num_classes: int, trained: StateDict | None = None) -> Detector:
     """Build the torchvision detector that a resolved config names.
 
     Args:
         config: With `anchor_sizes` filled in where the family has anchors.
         num_classes: K, without background.
+        trained: What the detector is to be filled with, as far as its build depends on it.
 
     Raises:
         ConfigError: No such family, or anchors that it cannot use.
@@ -60,7 +61,10 @@ def build_torchvision(config: TrialConfig, num_classes: int) -> Detector:
         raise ConfigError(f"model: {config.model} is not one of torchvision's")
     if config.anchor_sizes is not None:
         check_anchors(config.anchor_sizes, kind)
-    return _BUILDERS[config.model](config.weights, config.anchor_sizes or (), num_classes)
+    builder = _BUILDERS[config.model]
+    if config.model == "ssdlite320-mobilenet" and trained is not None:
+        builder = partial(_ssdlite, whole_tail=_has_whole_tail(trained))
+    return builder(config.weights, config.anchor_sizes or (), num_classes)
 
 
 def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
@@ -149,11 +153,17 @@ def _ssd300(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
     return SSDDetector(network, min_side=_SSD300_MIN_SIDE)
 
 
-def _ssdlite(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
+def _has_whole_tail(trained: StateDict) -> bool:
+    """Whether the last stages of a trained SSDlite are not halved: it was started from a classifier's weights."""
+    first = trained.get("network.backbone.features.1.0.3.0.weight")
+    return first is not None and first.shape[:1] == (160,)
+
+
+def _ssdlite(weights: str, anchors: AnchorSizes, classes: int, *, whole_tail: bool = False) -> Detector:
     pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
     norm = partial(BatchNorm, eps=0.001, momentum=0.03)
     # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them.
-    trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not pretrained.is_classifier)
+    trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not (pretrained.is_classifier or whole_tail))
     if not pretrained:
         for layer in trunk.modules():
             if isinstance(layer, nn.Conv2d):
