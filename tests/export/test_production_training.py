@@ -9,20 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.models import mobilenet_v3_large
 
 from tests.export.command import run
-from tests.production import make_production
 from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
-from tuner.config.trial import TrialConfig
-from tuner.data.coco import load_dataset, load_split
-from tuner.export.model import load_model, save_model
+from tuner.data.coco import load_split
+from tuner.export.model import load_model
 from tuner.export.production import ProductionConfig
 from tuner.export.training import make_plan, merge_splits, train_production
 from tuner.export.yaml_files import save_production
-from tuner.models.anchors import resolve_anchors
-from tuner.postprocess.operating_point import OperatingPoint
 from tuner.trainers.contract import Interrupted
 
 
@@ -149,26 +144,6 @@ def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: P
         assert torch.equal(value, undisturbed[name]), name
     with pytest.raises(ConfigError, match="finished model"):
         start(folder)
-
-
-def test_a_model_that_began_with_a_classifier_s_weights_is_loaded_without_them(data: DataSpec, tmp_path: Path) -> None:
-    weights = tmp_path / "classifier.pth"
-    torch.save(mobilenet_v3_large(num_classes=3).state_dict(), weights)
-    config = TrialConfig(
-        model="ssdlite320-mobilenet", weights=str(weights), image_size=96, epochs=1, warmup_epochs=0.5, batch_size=4
-    )
-    point = OperatingPoint(nms_iou=0.5, confidence=0.3, precision=0.5, recall=0.5, f1=0.5)
-    production = make_production(resolve_anchors(config, load_dataset(data).train), point, data)
-    plan = make_plan(production, tmp_path / "model", epochs=None, seed=None, part="train")
-    train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
-    weights.unlink()
-    assert load_model(tmp_path / "model").config.weights == str(weights)
-
-
-def test_weights_that_cannot_be_loaded_make_no_finished_model(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="does not fit"):
-        save_model(tmp_path, {"other": torch.zeros(1)}, load_model(model).info)
-    assert not (tmp_path / "weights.pt").exists()
 
 
 def test_train_and_val_together_are_judged_on_test_alone(

@@ -125,6 +125,9 @@ def train_production(
     """
     where = resolve_device(device)
     data = plan.production.provenance.data
+    own, _ = load_split(data, "train")
+    # The trial's canvas, to which its anchors and operating point belong, whatever is trained on besides.
+    canvas = canvas_for(own.sizes, plan.config.image_size)
     if plan.part == "train+val":
         data = merge_splits(data, plan.workdir / "train+val.json")
     task = TrainingTask(
@@ -136,19 +139,19 @@ def train_production(
         workdir=plan.workdir,
         cache_dir=plan.workdir / "cache",
         swept=NOTHING,
+        canvas=canvas,
     )
     for result in train(task, stop_requested):
         on_epoch(result)
     state = checkpoint.load(plan.workdir / checkpoint.CHECKPOINT)
     assert state is not None  # the trainer saves after each epoch
-    trained, _ = load_split(data, "train")
     save_model(
         plan.folder,
         state["model"],
         ModelConfig(
-            classes=trained.classes,
-            category_ids=trained.category_ids,
-            canvas=canvas_for(trained.sizes, plan.config.image_size),
+            classes=own.classes,
+            category_ids=own.category_ids,
+            canvas=canvas,
             config=plan.config,
             operating_point=plan.production.operating_point,
             trained_on=plan.part,

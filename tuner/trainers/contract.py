@@ -38,6 +38,8 @@ class TrainingTask:
         micro_batch: Images at once that similar trials were cut down to on such a GPU, to begin with; None: unknown.
         first_epoch: The first epoch whose result has not arrived. Earlier ones need not be yielded again, except that
             a training that was finished yields its last one, which has the operating point.
+        canvas: Width and height in pixels of what images are letterboxed into; None: what suits the images of
+            `data.train` at the config's size.
     """
 
     config: TrialConfig
@@ -53,6 +55,7 @@ class TrainingTask:
     measure_cost: bool = False
     micro_batch: int | None = None
     first_epoch: int = 1
+    canvas: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

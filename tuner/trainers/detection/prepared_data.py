@@ -33,16 +33,24 @@ class PreparedData:
 
 
 @functools.lru_cache(maxsize=4)
-def prepared_data(spec: DataSpec, image_size: int, cache_dir: Path) -> PreparedData:
-    """The data set on the canvas of an image size; the same object for the same arguments while it is kept.
+def prepared_data(
+    spec: DataSpec, image_size: int, cache_dir: Path, canvas: tuple[int, int] | None = None
+) -> PreparedData:
+    """The data set on a canvas; the same object for the same arguments while it is kept.
+
+    Args:
+        spec: The data set.
+        image_size: Longer side of the canvas that suits the images of the training split, in pixels.
+        cache_dir: Folder of the decoded images.
+        canvas: Width and height of the canvas where it is not that one.
 
     Raises:
         DataError: The data set is broken, or images cannot be read.
     """
     dataset, evaluator = _indexed(spec)
-    canvas = canvas_for(dataset.train.sizes, image_size)
-    train_images, val_images = open_caches((dataset.train, dataset.val), canvas, cache_dir)
-    return PreparedData(dataset, canvas, train_images, val_images, evaluator)
+    chosen = Canvas(*canvas) if canvas else canvas_for(dataset.train.sizes, image_size)
+    train_images, val_images = open_caches((dataset.train, dataset.val), chosen, cache_dir)
+    return PreparedData(dataset, chosen, train_images, val_images, evaluator)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,74 @@
+"""What a production training hands over: weights that can be loaded, of a network on the trial's canvas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import mobilenet_v3_large
+
+from tests.production import make_production
+from tuner.config.errors import WeightsError
+from tuner.config.study import DataSpec
+from tuner.config.trial import TrialConfig
+from tuner.data.coco import load_dataset, load_split
+from tuner.data.letterbox import canvas_for
+from tuner.data.scenes import generate
+from tuner.export import training
+from tuner.export.model import load_model, save_model
+from tuner.export.production import ProductionConfig
+from tuner.export.training import make_plan, train_production
+from tuner.models.anchors import resolve_anchors
+from tuner.postprocess.operating_point import OperatingPoint
+from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
+from tuner.trainers.detection.run import TrainingRun
+from tuner.trainers.detection.train import train
+
+
+def test_a_model_that_began_with_a_classifier_s_weights_is_loaded_without_them(data: DataSpec, tmp_path: Path) -> None:
+    weights = tmp_path / "classifier.pth"
+    torch.manual_seed(0)
+    torch.save(mobilenet_v3_large(num_classes=3).state_dict(), weights)
+    values = {"epochs": 1, "warmup_epochs": 0.5, "batch_size": 4, "learning_rate": 1e-5, "precision": "fp32"}
+    config = TrialConfig(model="ssdlite320-mobilenet", weights=str(weights), image_size=96, **values)
+    point = OperatingPoint(nms_iou=0.5, confidence=0.3, precision=0.5, recall=0.5, f1=0.5)
+    production = make_production(resolve_anchors(config, load_dataset(data).train), point, data)
+    plan = make_plan(production, tmp_path / "model", epochs=None, seed=None, part="train")
+    train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
+    weights.unlink()
+    info = load_model(tmp_path / "model").info
+    assert info.config.weights == str(weights)
+    with pytest.raises(WeightsError, match="does not fit"):
+        save_model(tmp_path / "other", {"other": torch.zeros(1)}, info)
+    assert not (tmp_path / "other" / "weights.pt").exists()
+
+
+def test_train_and_val_together_keep_the_canvas_of_the_trial(
+    production: ProductionConfig, data: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of the other split stands upright."""
+    upright = generate(tmp_path / "upright", train=1, val=24, test=1, size=(48, 96), seed=6)
+    mixed = data.model_copy(update={"val": upright.path(upright.val)})
+    content = json.loads(mixed.path(mixed.val).read_text())
+    for image in content["images"]:
+        image["file_name"] = str(upright.path(upright.images) / image["file_name"])
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    source = production.provenance.model_copy(
+        update={"data": mixed.model_copy(update={"val": tmp_path / "val.json"}), "fingerprint": None}
+    )
+    plan = make_plan(
+        production.model_copy(update={"provenance": source}), tmp_path / "m", epochs=1, seed=None, part="train+val"
+    )
+    trained_on = []
+
+    def watched(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+        trained_on.append(TrainingRun(task).data.canvas)
+        return train(task, stop_requested)
+
+    monkeypatch.setattr(training, "train", watched)
+    train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
+    own = canvas_for(load_split(data, "train")[0].sizes, 96)
+    assert (trained_on, load_model(tmp_path / "m").canvas) == ([own], own)
