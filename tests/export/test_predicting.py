@@ -19,7 +19,8 @@ from tuner.config.trial import Tiles
 from tuner.data.coco import load_split
 from tuner.data.images import read_image
 from tuner.data.tiles import windows_of
-from tuner.export.model import load_model
+from tuner.export.judging import cost_of
+from tuner.export.model import LoadedModel, load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
 from tuner.export.yaml_files import write_yaml
 
@@ -124,6 +125,15 @@ def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, 
     np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(want, tiled.info).scores)
     whole = predict(tiled, split, CPU, tiles=Tiles())
     np.testing.assert_array_equal(whole.scores, predict(plain, split, CPU).scores)
+
+
+def test_what_was_trained_in_fp16_on_a_gpu_predicts_on_a_cpu(model: Path, data: DataSpec) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)  # its precision is auto
+    config = loaded.config.model_copy(update={"precision": "fp16"})
+    moved = LoadedModel(loaded.detector, loaded.info.model_copy(update={"config": config}))
+    np.testing.assert_array_equal(predict(moved, split, CPU).scores, predict(loaded, split, CPU).scores)
+    assert cost_of(moved, split, CPU).precision == cost_of(loaded, split, CPU).precision
 
 
 def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:

@@ -23,7 +23,7 @@ from tuner.export.predicting import images_of, predict
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
 from tuner.trainers.detection.cost import measure_cost
-from tuner.trainers.detection.precision import Precision
+from tuner.trainers.detection.precision import inference_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost
     first = images_of(split, slice(model.config.batch_size))
     with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
         cached = open_cache(first, model.canvas, Path(folder))
-        precision, point = Precision(model.config, device), model.operating_point
+        precision, point = inference_precision(model.config, device), model.operating_point
         return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, point)
 
 

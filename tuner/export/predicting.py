@@ -22,7 +22,7 @@ from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
-from tuner.trainers.detection.precision import Precision
+from tuner.trainers.detection.precision import inference_precision
 from tuner.trainers.detection.predict import predict as predict_batches
 from tuner.trainers.detection.tiling import predict_tiles
 
@@ -116,7 +116,7 @@ def _predict_chunks(
     for start in range(0, len(split), CHUNK):
         rows = slice(start, start + CHUNK)
         part = images_of(split, rows)
-        precision = Precision(model.config, device)
+        precision = inference_precision(model.config, device)
         if tiles.size:
             yield predict_tiles(model.detector, part, tiles, model.canvas, precision, batch_size)
             continue

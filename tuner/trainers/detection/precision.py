@@ -54,6 +54,16 @@ class Precision:
         return torch.autocast(self.device.type, dtype, enabled=self.name != "fp32")
 
 
+def inference_precision(config: TrialConfig, device: torch.device) -> Precision:
+    """In what a trained model computes: as it was trained, but as `auto` where that was fp16 and there is only a CPU.
+
+    Its weights are float32 whatever it was trained in.
+    """
+    if config.precision == "fp16" and device.type == "cpu":
+        config = config.model_copy(update={"precision": "auto"})
+    return Precision(config, device)
+
+
 def _native(device: torch.device) -> str:
     """bf16 where the device has instructions for it, else fp32: emulated bf16 is slower than fp32."""
     if device.type == "cuda":
