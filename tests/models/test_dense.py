@@ -96,6 +96,16 @@ def test_an_image_without_objects_teaches_that_there_is_nothing() -> None:
     assert losses["box"].item() == 0
 
 
+@pytest.mark.parametrize("model", ["dense-tiny", "dense-shufflenet", "dense-small"])
+def test_a_batch_of_one_small_image_trains(model: str) -> None:
+    detector = build_detector(TrialConfig(model=model, anchor_sizes=ANCHORS), 2).train()
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    losses = detector.losses(images, torch.tensor([[[4.0, 6, 28, 30]]]), torch.tensor([[1]]))
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+
+
 def test_the_head_sees_in_training_what_it_sees_in_evaluation() -> None:
     """With batch norms an image unlike the others of its batch would differ, and be full of detections."""
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from tuner.config.errors import WeightsError
+from tuner.models.batch_norm import BatchNorm
 from tuner.models.dense_network import Trunk
 from tuner.models.weights import load_pretrained
 
@@ -45,6 +46,7 @@ class StagedTrunk(Trunk):
         self.channels = channels
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
+                module.__class__ = BatchNorm  # ShuffleNet cannot be built with norms of one's own
                 module.eps = NORM_EPS
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN if normalised else (0.0,) * 3).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD if normalised else (1.0,) * 3).view(3, 1, 1))
