@@ -67,6 +67,12 @@ def test_every_object_is_answered_for_however_small() -> None:
     assert set(row.unique().tolist()) == {-1, 0, 1, 2}
 
 
+def test_of_two_objects_with_the_same_best_anchor_the_one_that_it_overlaps_more_has_it() -> None:
+    objects = torch.tensor([[[30.2, 30.3, 31.0, 31.1], [30.3, 30.4, 31.9, 32.0]]])
+    row = atss(grid(), objects, torch.ones(1, 2, dtype=torch.bool))
+    assert set(row.unique().tolist()) == {-1, 1}
+
+
 def test_padding_does_not_change_the_assignment() -> None:
     objects = torch.tensor([[[10.2, 10.3, 40.0, 50.0]]])
     padded = torch.cat((objects, torch.zeros(1, 7, 4)), dim=1)

@@ -29,7 +29,8 @@ def atss(grid: AnchorGrid, boxes: Tensor, is_object: Tensor, top_positions: int 
     candidates. Those whose IoU is at least the mean plus the standard deviation of all candidates' IoU, and
     whose centre lies in the object, are positive; an anchor that is positive for several objects answers for
     the one it overlaps most. Unlike the paper, the candidate of the highest IoU is always positive, so that
-    no object, however small against the stride, goes without.
+    an object, however small against the stride, goes without only where others overlap its anchors more: of two
+    small objects in one cell, one may.
 
     Args:
         grid: The anchors, N in all.
