@@ -28,6 +28,17 @@ def greedy(boxes, scores, groups, threshold) -> list[int]:
     return kept
 
 
+def vote(boxes, scores, labels, i, sigma=0.05) -> list[float]:
+    """Kim & Lee 2020, eq. 4: the mean of all boxes of the label that overlap box i, the closer the more they weigh."""
+    overlaps = [iou(boxes[i], box) if label == labels[i] else 0.0 for box, label in zip(boxes, labels, strict=True)]
+    fading = [math.exp(-((1 - o) ** 2) / sigma) if o else 0.0 for o in overlaps]
+    weights = [float(score) * fade for score, fade in zip(scores, fading, strict=True)]
+    total = sum(weights)
+    if not total:
+        return [float(v) for v in boxes[i]]
+    return [sum(w * float(box[c]) for w, box in zip(weights, boxes, strict=True)) / total for c in range(4)]
+
+
 def diou(a, b) -> float:
     """Zheng et al. 2020: IoU less the squared distance of the centres over the squared diagonal around both."""
     a, b = [float(v) for v in a], [float(v) for v in b]

@@ -132,7 +132,10 @@ def test_kinds_of_nms_and_tiles_are_swept_where_a_space_names_them() -> None:
     assert Swept.of(made, BASE) == Swept(
         tiles=tuple(Tiles(size=size, overlap=overlap) for size, overlap in cuts), nms=("greedy", "diou")
     )
-    assert Swept.of(space("learning_rate: 0.1\n"), BASE) == Swept(tiles=(), nms=())
+    voting = ("greedy", "greedy-voting")
+    assert Swept.of(space("learning_rate: 0.1\n"), BASE) == Swept(tiles=(), nms=voting)
+    assert Swept.of(space("nms: greedy\n"), BASE) == Swept(tiles=(), nms=())
+    assert Swept.of(space("learning_rate: 0.1\n"), BASE.model_copy(update={"nms": "diou"})) == Swept(tiles=(), nms=())
     sampled = space(
         "nms: {type: categorical, choices: [greedy, wbf], mode: sample}\n"
         "tiles.size: {type: int, low: 320, high: 960, step: 320, mode: sample}\n"

@@ -34,8 +34,9 @@ def calibrate(
     nms: Annotated[
         list[str] | None,
         typer.Option(
-            help="Kind of NMS to try, again for more: greedy, greedy-agnostic, diou, soft-linear, soft-gaussian, wbf, "
-            "none. Default: greedy; for detections that are suppressed already, none too."
+            help="Kind of NMS to try, again for more: greedy, greedy-voting, greedy-agnostic, diou, soft-linear, "
+            "soft-gaussian, wbf, none. Default: greedy and greedy-voting; for detections that are suppressed already, "
+            "greedy and none."
         ),
     ] = None,
     criterion: Annotated[
@@ -102,7 +103,7 @@ def calibrate(
         typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
         for note in notes:
             typer.echo(f"note: {note}")
-    kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy"])))
+    kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy", "greedy-voting"])))
     found = compute(
         evaluator,
         raw,

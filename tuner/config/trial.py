@@ -15,7 +15,9 @@ from tuner.config.base import Frozen
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 AnchorSizes = tuple[tuple[tuple[PositiveFloat, PositiveFloat], ...], ...]
 """Anchors as (width, height) pairs in pixels of the letterboxed image, one tuple for each level, finest first."""
-NmsKind: TypeAlias = Literal["greedy", "greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"]
+NmsKind: TypeAlias = Literal[
+    "greedy", "greedy-voting", "greedy-agnostic", "diou", "soft-linear", "soft-gaussian", "wbf", "none"
+]
 """The kinds of suppression; `tuner.postprocess.nms_kinds.KINDS` computes them."""
 
 

@@ -43,7 +43,7 @@ def suppress(
         DataError: Boxes or scores are NaN or infinite (NaN boxes would survive any NMS).
     """
     raw.check(len(raw.offsets) - 1, int(raw.labels.max(initial=0)) + 1)
-    if kind != "wbf":  # fewer boxes to look at, with the same result
+    if kind not in ("wbf", "greedy-voting"):  # fewer boxes to look at, with the same result
         raw = raw.subset(raw.scores.astype(np.float64) >= confidence)
     boxes, scores, labels, offsets = (
         torch.from_numpy(array).to(device) for array in (raw.boxes, raw.scores, raw.labels, raw.offsets)

@@ -10,6 +10,8 @@ A confidence threshold applies to the scores that come out. Whether one run serv
 design) depends on the kind:
 
 - greedy, DIoU, none: only higher scores suppress lower ones and scores stay. Cutting before or after is the same.
+- greedy with voting: the same boxes with the same scores, but their places hang on all raw boxes, those of low scores,
+  too. So the threshold applies to what comes out; cutting beforehand would move boxes.
 - Soft-NMS: a box lowers only scores of boxes taken after it, and these are never above its own. So boxes that end
   below the threshold never touch one that ends above it: the result at c is the part of the result at 0 with a
   *lowered* score of at least c. Cutting the raw scores at c beforehand changes nothing, but does not suffice.
@@ -30,6 +32,7 @@ from torchvision.ops import nms
 from tuner.config.trial import NmsKind
 from tuner.postprocess.fusion import weighted_fusion
 from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, offsets_of, padded, ranked
+from tuner.postprocess.voting import voted
 
 _CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 20}
 """Padded boxes at a time: some 15 float64 arrays of this size."""
@@ -87,6 +90,12 @@ def greedy_agnostic(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tens
     return greedy(boxes, scores, torch.zeros_like(labels), offsets, value, most)
 
 
+def greedy_voting(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
+    """Greedy NMS whose detections are then moved by the votes of all raw boxes (`tuner.postprocess.voting`)."""
+    kept = greedy(boxes, scores, labels, offsets, value, most)
+    return kept._replace(boxes=voted(boxes, scores, labels, offsets, kept.source))
+
+
 def diou(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
     """DIoU-NMS (Zheng et al. 2020, "Distance-IoU loss", eq. 9): greedy, by IoU less the distance of the centres.
 
@@ -134,6 +143,7 @@ def none(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: 
 
 KINDS: dict[NmsKind, Suppress] = {
     "greedy": greedy,
+    "greedy-voting": greedy_voting,
     "greedy-agnostic": greedy_agnostic,
     "diou": diou,
     "soft-linear": soft_linear,

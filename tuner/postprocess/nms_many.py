@@ -9,16 +9,20 @@ and inference for object detection and instance segmentation", call it cluster N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.pairs import blocks
+from tuner.postprocess.voting import voted
 
-KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-agnostic", "diou", "none"})
-"""Kinds in which boxes stay or go as they are, so that one bit says all."""
+KEEPING_SCORES: frozenset[NmsKind] = frozenset({"greedy", "greedy-voting", "greedy-agnostic", "diou", "none"})
+"""Kinds in which boxes stay or go with their scores, so that one bit says all. Votes, too, move a box to one place
+whatever the NMS IoU."""
 
 _BOXES_PER_STEP = 256
 """Boxes of one image that are decided together; with those kept before them they are all that is looked at."""
@@ -66,7 +70,17 @@ def suppress_many(
     some = bits != 0
     bits = bits[some]
     kept = [(bits & np.uint64(1 << int(place))) != 0 for place in np.searchsorted(ascending, nms_ious)]
-    return ordered.subset(some), np.array(kept)
+    found = ordered.subset(some)
+    return replace(found, boxes=_voted(ordered, some)) if kind == "greedy-voting" else found, np.array(kept)
+
+
+def _voted(every: Detections, some: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(Q, 4) the boxes of some of the predictions, moved by the votes of all."""
+    boxes, scores, labels, offsets = map(torch.from_numpy, (every.boxes, every.scores, every.labels, every.offsets))
+    result: NDArray[np.float32] = (
+        voted(boxes, scores, labels, offsets, torch.from_numpy(some).nonzero()[:, 0]).float().numpy()
+    )
+    return result
 
 
 def _survivors(

@@ -14,9 +14,9 @@ from tuner.space.space import SearchSpace
 class Swept:
     """What there is to choose from; where there is nothing, the config's own value holds.
 
-    NMS IoU and confidence are swept unless a study fixes or samples them. Kinds of NMS and tiles are swept where a
-    study names them, because they cost time: a kind that changes scores suppresses and matches anew for each IoU, and
-    tiles cost a pass of the network for every window.
+    NMS IoU and confidence are swept unless a study fixes or samples them, and greedy NMS is tried with voting, too,
+    which costs little. Other kinds of NMS and tiles are swept where a study names them, because they cost time: a kind
+    that changes scores suppresses and matches anew for each IoU, and tiles cost a pass of the network for every window.
 
     Attributes:
         tiles: Ways to cut images.
@@ -36,7 +36,7 @@ class Swept:
         default = cls()
         return cls(
             tiles=_tiles(space, config),
-            nms=_choices(space, "nms"),
+            nms=_kinds(space, config),
             nms_iou=_range(space, "nms_iou", default.nms_iou),
             confidence=_range(space, "confidence", default.confidence),
         )
@@ -60,6 +60,12 @@ def _tiles(space: SearchSpace, config: TrialConfig) -> tuple[Tiles, ...]:
         for overlap in overlaps or (config.tiles.overlap,)
     ]
     return tuple(dict.fromkeys(every))
+
+
+def _kinds(space: SearchSpace, config: TrialConfig) -> tuple[NmsKind, ...]:
+    if "nms" in space.dimensions:
+        return _choices(space, "nms")
+    return ("greedy", "greedy-voting") if config.nms == "greedy" else ()
 
 
 def _choices(space: SearchSpace, name: str) -> tuple[Any, ...]:
