@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 
 import pytest
 from sqlalchemy import update
@@ -102,6 +103,25 @@ def test_hours_that_are_too_few(project: Project) -> None:
 def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:
     out = project.call("run", "study.yaml", "--hours", "1", "--trainer", "fake_trainer:nothing", code=1)
     assert "the trial process that should time an epoch died" in out
+
+
+def test_an_epoch_that_is_timed_in_vain_leaves_nothing_behind(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = project.folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = project.start_run("--hours", "1")
+    while not (found := list(temporary.glob("tuner-timing-*"))):
+        time.sleep(0.01)
+    (found[0] / "plan.json").write_text(json.dumps({"*": {"seconds": 300}}))
+    while not list(found[0].glob("slot-*/worked.txt")):
+        time.sleep(0.05)
+    process.terminate()
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130, out + err
+    assert not list(temporary.iterdir())
+    assert not (project.folder / "tuner.db").exists()
 
 
 @pytest.mark.parametrize(

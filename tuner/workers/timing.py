@@ -13,6 +13,7 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
+from tuner.workers.interrupts import Interrupts
 from tuner.workers.messages import Ended, EpochReported, Run, Verdict
 from tuner.workers.slot import Slot, describe_exit, last_lines
 
@@ -37,32 +38,40 @@ def time_epoch(
     Raises:
         TimingFailed: The config cannot be trained.
         DeviceError: A trial process died.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP asked to stop; a caller can clean up after all of them.
     """
     slots = [Slot(plan, trainer, folder / f"slot-{plan.index}.log") for plan in plans]
-    try:
-        for slot in slots:
-            slot.start()
-            slot.send(Run(_task(config, data, slot.plan, folder)))
-        return statistics.fmean(_times(slots, long))
-    finally:
-        for slot in slots:
-            slot.kill()
+    with Interrupts() as interrupts:
+        try:
+            for slot in slots:
+                slot.start()
+                slot.send(Run(_task(config, data, slot.plan, folder)))
+            return statistics.fmean(_times(slots, long, interrupts))
+        finally:
+            for slot in slots:
+                slot.kill()
 
 
-def _times(slots: Sequence[Slot], long: float) -> list[float]:
+def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts) -> list[float]:
     """The timed epoch of each slot."""
     found: dict[int, float] = {}
+    first: dict[int, float] = {}
     since: dict[int, float] = {}
     while len(found) < len(slots):
-        wait([slot.connection for slot in slots if slot.connection is not None], timeout=1.0)
+        wait([interrupts.waker, *(slot.connection for slot in slots if slot.connection is not None)], timeout=1.0)
+        if interrupts.requested:
+            raise KeyboardInterrupt
         for slot in slots:
             index, code = slot.plan.index, slot.exit_code()
             for message in slot.receive():
-                if isinstance(message, Ended) and message.outcome == "failed":
-                    raise TimingFailed(f"the default config cannot be trained: {message.message}")
+                if isinstance(message, Ended) and (message.outcome == "failed" or index not in first):
+                    why = message.message or "the trainer reports no epoch"
+                    raise TimingFailed(f"the default config cannot be trained: {why}")
+                if isinstance(message, Ended):  # a trainer may end before it has trained all its epochs
+                    found.setdefault(index, first[index])
                 if isinstance(message, EpochReported) and index not in found:
                     result, now = message.result, time.monotonic()
-                    took = result.train_seconds + result.eval_seconds
+                    took = first.setdefault(index, result.train_seconds + result.eval_seconds)
                     if index in since or took >= long:
                         found[index] = now - since[index] if index in since else took
                     since[index] = now
@@ -77,7 +86,7 @@ def _times(slots: Sequence[Slot], long: float) -> list[float]:
 
 def _task(config: TrialConfig, data: DataSpec, plan: SlotPlan, folder: Path) -> TrainingTask:
     return TrainingTask(
-        config=config,
+        config=config.model_copy(update={"epochs": max(2, config.epochs)}),  # the second is the one that is timed
         seed=0,
         data=data,
         device=plan.device,
