@@ -1,10 +1,15 @@
 """`tuner run --enqueue` and `--warm-start`, with real worker processes and a fake trainer."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.cli.project import Project
+from tuner.cli import supervise
+from tuner.studies import enqueue
 from tuner.studies.reading import list_studies
 
 SPACE = {
@@ -31,6 +36,29 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     out = project.run("--enqueue", "points.json", "--trials", "5")
     assert "1 of 2 points are trained first; already there: trial 1" in out
     assert project.trials()[-1]["params"]["learning_rate"] == 0.004
+
+
+def test_a_new_worker_queues_the_points_of_one_that_died_before_it_had(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException): ...
+
+    def die(*_: object) -> NoReturn:
+        raise Died
+
+    def supervised(work: Callable[[bool], int], storage: str | None) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(enqueue, "enqueue", die)
+            with pytest.raises(Died):
+                work(True)
+        return work(False)
+
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "workers")
+    monkeypatch.setattr(supervise, "supervised", supervised)
+    project.write(space=SPACE, slots=1)
+    (project.folder / "points.yaml").write_text("- {learning_rate: 3e-3}")
+    project.main(capsys, "run", "study.yaml", "--trainer", "fake_trainer:train", "--enqueue", "points.yaml")
+    assert project.trials()[1]["params"]["learning_rate"] == 0.003
 
 
 @pytest.mark.parametrize(

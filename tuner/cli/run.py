@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -56,7 +56,7 @@ def run(
     """
     from tuner.cli.common import print_json
     from tuner.cli.dry_run import show_plan
-    from tuner.cli.first_points import check_source, points_of
+    from tuner.cli.first_points import check_source, points_of, queue
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
     from tuner.cli.summary import print_next
@@ -104,7 +104,9 @@ def run(
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         points = points_of(enqueue, laid_out)
         again = not first and stored_spec(spec.name, spec.storage) is not None  # a first start may have died before
-        study = _open_again(laid_out) if again else _begin(laid_out, points, warm_start)
+        study = _open_again(laid_out) if again else _begin(laid_out, warm_start)
+        if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
+            queue(study, points, warm_start, laid_out.storage)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
         if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
             print_next(study)
@@ -113,16 +115,13 @@ def run(
     raise typer.Exit(supervised(begin, spec.storage))
 
 
-def _begin(spec: StudySpec, points: list[dict[str, Any]], warm_start: str | None) -> Study:
-    """The study, made where there is none yet, with the points that are trained first."""
-    from tuner.cli.first_points import check_source, queue
+def _begin(spec: StudySpec, warm_start: str | None) -> Study:
+    """The study, made where there is none yet, unless it cannot start from the earlier one."""
+    from tuner.cli.first_points import check_source
     from tuner.studies.study import create_or_open
 
     check_source(warm_start, spec)
-    study = create_or_open(spec)
-    if points or warm_start:
-        queue(study, points, warm_start, spec.storage)
-    return study
+    return create_or_open(spec)
 
 
 def _open_again(spec: StudySpec) -> Study:
