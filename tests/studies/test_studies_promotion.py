@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from study_cases import EPOCHS, WORKER, forget_worker, result
 from tuner.storage.tables import AttemptRow
 from tuner.studies.leases import LEASE_SECONDS
 from tuner.studies.pausing import _go_on
-from tuner.studies.promotion import Entrant, beyond_hope, goes_on, next_promotion, rungs_of
+from tuner.studies.promotion import NOBODY, Entrant, beyond_hope, goes_on, next_promotion, rungs_of
 from tuner.studies.sight import as_pruned
 from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, WorkerInfo, open_study
 from tuner.trainers.contract import CHECKPOINT
@@ -29,18 +29,24 @@ CURVES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=
 RUNGS = (1, 3, 9)
 
 
-def run(curves: list[list[int]], factor: int, watch: Callable[[list[Entrant], int], None]) -> list[Entrant]:
+def run(
+    curves: list[list[int]],
+    factor: int,
+    watch: Callable[[list[Entrant], int], None],
+    rungs: tuple[int, ...] = RUNGS,
+    begun: Sequence[Entrant] = (),
+) -> list[Entrant]:
     """One worker trains these trials by the rule until nothing is left to do; `watch` sees each step."""
-    trials: list[Entrant] = []
+    trials = list(begun)
 
     def train(index: int) -> None:
         while True:
             trial = trials[index]
-            rung = RUNGS[len(trial.values)] if len(trial.values) < len(RUNGS) else None
+            rung = rungs[len(trial.values)] if len(trial.values) < len(rungs) else None
             if rung is None:
                 trials[index] = replace(trial, state="complete")
                 return
-            trials[index] = replace(trial, values={**trial.values, rung: float(curves[index][len(trial.values)])})
+            trials[index] = replace(trial, values={**trial.values, rung: float(curves[index][RUNGS.index(rung)])})
             if not goes_on(trials, index, rung, factor):
                 trials[index] = replace(trials[index], state="paused")
                 return
@@ -48,7 +54,7 @@ def run(curves: list[list[int]], factor: int, watch: Callable[[list[Entrant], in
     while True:
         watch(trials, len(curves) - len(trials))
         more = len(trials) < len(curves)
-        index = next_promotion(trials, RUNGS, factor, more=more, closing=not more)
+        index = next_promotion(trials, rungs, factor, more=more, closing=not more)
         if index is not None:
             trials[index] = replace(trials[index], state="active")
         elif len(trials) < len(curves):
@@ -89,6 +95,36 @@ def test_a_trial_beyond_hope_never_goes_on(curves: list[list[int]], factor: int)
         assert not beyond_hope(trials, RUNGS, factor, None)
 
     run(curves, factor, watch)
+
+
+@given(CURVES, st.integers(2, 4), st.integers(0, 60), st.integers(1, 3))
+def test_a_study_whose_rungs_change_ends_like_any_other(
+    curves: list[list[int]], factor: int, steps: int, later: int
+) -> None:
+    """After some steps of one worker the first rungs are no rungs any more, even all of them."""
+    seen: list[list[Entrant]] = []
+    run(curves, factor, lambda trials, _: seen.append(list(trials)))
+    rungs = RUNGS[later:]
+    begun = [
+        replace(trial, values={rung: value for rung, value in trial.values.items() if rung in rungs})
+        for trial in seen[min(steps, len(seen) - 1)]
+    ]
+    trials = run(curves, factor, lambda *_: None, rungs, begun)
+    assert len(trials) == len(curves)
+    assert trials[0].state == "complete"  # the default config
+    assert sum(trial.state == "complete" for trial in trials) > 1 or len(trials) == 1
+    assert all(trial.values for trial in trials if rungs)
+
+
+def test_where_nothing_is_promoted_what_was_not_judged_goes_on_only_for_want_of_a_complete_trial() -> None:
+    trials = [Entrant(0, {}, "paused", is_default=True), Entrant(1, {}, "paused"), Entrant(2, {3: 1.0}, "paused")]
+    assert next_promotion(trials, (3,), 3) == 0
+    assert next_promotion(trials, (3,), NOBODY, more=False, closing=True) == 2
+    trials[2] = replace(trials[2], state="complete")
+    assert next_promotion(trials, (3,), NOBODY, more=False, closing=True) == 0
+    trials[0] = replace(trials[0], state="complete")
+    assert next_promotion(trials, (3,), NOBODY, more=False, closing=True) is None
+    assert next_promotion(trials[:2], (3,), NOBODY, more=False, closing=True) == 1
 
 
 def test_a_trial_that_met_strong_company_goes_on_later() -> None:
@@ -312,6 +348,23 @@ def test_a_study_that_no_longer_promotes_ends_its_paused_trials_but_the_default_
     assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE  # every gain is stated over it
     take(study, 2)
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
+
+
+def test_a_trial_that_paused_before_what_is_the_first_rung_now_goes_on_to_it(studies_url: str, begin: Begin) -> None:
+    pruner, budget = {"name": "promote", "reduction_factor": 4}, {"trials": 4}
+    study = begin(studies_url, pruner=pruner | {"first_rung": 2}, budget=budget | {"trials": 40})
+    for number in range(4):
+        assert reach(study, take(study, number), 0.5 - number / 10) is TrialState.PAUSED
+    study = begin(studies_url, pruner=pruner | {"first_rung": 3}, budget=budget)
+    for number in range(4):
+        assignment = take(study, number)
+        assert assignment.first_epoch == 3
+        state = reach(study, assignment, 0.5 - number / 10)
+        assert state is TrialState.PAUSED
+    assert reach(study, take(study, 0), 0.5) is TrialState.COMPLETE  # one of four
+    assert reach(study, take(study, 1), 0.5) is TrialState.COMPLETE
+    assert study.next_trial(WORKER) is None
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2
 
 
 def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:

@@ -6,7 +6,6 @@ for good, once, as complete or pruned; samplers are shown it as pruned (`tuner.s
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from tuner.config.study import StudySpec
 from tuner.storage.database import Database
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
-from tuner.studies.promotion import Entrant, among_best, beyond_hope, next_promotion
+from tuner.studies.promotion import NOBODY, Entrant, among_best, beyond_hope, next_promotion
 from tuner.studies.pruners import promotion_rungs
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 
@@ -56,7 +55,7 @@ def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
 
 def without_promotion(rungs: Rungs) -> Rungs:
     """When the budget allows no more: only what a study must have goes on, a complete trial and the default config."""
-    return replace(rungs, reduction_factor=sys.maxsize)
+    return replace(rungs, reduction_factor=NOBODY)
 
 
 class Field:
@@ -199,7 +198,7 @@ def _go_on(session: Session, study_id: int, number: int, worker: WorkerInfo) -> 
 
 
 def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) -> int:
-    """End the paused trials that can never go on; all of them once no other trial can run any more.
+    """End the paused trials that can never go on, all of them once no other can run any more; never the default config.
 
     Args:
         session: A transaction.
@@ -214,10 +213,8 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
         return 0  # there is always hope
     trials = field.read(session, rungs)
     lost = beyond_hope(trials, rungs.epochs, rungs.reduction_factor, to_come)
-    if not rungs.epochs:
+    if not rungs.epochs or (to_come == 0 and not _active(trials) and _next(trials, rungs, to_come) is None):
         lost = {trial.number for trial in trials if trial.state == "paused" and not trial.is_default}
-    elif to_come == 0 and not _active(trials) and _next(trials, rungs, to_come) is None:
-        lost = {trial.number for trial in trials if trial.state == "paused"}
     if lost:
         gone = (TrialRow.study_id == field.study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
         session.execute(
