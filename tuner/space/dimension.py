@@ -124,6 +124,8 @@ class _Range(_Searched):
             return False
         if self.step is None:
             return self.low <= value <= self.high
+        if not self.low - self.step < value < self.high + self.step:  # nor is any of that a number of steps: NaN, inf
+            return False
         steps = (value - self.low) / self.step  # rounded, since Optuna's grid values are sums of floats
         return abs(steps - round(steps)) < 1e-8 and 0 <= round(steps) <= round((self.high - self.low) / self.step)
 
