@@ -8,6 +8,7 @@ from study_cases import WORKER, train
 
 from tuner.studies.confirm import plan_confirmation
 from tuner.studies.noise import noise_of, plan_baseline
+from tuner.studies.records import UNCOUNTED
 from tuner.studies.repeats import Repeats
 from tuner.studies.study import Study, TrialState
 
@@ -61,6 +62,24 @@ def test_the_best_of_many_stands_out_later_than_the_best_of_few(begin: Begin, sq
     assert many is not None
     assert study.summary().counts[TrialState.PRUNED] > 15
     assert (many.gain, many.stands_out) == (few.gain, False)
+
+
+def test_trials_that_were_never_trained_are_no_competitors(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, budget={"trials": 40})
+    run_one(study, 0.3)
+    repeats = plan_baseline(study, 2)
+    run = repeats.next_trial(WORKER)
+    assert run is not None
+    train(repeats, run, 0.31)
+    run_one(study, 0.33)
+    before = noise_of(study)
+    for kind in UNCOUNTED:
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        study._ender.prune(assignment, "not trained", kind)
+    assert noise_of(study) == before
+    run_one(study, 0.1)
+    assert noise_of(study) != before
 
 
 def test_the_default_config_gains_nothing_over_itself(begin: Begin, sqlite_url: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from tuner.storage.tables import TrialRow
 from tuner.studies.confidence import chance
 from tuner.studies.handle import Study
 from tuner.studies.history import best_numbers
-from tuner.studies.records import TrialState
+from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 
 STANDS_OUT = 0.05
@@ -27,7 +30,7 @@ class Noise:
         spread: Their standard deviation.
         gain: Of the best other trial over the mean of the values, positive if better; None before there is one.
         luck: Probability that the best of so many trials gains as much though none is better. All that were judged
-            count: those that were stopped or paused lost the same race by chance.
+            count: those that were stopped or paused lost the same race by chance. Those that were never trained do not.
     """
 
     values: tuple[float, ...]
@@ -87,11 +90,18 @@ def noise_of(study: Study) -> Noise | None:
     spread = float(np.std(values, ddof=1))
     first_two = study.database.run(lambda session: best_numbers(session, study._id, 2))
     best = next((value for number, value in first_two if number != default.number), None)
-    counts = study.summary().counts
-    others = sum(counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.PAUSED)) - 1
+    others = study.database.run(lambda session: _judged(session, study._id)) - 1
     if best is None:
         return Noise(tuple(values), spread, None, None)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
     gain = sign * (best - float(np.mean(values)))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
     return Noise(tuple(values), spread, gain, luck)
+
+
+def _judged(session: Session, study_id: int) -> int:
+    """How many trials of a study were trained and compared."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.PAUSED)
+    trained = func.coalesce(TrialRow.kind, "").not_in(UNCOUNTED)
+    judged = (TrialRow.study_id == study_id, TrialRow.state.in_(states), trained)
+    return session.scalar(select(func.count()).where(*judged)) or 0
