@@ -11,6 +11,7 @@ from study_cases import WORKER, train
 from tuner.config.errors import ConfigError, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import DataSpec, StudySpec
+from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
 from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import check_warm_start, read_points, warm_points
@@ -28,20 +29,31 @@ OPTIMIZER = {"type": "categorical", "choices": ["adamw", "sgd"]}
         ("[]", "the list is empty"),
         ("- {weight_decay: 1e-3}", "does not sample weight_decay: it is 0.0005 for all trials"),
         ("- {nms_iou: 0.5}", "nms_iou is no part of a point: its best value is found after each trial"),
-        ("- {momentum: 0.9}", "momentum is given, but its conditions do not hold"),
+        ("- {momentum: 0.96}", "momentum is given, but its conditions do not hold"),
+        (
+            "- {learning_rate: 1e-3}\n- {optimizer: sgd}",
+            r"points.yaml:2: point 2: the default config's momentum = 0.9 lies outside the .*\nGive a value for it",
+        ),
     ],
 )
 def test_a_point_that_is_none(tmp_path: Path, text: str, expected: str) -> None:
     space = load_space(
         {
-            "learning_rate": LEARNING_RATE, "weight_decay": 5e-4, "optimizer": OPTIMIZER, "momentum": SGD,
-            "nms_iou": {"type": "float", "low": 0.3, "high": 0.8},
+            "learning_rate": LEARNING_RATE, "weight_decay": 5e-4, "optimizer": OPTIMIZER,
+            "momentum": SGD | {"low": 0.95}, "nms_iou": {"type": "float", "low": 0.3, "high": 0.8},
         }
     )  # fmt: skip
     (tmp_path / "points.yaml").write_text(text)
     spec = StudySpec(name="s", data=DataSpec(train=Path("t"), val=Path("v")))
     with pytest.raises(ConfigError, match=expected):
         read_points(tmp_path / "points.yaml", space, base_config(spec))
+
+
+def test_a_space_that_samples_nothing_has_no_names_to_hint_at(tmp_path: Path) -> None:
+    (tmp_path / "points.yaml").write_text("- {learning_rat: 0.1}")
+    with pytest.raises(ConfigError, match="samples no 'learning_rat'") as refused:
+        read_points(tmp_path / "points.yaml", load_space({"weight_decay": 5e-4}), TrialConfig())
+    assert not refused.value.hint
 
 
 def begin_second(study: Study, **changes: object) -> Study:

@@ -87,9 +87,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name is meant by an unknown one.
 
     Returns:
-        "did you mean 'x'?" where one is close, else the list of known names.
+        "did you mean 'x'?" where one is close, else the list of known names; nothing where there are none.
     """
     names = sorted(known)
+    if not names:
+        return ""
     lower = {known_name.lower(): known_name for known_name in names}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if close:

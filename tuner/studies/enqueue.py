@@ -74,6 +74,9 @@ def read_points(
             params = _params(space, base, given)
         except InfeasibleConfig as error:
             raise ConfigError(f"{path}:{given.line}: point {number}: {error.message}") from None
+        except ConfigError as error:  # of a dimension that is active in the point, and has the default's value there
+            message = f"{path}:{given.line}: point {number}: {error.message}"
+            raise ConfigError(message, hint="Give a value for it in the point.") from None
         inactive = [name for name in given if name not in params]
         if inactive:
             place = where(given, (inactive[0],))
