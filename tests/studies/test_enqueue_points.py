@@ -74,7 +74,7 @@ def test_a_value_without_a_meaning_in_the_earlier_trial_is_no_reason_to_skip_it(
     run_one(study, 0.5)
     space = {"learning_rate": LEARNING_RATE, "optimizer": OPTIMIZER, "momentum": SGD}
     second = begin_second(study, space=space, defaults={"epochs": 9, "image_size": 96})
-    assert warm_points(second, study) == ([{"learning_rate": 0.002, "optimizer": "adamw"}], [])
+    assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002, "optimizer": "adamw"}], [])
     second.close()
 
 
@@ -90,14 +90,14 @@ def test_what_the_new_space_does_not_hold_is_said_where_it_matters(begin: Begin,
     said = "trial 0: this space has no anchors; the default's values are taken"
     for recipe, skipped in (("default", [said]), ("kmeans-iou", [])):
         second = begin_second(study, space={"learning_rate": LEARNING_RATE}, defaults=defaults | {"anchors": recipe})
-        assert warm_points(second, study) == ([{"learning_rate": 0.002}], skipped)
+        assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002}], skipped)
         second.close()
         delete_study(second.name, sqlite_url)
     # So is what neither study searches, since a learning rate that was best for one size may not be for another.
     other = {"epochs": 9, "image_size": 64, "anchors": "kmeans-iou", "augment": {"mosaic": 0.0}}
     second = begin_second(study, space={"learning_rate": LEARNING_RATE}, defaults=other)
     said = "trial 0: this space has no augment.mosaic, image_size; the default's values are taken"
-    assert warm_points(second, study) == ([{"learning_rate": 0.002}], [said])
+    assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002}], [said])
     second.close()
 
 
@@ -106,8 +106,29 @@ def test_a_warm_start_takes_no_config_that_broke_the_constraints(begin: Begin, s
     run_one(study, 0.5)
     run_one(study, 0.9)
     second = begin_second(study)
-    (point,), skipped = warm_points(second, study)
+    (point,), skipped = warm_points(second.spec, second.space, study)
     assert (point, skipped) == (study.trials()[0].params, [])
+    second.close()
+
+
+def test_thresholds_that_were_swept_are_taken_as_they_were_found(begin: Begin, sqlite_url: str) -> None:
+    """The trials of these tests find 0.4 and 0.55; the default config has 0.25 and 0.6."""
+    study = begin(sqlite_url, space={"learning_rate": LEARNING_RATE})
+    run_one(study, 0.5)
+    confidence = {"type": "float", "low": 0.05, "high": 0.9, "mode": "sample"}
+    iou = {"type": "float", "low": 0.5, "high": 0.7, "step": 0.1, "mode": "sample"}
+    space = {"learning_rate": LEARNING_RATE, "confidence": confidence, "nms_iou": iou}
+    second = begin_second(study, space=space)
+    (point,), skipped = warm_points(second.spec, second.space, study)
+    assert point == {"learning_rate": 0.002, "confidence": 0.4, "nms_iou": 0.6}
+    said = "nms_iou = 0.55, found best after it, lies outside 0.5 … 0.7 in steps of 0.1; 0.6 is taken"
+    assert skipped == [f"trial 0: {said}"]
+    # What was sampled itself is the trial's own.
+    run_one(second, 0.5)
+    third = begin_second(second, space=space, name="third")
+    (point,), skipped = warm_points(third.spec, third.space, second)
+    assert (point["confidence"], skipped) == (0.25, [])
+    third.close()
     second.close()
 
 

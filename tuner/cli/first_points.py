@@ -55,7 +55,7 @@ def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None, st
     if warm_start:
         earlier = read_study(warm_start, storage)
         try:
-            warm, skipped = warm_points(study, earlier)
+            warm, skipped = warm_points(study.spec, study.space, earlier)
         finally:
             earlier.close()
         points = [*points, *warm]

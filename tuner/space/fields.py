@@ -79,6 +79,6 @@ def _leaves(model: type[BaseModel], prefix: str) -> list[tuple[str, FieldInfo]]:
     return leaves
 
 
-def get_value(config: TrialConfig, name: str) -> Any:
-    """The value of a field by its dotted name."""
+def get_value(config: BaseModel, name: str) -> Any:
+    """The value of a field of a config, or of what holds some of its fields, by its dotted name."""
     return functools.reduce(getattr, name.split("."), config)

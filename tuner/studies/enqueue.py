@@ -11,9 +11,11 @@ import optuna
 from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, StudyError, nearest
+from tuner.config.load import base_config
 from tuner.config.source import read_yaml_list, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
+from tuner.space.checks import SWEPT_FIELDS
 from tuner.space.fields import get_value, search_fields
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.storage.urls import resolve
@@ -21,6 +23,7 @@ from tuner.studies.handle import Study
 from tuner.studies.leases import ASK_SECONDS, asking
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader, refuse_repeats
+from tuner.studies.records import TrialRecord
 from tuner.studies.sampling import DEFAULT
 
 WARM_START = 5
@@ -107,8 +110,18 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
         raise StudyError(f"study {earlier.name!r} has no complete trial{limits} to start from")
 
 
-def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> tuple[list[dict[str, Any]], list[str]]:
+def warm_points(
+    spec: StudySpec, space: SearchSpace, earlier: StudyReader, count: int = WARM_START
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The best configs of an earlier study, as far as the space of a new one holds them.
+
+    Post-processing that the earlier study swept and the new one samples is what was found best after the trial.
+
+    Args:
+        spec: The new study's.
+        space: Its space.
+        earlier: The earlier study.
+        count: How many to take at most.
 
     Returns:
         Their parameters, best first, and what was skipped, for a reader.
@@ -116,33 +129,46 @@ def warm_points(study: Study, earlier: StudyReader, count: int = WARM_START) -> 
     Raises:
         StudyError: See `check_warm_start`.
     """
-    check_warm_start(study.spec, earlier)
+    check_warm_start(spec, earlier)
+    base = base_config(spec)
     points: list[dict[str, Any]] = []
     skipped: list[str] = []
     for trial in earlier.ranked():
         if len(points) == count:
             break
-        given = {name: get_value(trial.config, name) for name in study.space.sampled}
+        given = {name: get_value(trial.config, name) for name in space.sampled}
+        found = _found(earlier, trial, space)
+        given |= {name: value for name, value in found.items() if space.sampled[name].contains(value)}
         try:
-            active = study.space.active(_replaced(study.base, given))
-            outside = [name for name, value in active.items() if not study.space.sampled[name].contains(value)]
+            active = space.active(_replaced(base, given))
+            outside = [name for name, value in active.items() if not space.sampled[name].contains(value)]
             if outside:
                 name = outside[0]
-                text = f"{name} = {active[name]!r} lies outside {study.space.sampled[name]}"
+                text = f"{name} = {active[name]!r} lies outside {space.sampled[name]}"
                 skipped.append(f"trial {trial.number}: {text}")
                 continue
-            params = _params(study.space, study.base, given)
+            params = _params(space, base, given)
         except InfeasibleConfig as error:
             skipped.append(f"trial {trial.number}: {error.message}")
             continue
-        config = study.space.apply(study.base, params)
-        fixed = search_fields().keys() - study.space.sampled.keys() - study.space.swept.keys()
+        for name in [name for name, value in found.items() if name in params and given[name] != value]:
+            text = f"{name} = {found[name]!r}, found best after it, lies outside {space.sampled[name]}"
+            skipped.append(f"trial {trial.number}: {text}; {params[name]!r} is taken")
+        config = space.apply(base, params)
+        fixed = search_fields().keys() - space.sampled.keys() - space.swept.keys()
         lost = sorted(n for n in fixed | trial.params.keys() if get_value(config, n) != get_value(trial.config, n))
         if lost:
             skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
         if not any(same_params(params, other) for other in points):
             points.append(params)
     return points, skipped
+
+
+def _found(earlier: StudyReader, trial: TrialRecord, space: SearchSpace) -> dict[str, Any]:
+    """What a study has swept after a trial, as far as a space samples it."""
+    names = SWEPT_FIELDS.keys() & space.sampled.keys() - trial.params.keys()
+    point = earlier.trials(numbers=[trial.number])[0].operating_point if names else None
+    return {} if point is None else {name: get_value(point, name) for name in sorted(names)}
 
 
 def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
