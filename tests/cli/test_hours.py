@@ -69,10 +69,17 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     assert "2 complete" in out
 
 
-def test_what_comes_next_is_said_last(project: Project) -> None:
-    project.write(defaults={"epochs": 4, "image_size": 64})
+def test_what_comes_next_is_said_last_and_which_trials_count(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = project.run("--hours", "0.02", "--trials", "1", "--slots", "1")  # nothing beside the default to confirm
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
+    said = "The plan's 1 trials count, not the 4 of the study file; --trials N changes that."
+    assert said not in out
+    assert said in project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert said not in project.main(capsys, "run", "study.yaml", "--dry-run", "--trials", "2")
+    project.write(budget={})
+    assert "The plan's" not in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
 def test_f1_is_known_after_each_epoch_and_planned_with_pruning(project: Project) -> None:

@@ -53,6 +53,10 @@ def planned(
         wanted = base_config(spec).epochs
         plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
     assert plan is not None
+    given = spec.budget.trials if "trials" in spec.budget.model_fields_set else None
+    if known is not None and not trials and given not in (None, plan.trials):
+        text = f"The plan's {plan.trials} trials count, not the {given} of the study file; --trials N changes that."
+        typer.secho(text, fg="yellow", err=True)
     return spec.model_copy(
         update={
             "defaults": {**spec.defaults, "epochs": epochs or plan.epochs},
