@@ -1,5 +1,6 @@
 """`tuner run --enqueue` and `--warm-start`, with real worker processes and a fake trainer."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,28 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     out = project.run("--enqueue", "points.json", "--trials", "5")
     assert "1 of 2 points are trained first; already there: trial 1" in out
     assert project.trials()[-1]["params"]["learning_rate"] == 0.004
+    # What the budget does not hold waits until it does.
+    (project.folder / "points.yaml").write_text("- {learning_rate: 5e-3}\n- {learning_rate: 6e-3}")
+    out = project.run("--enqueue", "points.yaml")
+    assert "2 of 2 points are queued\n2 of 2 wait: the budget holds 0 more trials (--trials 7)" in out
+    out = project.run("--enqueue", "points.yaml", "--trials", "6")
+    assert "already there: trial 5, 6\n1 of 2 wait: the budget holds 1 more trials (--trials 7)" in out
+    assert [trial["params"]["learning_rate"] for trial in project.trials()[5:]] == [0.005]
+
+
+def test_a_dry_run_shows_what_is_trained_first(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.run("--trials", "1")
+    project.write(name="second", space={"learning_rate": SPACE["learning_rate"] | {"high": 1e-3}},
+                  defaults={"epochs": 4, "image_size": 64, "learning_rate": 1e-3})  # fmt: skip
+    (project.folder / "points.yaml").write_text("- {learning_rate: 5e-4}")
+    options = ("--enqueue", "points.yaml", "--warm-start", "cells", "--baseline-repeats", "3", "--dry-run")
+    out = project.main(capsys, "run", "study.yaml", *options)
+    assert re.search(r"\nfirst +after the default config.*\n  learning_rate=0.0005\nbudget", out), out
+    assert "trained with 3 seeds before the search" in out
+    assert "warm start from cells: trial 0: learning_rate = 0.002 lies outside 0.0001 … 0.001" in out
+    out = project.main(capsys, "run", "study.yaml", *options, "--json")
+    found = json.loads(out[: out.rindex("}") + 1])
+    assert (found["points"], found["baseline_repeats"]) == ([{"learning_rate": 0.0005}], 3)
 
 
 def test_a_new_worker_queues_the_points_of_one_that_died_before_it_had(
@@ -97,6 +120,10 @@ def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
         assert f"points.yaml:1: anchors: point 1: anchors = '{ruled_out[1]}' is ruled out by the data set: " in out
         assert ruled_out[2] in out
     assert not (project.folder / "tuner.db").exists()
+    # A run says what it does not try, when it begins.
+    said = f"anchors: {ruled_out[1]} is not tried: {ruled_out[2]}"
+    assert said in project.run("--trials", "1")
+    assert said not in project.run("--trials", "1")
 
 
 def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> None:

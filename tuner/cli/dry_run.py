@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
-    from tuner.data.coco import Dataset
-    from tuner.space.space import SearchSpace
+    from tuner.studies.study import Checked
     from tuner.workers.devices import SlotPlan
 
 
-def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace, dict[str, str], Dataset]) -> None:
-    """Print what a run would do, of a spec and what `check_study` found for it."""
+def show_plan(
+    spec: StudySpec, plans: list[SlotPlan], checked: Checked, points: list[dict[str, Any]], baseline_repeats: int
+) -> None:
+    """Print what a run would do.
+
+    Args:
+        spec: Of the study.
+        plans: The slots.
+        checked: What `check_study` found for the spec.
+        points: What is trained before anything is sampled.
+        baseline_repeats: Runs of the default config.
+    """
     from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
@@ -32,6 +41,8 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
         f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}, "
         f"learning rate {base.learning_rate:g}"
     )
+    if baseline_repeats > 1:
+        typer.echo(f"           trained with {baseline_repeats} seeds before the search, to measure the noise")
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
     stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""
@@ -42,6 +53,10 @@ def show_plan(spec: StudySpec, plans: list[SlotPlan], checked: tuple[SearchSpace
         typer.echo(f"  {name}: {dimension}{how}")
     for name, reason in ruled_out.items():
         typer.echo(f"    not {name}: {reason}")
+    if points:
+        typer.echo("first      after the default config, as far as the study has not tried them:")
+    for point in points:
+        typer.echo(f"  {' '.join(f'{name}={value}' for name, value in point.items())}")
     trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
     timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
     typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")

@@ -1,4 +1,4 @@
-"""`tuner run --enqueue` and `--warm-start`: points that are trained before anything is sampled."""
+"""What a run trains before anything is sampled: points of `--enqueue` and `--warm-start`; and what it never samples."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import typer
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
+    from tuner.space.space import SearchSpace
     from tuner.studies.study import Study
 
 
-def points_of(file: Path | None, spec: StudySpec) -> list[dict[str, Any]]:
-    """The points of a file, checked against the space without what the data set rules out; none without a file.
+def points_of(
+    file: Path | None, spec: StudySpec, space: SearchSpace, ruled_out: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The points of a file, checked against what `check_study` found; none without a file.
 
     Raises:
         ConfigError: A point lies outside the space, or its anchors are left out of it.
     """
     from tuner.config.load import base_config
     from tuner.studies.enqueue import read_points
-    from tuner.studies.study import check_study
 
-    if file is None:
-        return []
-    space, ruled_out, _ = check_study(spec)
-    return read_points(file, space, base_config(spec), ruled_out)
+    return [] if file is None else read_points(file, space, base_config(spec), ruled_out)
 
 
 def check_source(warm_start: str | None, spec: StudySpec) -> None:
@@ -46,21 +45,43 @@ def check_source(warm_start: str | None, spec: StudySpec) -> None:
         earlier.close()
 
 
-def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None, storage: str | None) -> None:
-    """Have points trained first, and say what became of them."""
-    from tuner.studies.enqueue import enqueue, warm_points
+def with_warm_start(
+    points: list[dict[str, Any]], warm_start: str | None, spec: StudySpec, space: SearchSpace
+) -> list[dict[str, Any]]:
+    """The points, and after them those of the earlier study of this name, if any; says what of it the space lacks."""
+    from tuner.studies.enqueue import warm_points
     from tuner.studies.reading import read_study
 
-    skipped: list[str] = []
-    if warm_start:
-        earlier = read_study(warm_start, storage)
-        try:
-            warm, skipped = warm_points(study.spec, study.space, earlier)
-        finally:
-            earlier.close()
-        points = [*points, *warm]
-    queued = enqueue(study, points)
+    if warm_start is None:
+        return points
+    earlier = read_study(warm_start, spec.storage)
+    try:
+        warm, skipped = warm_points(spec, space, earlier)
+    finally:
+        earlier.close()
     for reason in skipped:
-        typer.secho(f"warm start from {warm_start}: {reason}", fg="yellow")
+        typer.secho(f"warm start from {warm_start}: {reason}", fg="yellow", err=True)
+    return [*points, *warm]
+
+
+def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None) -> None:
+    """Have points trained first, and say what became of them."""
+    from tuner.studies.enqueue import enqueue
+
+    points = with_warm_start(points, warm_start, study.spec, study.space)
+    queued = enqueue(study, points)
     there = f"; already there: trial {', '.join(map(str, queued.known))}" if queued.known else ""
-    typer.echo(f"{queued.added} of {len(points)} points are trained first{there}")
+    limit, needed = study.spec.budget.trials, queued.begun + queued.waiting
+    if limit is None or needed <= limit:
+        typer.echo(f"{queued.added} of {len(points)} points are trained first{there}")
+        return
+    typer.echo(f"{queued.added} of {len(points)} points are queued{there}")
+    room = max(0, limit - queued.begun)
+    text = f"{queued.waiting - room} of {queued.waiting} wait: the budget holds {room} more trials (--trials {needed})"
+    typer.secho(text, fg="yellow")
+
+
+def say_ruled_out(ruled_out: dict[str, str]) -> None:
+    """Say which anchor recipes of the space are never tried, and why."""
+    for name, reason in ruled_out.items():
+        typer.secho(f"anchors: {name} is not tried: {reason}", fg="yellow", err=True)

@@ -56,7 +56,7 @@ def run(
     """
     from tuner.cli.common import print_json
     from tuner.cli.dry_run import show_plan
-    from tuner.cli.first_points import check_source, points_of, queue
+    from tuner.cli.first_points import check_source, points_of, queue, say_ruled_out, with_warm_start
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
     from tuner.cli.summary import print_next
@@ -65,7 +65,7 @@ def run(
     from tuner.config.load import load_study_spec
     from tuner.studies.confirm import confirmation
     from tuner.studies.specs import stored
-    from tuner.studies.study import stored_spec
+    from tuner.studies.study import check_known, check_study, create_or_open, stored_spec
     from tuner.workers.devices import plan_slots
 
     if as_json and not dry_run:
@@ -86,42 +86,39 @@ def run(
     )
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
     if dry_run:
-        from tuner.studies.study import check_known, check_study
-
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-        points_of(enqueue, spec)
         checked = check_study(spec)
+        points = points_of(enqueue, spec, *checked[:2])
         check_known(spec, checked[0], checked[2])
+        points = with_warm_start(points, warm_start, spec, checked[0])
         if as_json:
-            print_json(stored(spec) | {"slots": len(plans)})
+            print_json(stored(spec) | {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats})
         else:
-            show_plan(spec, plans, checked)
+            show_plan(spec, plans, checked, points, baseline_repeats)
         return
     started = time.monotonic()
 
     def begin(first: bool) -> int:
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-        points = points_of(enqueue, laid_out)
-        again = not first and stored_spec(spec.name, spec.storage) is not None  # a first start may have died before
-        study = _open_again(laid_out) if again else _begin(laid_out, warm_start)
+        exists = stored_spec(spec.name, spec.storage) is not None  # a first start may have died before
+        if exists and not first:
+            study = _open_again(laid_out)
+            points = points_of(enqueue, laid_out, study.space, {})
+        else:
+            checked = check_study(laid_out)
+            points = points_of(enqueue, laid_out, *checked[:2])
+            check_source(warm_start, laid_out)
+            study = create_or_open(laid_out, checked)
+            say_ruled_out({} if exists else checked[1])
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
-            queue(study, points, warm_start, laid_out.storage)
+            queue(study, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
         if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
             print_next(study)
         return code
 
     raise typer.Exit(supervised(begin, spec.storage))
-
-
-def _begin(spec: StudySpec, warm_start: str | None) -> Study:
-    """The study, made where there is none yet, unless it cannot start from the earlier one."""
-    from tuner.cli.first_points import check_source
-    from tuner.studies.study import create_or_open
-
-    check_source(warm_start, spec)
-    return create_or_open(spec)
 
 
 def _open_again(spec: StudySpec) -> Study:

@@ -20,6 +20,7 @@ from tuner.space.fields import get_value, search_fields
 from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.handle import Study
+from tuner.studies.journal import counted_trials
 from tuner.studies.leases import ASK_SECONDS, asking
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader, refuse_repeats
@@ -37,10 +38,14 @@ class Queued:
     Attributes:
         added: How many wait to be trained.
         known: Where each of the others was found: number of the trial that has trained, trains or will train it.
+        waiting: How many points wait now, those that were queued before included.
+        begun: How many trials count for the budget already.
     """
 
     added: int
     known: tuple[int, ...]
+    waiting: int
+    begun: int
 
 
 def read_points(
@@ -75,11 +80,9 @@ def read_points(
                 raise ConfigError(f"{place}{name} = {value!r} lies outside the space: {space.sampled[name]}")
         try:
             params = _params(space, base, given)
-        except InfeasibleConfig as error:
-            raise ConfigError(f"{path}:{given.line}: point {number}: {error.message}") from None
-        except ConfigError as error:  # of a dimension that is active in the point, and has the default's value there
-            message = f"{path}:{given.line}: point {number}: {error.message}"
-            raise ConfigError(message, hint="Give a value for it in the point.") from None
+        except ConfigError as error:  # or of a dimension that is active in the point, and has the default's value there
+            hint = "" if isinstance(error, InfeasibleConfig) else "Give a value for it in the point."
+            raise ConfigError(f"{path}:{given.line}: point {number}: {error.message}", hint=hint) from None
         inactive = [name for name in given if name not in params]
         if inactive:
             place = where(given, (inactive[0],))
@@ -203,7 +206,9 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
             study.optuna.enqueue_trial(params)
             have.append((len(there) + added, params))
             added += 1
-    return Queued(added, tuple(known))
+        waiting = added + sum(trial.state == optuna.trial.TrialState.WAITING for trial in there)
+        begun = study.database.run(lambda session: counted_trials(session, study._id))
+    return Queued(added, tuple(known), waiting, begun)
 
 
 def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:

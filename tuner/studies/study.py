@@ -50,6 +50,8 @@ from tuner.studies.specs import differences, digest, stored
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
+    Checked = tuple[SearchSpace, dict[str, str], Dataset]
+
 __all__ = [
     "Assignment",
     "AttemptRecord",
@@ -68,11 +70,15 @@ __all__ = [
 ]
 
 
-def create_or_open(spec: StudySpec) -> Study:
+def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
     """The study of a spec: the one of that name where it exists, else a new one.
 
     Budget, pruner, slots, device, storage and data folder may differ from those that the study has; the new
     ones are taken over. A study that has ended by a config error, was paused or was stopped goes on.
+
+    Args:
+        spec: The spec.
+        checked: What `check_study` found for it; None where it was not asked.
 
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
@@ -81,7 +87,7 @@ def create_or_open(spec: StudySpec) -> Study:
         StudyError: A study of that name exists with another spec; says what differs.
         StorageError: The database cannot be used.
     """
-    space, _, dataset = check_study(spec)
+    space, _, dataset = checked or check_study(spec)
     database = connect(spec.storage)
     try:
         row = _create(database, spec, space)
@@ -95,7 +101,7 @@ def create_or_open(spec: StudySpec) -> Study:
     return study
 
 
-def check_study(spec: StudySpec) -> tuple[SearchSpace, dict[str, str], Dataset]:
+def check_study(spec: StudySpec) -> Checked:
     """Check all of a spec that can be checked without its database and without training.
 
     Returns:
