@@ -39,7 +39,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         pareto = [{"number": n, **dict(zip(objectives, values, strict=True))} for n, values in front.items()]
         print_json(data | ({"pareto_front": pareto} if objectives else {}))
         return
-    print_findings(found)
+    print_findings(found, opened.spec.objective.direction)
     if opened.has_repeats():
         print_trust(opened)
     print_config(trial)

@@ -96,10 +96,10 @@ def duration(seconds: float | None) -> str:
     return f"{total // 86400} d {total % 86400 // 3600:02d} h"
 
 
-def gain(value: float, default: float | None) -> str:
-    """How much better a value is than the default config's; empty where that is unknown."""
+def gain(value: float, default: float | None, direction: str) -> str:
+    """How much better a value is than the default config's, negative where worse; empty where that is unknown."""
     if default is None:
         return ""
-    change = value - default
+    change = value - default if direction == "maximize" else default - value
     relative = f", {change / abs(default):+.1%}" if default else ""
     return f"{change:+.4f}{relative}"

@@ -93,6 +93,6 @@ class LiveTable(Progress):
     def _best(self, metric: str) -> str:
         if self.best is None:
             return f"best {metric}: no finished trial yet"
-        over = gain(self.best[1], self.default)
+        over = gain(self.best[1], self.default, self.study.spec.objective.direction)
         against = f", {over} against the default config" if over and self.best[0] != 0 else ""
         return f"best {metric}: {number(self.best[1])} of trial {self.best[0]}{against}"

@@ -28,7 +28,7 @@ def search_and_confirm(
         print_plan(plan)
         limit = search_limit(study, plan)
         if not limit:
-            print_findings(study.summary())
+            print_findings(study.summary(), spec.objective.direction)
             typer.echo("The time of the search is up; a larger --hours goes on with it.")
             return confirm_planned(study, plan, plans, trainer)
         left = min(left or limit, limit)

@@ -49,7 +49,8 @@ class PlainLog(Progress):
         why = f" ({ended.kind}: {' '.join(ended.message.split())})" if ended.kind else ""
         best = ""
         if self.best:
-            over = "" if self.best[1] == self.default else gain(self.best[1], self.default)
+            direction = self.study.spec.objective.direction
+            over = "" if self.best[1] == self.default else gain(self.best[1], self.default, direction)
             best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
         self._say(
             f"trial {trial.number} {ended.outcome} after epoch {trial.epoch}/{trial.total}"

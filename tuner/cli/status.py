@@ -34,7 +34,7 @@ def status(
             result.append(asdict(found) | {"running": rows})
             continue
         typer.secho(name, bold=True)
-        print_findings(found)
+        print_findings(found, opened.spec.objective.direction)
         if opened.has_repeats():
             _print_trust(name, storage)
         for t in running:

@@ -39,7 +39,7 @@ def print_report(study: Study, report: WorkerReport) -> None:
         failed = study.trials(states=[TrialState.FAILED], epochs=False)
         last = max(failed, key=lambda trial: trial.finished_at or 0.0)
         typer.secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
-    print_findings(found)
+    print_findings(found, study.spec.objective.direction)
     print_cost(found)
     typer.echo(
         f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
@@ -76,8 +76,13 @@ def only_failures(found: StudySummary) -> bool:
     return bool(found.counts[TrialState.FAILED]) and not found.counts[TrialState.COMPLETE]
 
 
-def print_findings(found: StudySummary) -> None:
-    """Counts, best value and gain over the default config, with what one run each is worth."""
+def print_findings(found: StudySummary, direction: str) -> None:
+    """Counts, best value and gain over the default config, with what one run each is worth.
+
+    Args:
+        found: The study.
+        direction: Of its objective, "maximize" or "minimize".
+    """
     counts = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
     typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
     metric = metric_name(found.metric)
@@ -97,7 +102,7 @@ def print_findings(found: StudySummary) -> None:
             )
     else:
         typer.echo(f"default    {metric} {number(found.default_value)}")
-        typer.echo(f"gain       {gain(value, found.default_value)}")
+        typer.echo(f"gain       {gain(value, found.default_value, direction)}")
         typer.echo("           one run each: the best of several noisy runs looks better than it is")
 
 

@@ -1,0 +1,34 @@
+"""The gain over the default config is positive where a config is better, whatever better means."""
+
+import re
+
+import pytest
+
+from tests.cli.project import Project
+from tuner.cli.common import gain
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "default", "expected"),
+    [
+        ("maximize", 0.6, 0.5, "+0.1000, +20.0%"),
+        ("minimize", 0.6, 0.5, "-0.1000, -20.0%"),
+        ("minimize", -0.6, -0.5, "+0.1000, +20.0%"),
+        ("minimize", 0.4, 0.0, "-0.4000"),
+        ("minimize", 0.4, None, ""),
+    ],
+)
+def test_a_gain_is_positive_where_it_is_one(direction: str, value: float, default: float | None, expected: str) -> None:
+    assert gain(value, default, direction) == expected
+
+
+def test_a_smaller_value_of_a_minimised_objective_is_a_gain(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defaults = {"epochs": 4, "image_size": 64, "learning_rate": 0.05}
+    project.write(objective={"metric": "-1*map"}, defaults=defaults, budget={"trials": 2}, slots=1)
+    (project.folder / "points.yaml").write_text("- {learning_rate: 2e-3}")
+    out = project.run("--enqueue", "points.yaml")
+    assert re.search(r"· best -0\.3\d+ of trial 1 \(\+0\.\d+, \+\d+\.\d%\)", out), out
+    for said in (out, project.main(capsys, "status", "cells"), project.main(capsys, "best", "cells")):
+        assert re.search(r"gain       \+0\.\d+, \+", said), said
