@@ -238,7 +238,9 @@ def test_an_image_that_is_missing_is_named_in_the_folder_of_the_others(tmp_path:
     names = names_of("x", 12)
     write_images(tmp_path / "data" / "pictures", names[1:])
     write_json(tmp_path / "data" / "all.json", coco(names))
-    with pytest.raises(DataError, match=r"^1 of 12 image files are missing: \S*/data/pictures/x000\.jpg\n"):
+    with pytest.raises(
+        DataError, match=r"^\S*/all\.json: 1 of 12 image files are missing: \S*/data/pictures/x000\.jpg\n"
+    ):
         run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
 
 

@@ -245,6 +245,16 @@ def test_sizes_come_from_the_files_where_the_json_has_none(folder):
     assert split.sizes.tolist() == [[40, 30]] * 3
 
 
+def test_a_size_that_is_stated_is_checked_also_where_another_is_not(folder):
+    first, second, _ = folder.contents["train"]["images"]
+    del first["width"]
+    second["width"] = 80
+    folder.write()
+    assert load_split(folder.spec(), "train")[0].sizes.tolist() == [[40, 30], [80, 30], [40, 30]]
+    with pytest.raises(DataError, match=r"train1\.png is 40 x 30, not 80 x 30"):
+        load_dataset(folder.spec())
+
+
 def test_unreadable_headers_are_counted_and_named(folder):
     for name in ("train0.png", "train2.png"):
         (folder.root / "images" / name).write_text("not an image")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
+from tuner.data.annotation_files import role_of, split_files
 from tuner.data.coco import load_dataset
-from tuner.data.find_splits import divide, role_of, split_files
+from tuner.data.find_splits import divide, find_data
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,96 @@ def test_names_that_say_nothing_are_refused(tmp_path: Path) -> None:
         split_files([a, val, write_json(tmp_path / "val_2.json", {})])
     assert split_files([a], b)[0] == {"train": a, "val": b}
     assert split_files([a, val])[0] == {"train": a, "val": val}
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "left_out"),
+    [
+        (["annotations", "test"], {"train": "annotations", "test": "test"}, []),
+        (["coco", "val"], {"train": "coco", "val": "val"}, []),
+        (["test"], {"train": "test"}, []),
+        (["train", "val", "all", "minival"], {"train": "train", "val": "val"}, ["all", "minival"]),
+        (
+            ["instances_default", "cells_train", "cells_val"],
+            {"train": "cells_train", "val": "cells_val"},
+            ["instances_default"],
+        ),
+        (
+            ["instances_train2017", "captions_train2017", "instances_val2017"],
+            {"train": "instances_train2017", "val": "instances_val2017"},
+            ["captions_train2017"],
+        ),
+        (["instances_default", "val"], {"train": "instances_default", "val": "val"}, []),
+    ],
+)
+def test_no_file_of_a_folder_is_passed_over_in_silence(
+    names: list[str], splits: dict[str, str], left_out: list[str], tmp_path: Path
+) -> None:
+    for name in names:
+        write_json(tmp_path / f"{name}.json", {})
+    found, notes = split_files([tmp_path])
+    assert {role: path.stem for role, path in found.items()} == splits
+    assert len(notes) == bool(left_out)
+    for name in left_out:
+        assert str(tmp_path / f"{name}.json") in notes[0]
+
+
+def test_several_files_of_a_folder_that_may_be_the_training_split_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b", "val"):
+        write_json(tmp_path / f"{name}.json", {})
+    with pytest.raises(DataError, match=r"cannot tell which split this is: \S*a\.json, \S*b\.json\n"):
+        split_files([tmp_path])
+    found, notes = split_files([tmp_path / "a.json", tmp_path / "val.json"], tmp_path / "b.json")
+    assert found == {"train": tmp_path / "a.json", "val": tmp_path / "b.json"}
+    assert "val.json" in notes[0]
+    with pytest.raises(DataError, match="cannot tell"):  # not train and val at once
+        split_files([tmp_path / "val.json"], tmp_path / "val.json")
+
+
+def test_names_of_annotation_files_may_end_in_capitals(tmp_path: Path) -> None:
+    train, val = (write_json(tmp_path / name, {}) for name in ("Train.JSON", "Val.JSON"))
+    assert split_files([tmp_path])[0] == {"train": train, "val": val}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("labels/train/a.txt", b"0 .5 0.5 1e-1 0.1\n", ["as YOLO has it", "a.txt", "Convert"]),
+        ("Annotations/a.xml", b"<annotation/>", ["as Pascal VOC has it", "a.xml", "Convert"]),
+        ("train.json.gz", gzip.compress(b"{}"), ["train.json.gz is compressed", "gunzip"]),
+        ("notes.txt", b"0 boxes are wrong", ["no annotation file in"]),
+    ],
+)
+def test_other_formats_are_named(name: str, content: bytes, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        split_files([tmp_path])
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("names", [["a.json"], ["a.json", "b.json"], ["train/a.json", "train/b.json"]])
+def test_files_of_labelme_are_named(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        write_json(tmp_path / name, {"version": "5", "shapes": [], "imagePath": "a.jpg"})
+    with pytest.raises(DataError, match="as LabelMe has them"):
+        find_data(tmp_path, [tmp_path], None, None, stem=tmp_path / "study")
+
+
+def test_the_folder_of_one_split_leads_to_the_others(tmp_path: Path) -> None:
+    for folder, count in (("train", 12), ("valid", 6)):
+        write_images(tmp_path / folder, names_of(folder, count))
+        write_json(tmp_path / folder / "_annotations.coco.json", coco(names_of(folder, count)))
+    found = find_data(tmp_path / "train", [tmp_path / "train"], None, None, stem=tmp_path / "study")
+    for path, content in found.files.items():
+        path.write_text(json.dumps(content))
+    dataset = load_dataset(found.data)
+    assert dataset.train.file_names[0] == "train/train000.jpg"
+    assert dataset.val.file_names[0] == "valid/valid000.jpg"
+    (tmp_path / "valid" / "valid003.jpg").unlink()
+    with pytest.raises(DataError, match=r"valid/_annotations\.coco\.json: 1 of 6 image files are missing: \S*valid003"):
+        find_data(tmp_path / "train", [tmp_path / "train"], None, None, stem=tmp_path / "study")
 
 
 def test_dividing_is_stratified_and_blind_to_the_order_of_images(tmp_path: Path) -> None:

@@ -88,24 +88,26 @@ def anchors(
 
 
 def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
-    """The training split, the study's default config where there is one, and what is to be said of the boxes."""
+    """The training split, the study's default config where there is one, and what is to be said of the data."""
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.trial import TrialConfig
+    from tuner.data.annotation_files import split_files
     from tuner.data.annotations import read_annotations
     from tuner.data.coco import load_split
-    from tuner.data.find_splits import split_files
 
+    notes: list[str] = []
     if data.suffix in (".yaml", ".yml"):
         spec = load_study_spec(data)
         split, report = load_split(spec.data, "train")
         config = base_config(spec)
     else:
-        file = split_files([data])[0]["train"]
+        files, notes = split_files([data])
+        file = files["train"]
         # The pictures are not needed, only their sizes, which COCO files hold.
         images = next((f for f in (file.parent / "images", file.parents[1] / "images") if f.is_dir()), file.parent)
         split, report = read_annotations(file, images, name="train", on_bad_boxes="repair")
         config = TrialConfig()
-    return split, config, [] if report.clean else [report.text()]
+    return split, config, notes if report.clean else [*notes, report.text()]
 
 
 def _recipes(names: list[str], k: int | None, kind: Family) -> dict[str, Recipe]:

@@ -23,6 +23,7 @@ from tuner.data.columns import (
     texts_of,
 )
 from tuner.data.json_file import read_json
+from tuner.data.other_formats import refuse_labelme
 from tuner.data.split import Split
 
 _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
@@ -154,7 +155,7 @@ def read_content(path: Path) -> dict[str, Any]:
     """The JSON object that an annotation file is; its parts are not checked yet.
 
     Raises:
-        DataError: The file is missing, cannot be read, is not JSON or no object.
+        DataError: The file is missing, cannot be read, is not JSON, no object or of another format.
     """
     content = read_json(path, "annotation file", hint="Check the paths under `data`; they are relative to `data.root`.")
     if not isinstance(content, dict):
@@ -162,6 +163,7 @@ def read_content(path: Path) -> dict[str, Any]:
             f"{path}: {_JSON_NAMES[type(content)]} at the top, but a COCO annotation file is an object with "
             "images, annotations and categories"
         )
+    refuse_labelme(content, path)
     return content
 
 
@@ -209,16 +211,19 @@ def _lookup(
 
 
 def _sizes(images: Rows, images_dir: Path, file_names: tuple[str, ...], path: Path) -> NDArray[np.int32]:
-    if any(image.get("width") is None or image.get("height") is None for image in images):
-        check_files_exist(images_dir, file_names)
-        return header_sizes([images_dir / name for name in file_names])
-    values = [(image["width"], image["height"]) for image in images]
-    at = next((i for i, pair in enumerate(values) if not all(map(positive_whole, pair))), None)
-    if at is not None:
-        width, height = values[at]
-        raise DataError(
-            f"{path}: image {images[at]['file_name']!r} has width {width!r} and height {height!r}, "
-            "expected whole numbers above 0",
-            hint="Mend them, or remove width and height: they are then read from the image files.",
-        )
-    return np.array(values, np.int32)
+    """(len(images), 2) int32, width and height as stated; those that are not, from the headers of the image files."""
+    pairs = [(image.get("width"), image.get("height")) for image in images]
+    for image, (width, height) in zip(images, pairs, strict=True):
+        if not all(value is None or positive_whole(value) for value in (width, height)):
+            raise DataError(
+                f"{path}: image {image['file_name']!r} has width {width!r} and height {height!r}, "
+                "expected whole numbers above 0",
+                hint="Mend them, or remove width and height: they are then read from the image files.",
+            )
+    lacking = [i for i, pair in enumerate(pairs) if None in pair]
+    if lacking:
+        check_files_exist(images_dir, file_names, path)
+        found = header_sizes([images_dir / file_names[i] for i in lacking])
+        for i, (width, height) in zip(lacking, found.tolist(), strict=True):
+            pairs[i] = (pairs[i][0] or width, pairs[i][1] or height)
+    return np.array(pairs, np.int32)

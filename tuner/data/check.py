@@ -123,12 +123,18 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 (twice as fast, and never raises)
 
 
-def check_files_exist(folder: Path, names: Sequence[str]) -> None:
-    """Raise a `DataError` that counts and names the image files that are not in a folder, and says what may be why."""
+def check_files_exist(folder: Path, names: Sequence[str], annotations: Path) -> None:
+    """Raise a `DataError` that counts and names the image files that are not in a folder, and says what may be why.
+
+    Args:
+        folder: Where the names start.
+        names: Of the files.
+        annotations: The file that lists them, for the message.
+    """
     missing = missing_files([folder / name for name in names])
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} image files are missing: {listed(str(path) for path in missing)}",
+            f"{annotations}: {len(missing)} of {len(names)} image files are missing: {listed(missing)}",
             hint=_why_missing(folder, missing[0]),
         )
 

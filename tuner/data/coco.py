@@ -85,7 +85,7 @@ def load_split(spec: DataSpec, which: SplitName, *, needs_boxes: bool = True) ->
     split, report = read_annotations(
         spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes, needs_boxes=needs_boxes
     )
-    check_files_exist(images_dir, split.file_names)
+    check_files_exist(images_dir, split.file_names, spec.path(relative))
     return split, report
 
 

@@ -1,11 +1,9 @@
-"""Finding out which annotation file is which split, and splitting where there is one only."""
+"""Finding the splits of a data set and their images, and splitting where there is one annotation file only."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
+from tuner.data.annotation_files import split_files
 from tuner.data.annotations import listed_files, parse_annotations, read_content
 from tuner.data.check import check_files_exist
 from tuner.data.find_images import ROLES, image_folder
@@ -59,12 +58,13 @@ def find_data(
         raise DataError(f"the folder {images} does not exist", hint="Check the path.")
     made = {role: stem.with_name(f"{stem.name}.{role}.json").absolute() for role in ROLES}
     paths, notes = split_files(annotations, val, test, leave_out=made.values())
+    images = _above_splits(images, paths)
     contents = {role: read_content(path) for role, path in paths.items()}
     splits, prefixes = {}, {}
     for role, path in paths.items():
         names = listed_files(contents[role], path)
         prefix = image_folder(images, path, role, names)
-        check_files_exist(images / prefix, names)
+        check_files_exist(images / prefix, names, path)
         prefixes[role] = prefix
         splits[role], _ = parse_annotations(contents[role], path, images / prefix, name=role, on_bad_boxes="repair")
     if len(set(prefixes.values())) == 1:  # one folder for all: the names are right as they are
@@ -93,73 +93,6 @@ def find_data(
             notes.append(f"the images of {role} are in {images / prefix}: {found[role].name} names them from {images}")
     data = DataSpec(images=images.absolute(), train=found["train"], val=found["val"], test=found.get("test"))
     return FoundData(data, files, tuple(notes))
-
-
-def split_files(
-    annotations: Sequence[Path],
-    val: Path | None = None,
-    test: Path | None = None,
-    *,
-    leave_out: Collection[Path] = (),
-) -> tuple[dict[str, Path], list[str]]:
-    """Which file is which split, by names such as val.json, instances_train2017.json, valid/_annotations.coco.json.
-
-    Args:
-        annotations: COCO JSON files, or folders with such files.
-        val: The validation split, where the name does not say it.
-        test: The test split, likewise.
-        leave_out: Absolute paths of files in those folders that are none of the data set's own.
-
-    Returns:
-        Paths by "train", "val" and "test" (train is always there), and sentences on what was found.
-
-    Raises:
-        DataError: A file is missing, two files have the same role, or no file can be told to be the training split.
-    """
-    notes: list[str] = []
-    files = [file for path in annotations for file in _expand(path, leave_out)]
-    found = {role: path for role, path in (("val", val), ("test", test)) if path is not None}
-    for path in (*files, *found.values()):
-        if not path.is_file():
-            raise DataError(f"the annotation file {path} does not exist", hint="Check --annotations, --val and --test.")
-    nameless = []
-    for file in files:
-        role = role_of(file)
-        if file in found.values():
-            continue
-        if role is None or (role != "train" and len(files) == 1):  # a lone file is what is trained on
-            nameless.append(file)
-        elif role in found:
-            if found[role] not in (val, test):
-                raise DataError(f"{found[role]} and {file} both look like the {role} split", hint=_NAME_THEM)
-        else:
-            found[role] = file
-    if "train" not in found and len(nameless) == 1:
-        found["train"] = nameless.pop()
-    if "train" not in found or nameless:
-        unclear = ", ".join(map(str, nameless or files)) or "no file"
-        raise DataError(f"cannot tell which split this is: {unclear}", hint=_NAME_THEM)
-    if len(files) == 1:
-        for role in ("val", "test"):
-            beside = _beside(found["train"], role)
-            if role not in found and beside is not None:
-                found[role] = beside
-                notes.append(f"{beside} lies beside {found['train'].name} and is taken as the {role} split")
-    return found, notes
-
-
-_NAME_THEM = "Give the training file as --annotations, and the others as --val and --test."
-
-
-def role_of(path: Path) -> str | None:
-    """The split that a word of the file's name is, or else its folder's whole name; None where neither is one."""
-    words = set(re.split(r"[^a-z]+", path.stem.lower()))
-    folder = {path.absolute().parent.name.lower().rstrip("0123456789")}
-    for found in (words, folder):
-        for role, synonyms in ROLES.items():
-            if found.intersection(synonyms):
-                return role
-    return None
 
 
 def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -205,30 +138,12 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
-def _expand(path: Path, leave_out: Collection[Path]) -> list[Path]:
-    """The annotation files of a folder; a file is itself."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for pattern in ("*.json", "*/*.json") for file in path.glob(pattern))
-    files = [file for file in files if file.absolute() not in leave_out]
-    files = [file for file in files if role_of(file)] or files
-    instances = [file for file in files if file.name.startswith("instances_")]  # COCO has captions and more beside
-    if not files:
-        raise DataError(f"there is no annotation file in {path}", hint="Name the COCO JSON files themselves.")
-    return instances or files
-
-
-def _beside(train: Path, role: str) -> Path | None:
-    """The file of another split that is named like the training file."""
-    train = Path(os.path.abspath(train))  # noqa: PTH100 (a link's own name counts, not its target's)
-    for word in ROLES[role]:
-        for path in (
-            train.with_name(train.name.replace("train", word)),
-            train.parent.with_name(train.parent.name.replace("train", word)) / train.name,
-        ):
-            if path != train and path.is_file():
-                return path
-    return None
+def _above_splits(images: Path, paths: dict[str, Path]) -> Path:
+    """The image folder, or the one above it where it is the training split's own and another split's is beside it."""
+    folders = {role: path.absolute().parent for role, path in paths.items()}
+    own = images.absolute()
+    beside = [folder for folder in folders.values() if folder != own and folder.parent == own.parent]
+    return own.parent if folders["train"] == own and beside else images
 
 
 def _part(content: dict[str, Any], chosen: NDArray[np.int64], prefix: str) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Finding annotation files, and out of their names which split each of them is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tuner.config.errors import DataError
+from tuner.data.find_images import ROLES
+from tuner.data.json_file import read_json
+from tuner.data.other_formats import refuse_labelme, refuse_other_formats
+
+_BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
+"""How files begin that COCO has beside its instances_*.json, about the same images."""
+_NAME_THEM = "Give the training file as --annotations, and the others as --val and --test."
+
+
+def split_files(
+    annotations: Sequence[Path],
+    val: Path | None = None,
+    test: Path | None = None,
+    *,
+    leave_out: Collection[Path] = (),
+) -> tuple[dict[str, Path], list[str]]:
+    """Which file is which split, by names such as val.json, instances_train2017.json, valid/_annotations.coco.json.
+
+    Args:
+        annotations: COCO JSON files, or folders with such files.
+        val: The validation split, where the name does not say it.
+        test: The test split, likewise.
+        leave_out: Absolute paths of files in those folders that are none of the data set's own.
+
+    Returns:
+        Paths by "train", "val" and "test" (train is always there), and sentences on what was found.
+
+    Raises:
+        DataError: A file is missing, two files have the same role, no file can be told to be the training split, or
+            the files are of another format.
+    """
+    named = {role: path for role, path in (("val", val), ("test", test)) if path is not None}
+    apart = {*leave_out, *(path.absolute() for path in named.values())}  # not to be found once more
+    files: list[Path] = []
+    left_out: list[Path] = []
+    for path in annotations:
+        taken, others = _expand(path, apart) if path.is_dir() else ([path], [])
+        files += taken
+        left_out += others
+    for path in (*files, *named.values()):
+        if not path.is_file():
+            raise DataError(f"the annotation file {path} does not exist", hint="Check --annotations, --val and --test.")
+    found = dict(named)
+    nameless = []
+    for file in files:
+        role = role_of(file)
+        if file.absolute() in apart:
+            continue
+        if role is None or (role != "train" and len(files) == 1):  # a lone file is what is trained on
+            nameless.append(file)
+        elif role in named:
+            left_out.append(file)
+        elif role in found:
+            _refuse_labelme(files)
+            raise DataError(f"{found[role]} and {file} both look like the {role} split", hint=_NAME_THEM)
+        else:
+            found[role] = file
+    if "train" not in found and len(nameless) == 1:
+        found["train"] = nameless.pop()
+    if "train" not in found or nameless:
+        _refuse_labelme(files)
+        unclear = ", ".join(map(str, nameless or files)) or "no file"
+        raise DataError(f"cannot tell which split this is: {unclear}", hint=_NAME_THEM)
+    notes = []
+    if left_out:
+        names = ", ".join(map(str, sorted(left_out)))
+        notes.append(
+            f"left out: {names}; a file that belongs to the data set is named by --annotations, --val or --test"
+        )
+    if len(files) == 1:
+        for role in ("val", "test"):
+            beside = _beside(found["train"], role)
+            if role not in found and beside is not None:
+                found[role] = beside
+                notes.append(f"{beside} lies beside {found['train'].name} and is taken as the {role} split")
+    return found, notes
+
+
+def role_of(path: Path) -> str | None:
+    """The split that a word of the file's name is, or else its folder's whole name; None where neither is one."""
+    words = set(re.split(r"[^a-z]+", path.stem.lower()))
+    folder = {path.absolute().parent.name.lower().rstrip("0123456789")}
+    for found in (words, folder):
+        for role, synonyms in ROLES.items():
+            if found.intersection(synonyms):
+                return role
+    return None
+
+
+def _expand(folder: Path, apart: Collection[Path]) -> tuple[list[Path], list[Path]]:
+    """The annotation files of a folder, and those that are left out; files apart are neither.
+
+    Beside a training split, what says no split is left out. Without one, it may be the training split itself.
+    """
+    ending = "*.[jJ][sS][oO][nN]"
+    files = sorted(file for pattern in (ending, f"*/{ending}") for file in folder.glob(pattern))
+    files = [file for file in files if file.absolute() not in apart]
+    if not files:
+        refuse_other_formats(folder)
+        raise DataError(f"there is no annotation file in {folder}", hint="Name the COCO JSON files themselves.")
+    taken = files
+    if any(role_of(file) == "train" for file in files):
+        taken = [file for file in files if role_of(file)]
+    if any(file.name.startswith("instances_") for file in taken):
+        taken = [file for file in taken if not file.name.startswith(_BESIDE_INSTANCES)]
+    return taken, [file for file in files if file not in taken]
+
+
+def _refuse_labelme(files: Sequence[Path]) -> None:
+    """Raise a `DataError` where files whose names do not say enough are LabelMe's, one for each image."""
+    if files:
+        smallest = min(files, key=lambda file: file.stat().st_size)
+        refuse_labelme(read_json(smallest, "annotation file"), smallest)
+
+
+def _beside(train: Path, role: str) -> Path | None:
+    """The file of another split that is named like the training file."""
+    train = Path(os.path.abspath(train))  # noqa: PTH100 (a link's own name counts, not its target's)
+    for word in ROLES[role]:
+        for path in (
+            train.with_name(train.name.replace("train", word)),
+            train.parent.with_name(train.parent.name.replace("train", word)) / train.name,
+        ):
+            if path != train and path.is_file():
+                return path
+    return None
