@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from tests.export.command import run
+from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.config.trial import Tiles
 from tuner.data.coco import load_split
@@ -93,6 +95,19 @@ def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path
     untouched = predict(loaded, split, CPU)
     large = predict(loaded, split, CPU, tiles=Tiles(size=96))
     np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+@pytest.mark.parametrize("tiles", [Tiles(), Tiles(size=40)])
+def test_images_of_another_size_than_annotated_are_refused(
+    model: Path, data: DataSpec, tiles: Tiles, factor: float
+) -> None:
+    split, _ = load_split(data, "test")
+    wrong = replace(split, sizes=(split.sizes * factor).astype(np.int32))
+    with pytest.raises(
+        DataError, match=rf"{split.file_names[0]} is 96 x 72, not {96 * factor:.0f} x {72 * factor:.0f}"
+    ):
+        predict(load_model(model), wrong, CPU, tiles=tiles)
 
 
 def test_tiles_on_the_command_line(

@@ -96,7 +96,7 @@ def predict(
         tiles: How images are cut; None: as the model's operating point says.
 
     Raises:
-        DataError: An image cannot be read; named.
+        DataError: An image cannot be read, or has another size than the split says; named.
     """
     tiles = tiles or model.operating_point.tiles
     return _joined(list(_predict_chunks(model, split, device, batch_size, tiles)), RawPredictions)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tuner.config.trial import Tiles
+from tuner.data.check import check_sizes
 from tuner.data.images import read_image
 from tuner.data.letterbox import Canvas, letterbox, placements
 from tuner.data.split import Split
@@ -33,7 +34,7 @@ def predict_tiles(
         batch_size: Windows at a time.
 
     Raises:
-        DataError: An image cannot be read; named.
+        DataError: An image cannot be read, or has another size than the split says; named.
     """
     windows = [windows_of(width, height, tiles) for width, height in split.sizes.tolist()]
     every = np.concatenate(windows)
@@ -70,8 +71,10 @@ def batches_of_windows(
 ) -> Iterator[torch.Tensor]:
     """(B, 3, H, W) uint8, all windows in order; one image is held in memory at a time."""
     batch = []
-    for name, each in zip(split.file_names, windows, strict=True):
-        image = read_image(split.images_dir / name)
+    for name, size, each in zip(split.file_names, split.sizes, windows, strict=True):
+        path = split.images_dir / name
+        image = read_image(path)
+        check_sizes([path], size[None], np.array([[image.shape[1], image.shape[0]]], np.int32))
         for left, top, right, bottom in each.tolist():
             batch.append(letterbox(np.ascontiguousarray(image[top:bottom, left:right]), canvas))
             if len(batch) == batch_size:
