@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -10,9 +12,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from tuner.config.errors import DataError
+from tuner.data.cache import open_cache
 from tuner.data.check import TOLERANCE, check_boxes
 from tuner.data.coco import load_dataset, load_split
+from tuner.data.find_splits import divide
 from tuner.data.fingerprint import Fingerprint, fingerprint
+from tuner.data.letterbox import Canvas
 
 
 def test_a_split_holds_the_file_in_its_order_with_boxes_grouped_by_image(folder):
@@ -349,6 +354,25 @@ def test_a_fingerprint_is_free_of_the_folder_and_of_formatting(folder, tmp_path_
     first = fingerprint(folder.spec(), here)
     (folder.root / "images").rename(other / "images")
     assert first.differences(fingerprint(folder.spec(root=other), moved), moved) == []
+
+
+def test_names_of_files_that_are_no_utf8(folder, tmp_path_factory):
+    name = os.fsdecode(b"train\xff.png")
+    (folder.root / "images" / "train0.png").rename(folder.root / "images" / name)
+    folder.contents["train"]["images"][0]["file_name"] = name
+    folder.write()
+    spec = folder.spec()
+    dataset = load_dataset(spec)
+    assert dataset.train.file_names[0] == name
+    assert not fingerprint(spec, dataset).differences(fingerprint(spec, dataset), dataset)
+    assert len(open_cache(dataset.train, Canvas(64, 64), tmp_path_factory.mktemp("cache"))) == 3
+    assert sum(map(len, divide(dataset.train))) == 3
+
+
+def test_the_digest_of_file_names_stays(folder):
+    names = [name.encode() for name in ("train0.png", "train1.png", "train2.png")]
+    digest = hashlib.sha256(b"".join(len(name).to_bytes(8, "little") + name for name in names)).hexdigest()
+    assert fingerprint(folder.spec(), load_dataset(folder.spec())).train.file_names == digest
 
 
 def test_names_of_windows_are_those_of_files_here(folder):

@@ -120,7 +120,7 @@ def _digest(split: Split, canvas: Canvas) -> str:
                 f"{split.images_dir / name}: cannot be read: {error.strerror}",
                 hint="Put the image back, or remove it from the annotation file.",
             ) from error
-        total.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        total.update(os.fsencode(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
     return total.hexdigest()
 
 

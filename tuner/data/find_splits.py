@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,7 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
             f"one image cannot be divided into training and validation: {split.file_names[0]}",
             hint="Annotate more images, or name a file of validation images as --val.",
         )
-    draw = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in split.file_names])
+    draw = np.array([int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) for name in split.file_names])
     holds = np.zeros((len(split), len(split.classes) + 1), np.bool_)
     holds[split.image_index[~split.crowd], split.labels[~split.crowd]] = True
     shows = holds.any(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -133,7 +134,7 @@ def _split_fingerprint(split: Split) -> SplitFingerprint:
         boxes=len(split.boxes),
         classes=split.classes,
         annotations=_digest([*(_bytes(array) for array in numbers), *(name.encode() for name in split.classes)]),
-        file_names=_digest(name.encode() for name in split.file_names),
+        file_names=_digest(os.fsencode(name) for name in split.file_names),
         file_sizes=_digest([_bytes(file_sizes)]),
         class_boxes=tuple(np.bincount(split.labels, minlength=len(split.classes)).tolist()),
         ranges="".join(_range(split, file_sizes, start, end) for start, end in pairwise(_bounds(len(split)))),
@@ -152,7 +153,7 @@ def _range(split: Split, file_sizes: NDArray[np.int64], start: int, end: int) ->
     of_boxes = (split.boxes, split.areas, split.labels, split.crowd, split.annotation_ids)
     first, last = split.offsets[start], split.offsets[end]
     parts = [*(array[start:end] for array in of_images), *(array[first:last] for array in of_boxes)]
-    return _digest([*map(_bytes, parts), *(name.encode() for name in split.file_names[start:end])])[:4]
+    return _digest([*map(_bytes, parts), *(os.fsencode(name) for name in split.file_names[start:end])])[:4]
 
 
 def _bytes(array: np.ndarray) -> bytes:
