@@ -243,6 +243,19 @@ def test_an_exif_rotation_that_the_annotations_ignore_is_explained(folder):
     assert "EXIF" in error.value.hint
 
 
+def test_width_and_height_that_are_swapped_without_an_exif_rotation_are_explained(folder):
+    for image in folder.contents["val"]["images"]:
+        image |= {"width": 30, "height": 40}
+    folder.contents["val"]["annotations"] = [
+        {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
+    ]
+    folder.write()
+    with pytest.raises(DataError, match=r"val0\.png is 40 x 30, not 30 x 40") as error:
+        load_dataset(folder.spec())
+    assert "EXIF" not in error.value.hint
+    assert "swapped: mend them in the annotation file" in error.value.hint
+
+
 def test_sizes_come_from_the_files_where_the_json_has_none(folder):
     del folder.contents["train"]["images"][1]["width"]
     folder.write()

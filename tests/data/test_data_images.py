@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,45 @@ def test_exif_rotation(tmp_path, name, orientation):
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 4
     assert image_size(tmp_path / name) == (expected.shape[1], expected.shape[0])
+
+
+def _exif(kind, value):
+    """EXIF data whose orientation has any type: 2 text, 3 short, 4 long, 5 rational."""
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHI", 1, 0x0112, kind, 1) + value + struct.pack(">III", 0, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("saved", "turned"),
+    [
+        ({"exif": _exif(3, b"\0\6\0\0")}, 6),
+        ({"exif": _exif(4, b"\0\0\0\6")}, 6),
+        ({"exif": _exif(5, b"\0\0\0\x1a")}, 6),
+        ({"exif": _exif(2, b"6\0\0\0")}, 1),
+        ({"exif": _exif(3, b"\0\x09\0\0")}, 1),
+        ({"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'}, 6),
+        ({"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="3"/>'}, 3),
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"bytes after the end, for which Pillow decodes"])
+def test_pixels_of_a_jpeg_are_turned_as_its_size_is(tmp_path, saved, turned, end):
+    path = tmp_path / "x.jpg"
+    Image.fromarray(RGB).save(path, quality=98, **saved)
+    path.write_bytes(path.read_bytes() + end)
+    image = read_image(path)
+    expected = {1: RGB, 3: RGB[::-1, ::-1], 6: np.rot90(RGB, -1)}[turned]
+    assert image_size(path) == (image.shape[1], image.shape[0]) == (expected.shape[1], expected.shape[0])
+    assert np.abs(image.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png"])
+def test_images_up_to_a_limit_are_read(tmp_path, name):
+    Image.new("L", (14_000, 10_000)).save(tmp_path / name)  # Pillow's own limit warns of these
+    assert image_size(tmp_path / name) == (14_000, 10_000)
+    Image.new("L", (20_001, 10_000)).save(tmp_path / name)
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"20001 x 10000 are more than the 200 million pixels") as error:
+            read(tmp_path / name)
+        assert "Cut it into tiles" in error.value.hint
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.webp", "x.tif"])

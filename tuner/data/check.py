@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tuner.config.base import Frozen
 from tuner.config.errors import DataError
-from tuner.data.images import image_size, read_image, seems_cut_off, turned_unseen
+from tuner.data.images import image_size, read_image, seems_cut_off, turned_seen, turned_unseen
 
 TOLERANCE = 0.5
 """Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
@@ -178,13 +178,19 @@ def check_sizes(paths: Sequence[Path], stated: NDArray[np.int32], found: NDArray
     if not wrong:
         return
     texts = [f"{paths[i]} is {found[i, 0]} x {found[i, 1]}, not {stated[i, 0]} x {stated[i, 1]}" for i in wrong[:SHOWN]]
-    turned = all((stated[i, ::-1] == found[i]).all() for i in wrong)
+    hint = "The boxes may not fit these files: use the images that were annotated, or mend width and height."
+    swapped = all((stated[i, ::-1] == found[i]).all() for i in wrong)
+    by_exif = {turned_seen(paths[i]) for i in wrong} if swapped else set()
+    if by_exif == {True}:
+        hint = (
+            "The files carry an EXIF rotation that the annotations do not know: rotate the pixels or remove the "
+            "tag, whichever the boxes were drawn on."
+        )
+    elif by_exif == {False}:
+        hint = "Width and height are swapped: mend them in the annotation file, if its boxes fit the images."
     raise DataError(
         f"{len(wrong)} of {len(paths)} images have another size than the annotation file says: {listed(texts)}",
-        hint="The files carry an EXIF rotation that the annotations do not know: rotate the pixels or remove the "
-        "tag, whichever the boxes were drawn on."
-        if turned
-        else "The boxes may not fit these files: use the images that were annotated, or mend width and height.",
+        hint=hint,
     )
 
 

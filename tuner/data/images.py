@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tuner.config.errors import DataError
+
+MAX_PIXELS = 200_000_000
+"""Width times height of the largest image that is read, as the largest phone cameras take it: 600 MB when decoded."""
+Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is lower and warns from half of it on; `_opened` keeps to ours
 
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
@@ -35,47 +43,71 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         path: Image file in any format that Pillow reads: grey, palette, 16 bit, RGBA, CMYK.
 
     Returns:
-        (H, W, 3) uint8, RGB, turned as the EXIF orientation says.
+        (H, W, 3) uint8, RGB, turned as the EXIF orientation says (or XMP's, where there is none in EXIF).
 
     Raises:
-        DataError: The file is missing, truncated, no image, or has samples of 32 bits; names the file.
+        DataError: The file is missing, truncated, no image, has samples of 32 bits or more than `MAX_PIXELS`; names
+            the file.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint=_HINT) from error
     if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with _opened(BytesIO(data), path) as file:
+            orientation = _orientation(file)
+        # OpenCV reads fewer kinds of EXIF data than Pillow, from which sizes and all other formats are turned.
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is not None:
-            return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+            return np.asarray(cv2.cvtColor(_turn(decoded, orientation), cv2.COLOR_BGR2RGB), np.uint8)
     return _read_with_pillow(path)
 
 
+def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image as a person sees it whose file has it in an EXIF orientation, 1 … 8."""
+    if orientation in (5, 7):
+        image = cv2.transpose(image)
+    if orientation in (2, 4):
+        image = cv2.flip(image, 1 if orientation == 2 else 0)
+    rotation = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    return cv2.rotate(image, rotation[orientation]) if orientation in rotation else image
+
+
 def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
+    with _opened(path, path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I;16"):
+            # Pillow's own conversion to RGB clips at 255.
+            grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+            return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+        # Palettes with transparency warn unless they go through RGBA.
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return np.array(image.convert("RGB"))
+
+
+@contextmanager
+def _opened(source: Path | BytesIO, path: Path, failed: str = "cannot be decoded") -> Iterator[Image.Image]:
+    """An image of which only the header is read; every fault until it is closed is a `DataError` that names `path`."""
     try:
-        with Image.open(path) as file:
-            _refuse_32_bits(file, path)
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):
-                # Pillow's own conversion to RGB clips at 255.
-                grey = (np.asarray(image).astype(np.uint32) + 128) // 257
-                return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
-            # Palettes with transparency warn unless they go through RGBA.
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.array(image.convert("RGB"))
+        with Image.open(source) as file:
+            if file.mode in ("I", "F"):
+                raise DataError(
+                    f"{path}: samples of 32 bits (mode {file.mode}) have no defined range",
+                    hint="Convert the image to 8 or 16 bits per channel.",
+                )
+            if file.width * file.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path}: {file.width} x {file.height} are more than the {MAX_PIXELS // 10**6} million pixels that "
+                    "an image may have",
+                    hint="Cut it into tiles, or make it smaller, and its boxes with it.",
+                )
+            yield file
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image, or of an unknown format", hint=_HINT) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded: {error}", hint=_HINT) from error
-
-
-def _refuse_32_bits(file: Image.Image, path: Path) -> None:
-    if file.mode in ("I", "F"):
-        raise DataError(
-            f"{path}: samples of 32 bits (mode {file.mode}) have no defined range",
-            hint="Convert the image to 8 or 16 bits per channel.",
-        )
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {failed}: {reason}", hint=_HINT) from error
 
 
 def seems_cut_off(path: Path) -> bool:
@@ -108,22 +140,21 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, from the file's header (about 0.1 ms).
 
     Raises:
-        DataError: The file is missing, is no image or has samples of 32 bits; names the file.
+        DataError: The file is missing, is no image, has samples of 32 bits or more than `MAX_PIXELS`; names the file.
     """
-    try:
-        with Image.open(path) as file:
-            _refuse_32_bits(file, path)
-            width, height = file.size
-            if isinstance(file, TiffImageFile):
-                # Pillow's `size` of a TIFF is before or after the rotation, depending on its version.
-                width, height = file.tag_v2[_TIFF_WIDTH], file.tag_v2[_TIFF_HEIGHT]
-            turned = _orientation(file) in _QUARTER_TURNS
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image, or of an unknown format", hint=_HINT) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read: {reason}", hint=_HINT) from error
+    with _opened(path, path, "cannot be read") as file:
+        width, height = file.size
+        if isinstance(file, TiffImageFile):
+            # Pillow's `size` of a TIFF is before or after the rotation, depending on its version.
+            width, height = file.tag_v2[_TIFF_WIDTH], file.tag_v2[_TIFF_HEIGHT]
+        turned = _orientation(file) in _QUARTER_TURNS
     return (height, width) if turned else (width, height)
+
+
+def turned_seen(path: Path) -> bool:
+    """Whether an EXIF orientation makes width the height of an image that can be read."""
+    with Image.open(path) as file:
+        return _orientation(file) in _QUARTER_TURNS
 
 
 def turned_unseen(path: Path) -> bool:
@@ -137,6 +168,8 @@ def turned_unseen(path: Path) -> bool:
 
 
 def _orientation(file: Image.Image) -> int:
+    """1 … 8, as `ImageOps.exif_transpose` understands it; whatever else a file says is 1, which turns nothing."""
     # Asking a PNG for EXIF data that its header lacks would decode all of it.
-    has_exif = file.format != "PNG" or "exif" in file.info
-    return int(file.getexif().get(_EXIF_ORIENTATION, 1)) if has_exif else 1
+    has_exif = file.format != "PNG" or "exif" in file.info or "xmp" in file.info
+    value = file.getexif().get(_EXIF_ORIENTATION) if has_exif else None
+    return next((known for known in range(1, 9) if value == known), 1)
