@@ -87,6 +87,15 @@ def _change(content, path, value):
         (["annotations", 2, "bbox"], [1, 2, 3, None], ["annotation 7", "four finite numbers"]),
         (["annotations", 2, "bbox"], [1, 2, float("nan"), 4], ["annotation 7", "nan"]),
         (["annotations", 2, "bbox"], [1, 2, float("inf"), 4], ["annotation 7", "inf"]),
+        (["annotations", 2, "bbox"], [1, 2, True, 4], ["annotation 7", "[1, 2, True, 4]", "four finite numbers"]),
+        (["annotations", 2, "bbox"], {"x": 1}, ["annotation 7", "four finite numbers"]),
+        (["annotations", 2, "bbox"], [1, 2, 3, 10**400], ["annotation 7", "four finite numbers"]),
+        (["annotations", 2, "area"], True, ["annotation 7", "area True", "finite number"]),
+        (["annotations", 2, "area"], [4], ["annotation 7", "area [4]"]),
+        (["categories", 1, "name"], "cat\n", ["category 3 ", "'cat\\n'", "Rename"]),
+        (["categories", 1, "name"], "big\tcat", ["category 3 ", "'big\\tcat'", "Rename"]),
+        (["categories", 1, "name"], " cat", ["category 3 ", "' cat'", "blank"]),
+        (["categories", 1, "name"], " ", ["category 3 ", "' '", "blank"]),
         (["annotations", 2, "area"], float("nan"), ["annotation 7", "area nan"]),
         (["annotations", 2, "iscrowd"], "1", ["annotation 7", "iscrowd '1'"]),
         (["images", 1, "width"], 0, ["'train1.png'", "width 0"]),
@@ -132,6 +141,9 @@ def test_broken_json_is_located(folder):
     (folder.root / "train.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="nested too deep"):
         load_split(folder.spec(), "train")
+    (folder.root / "train.json").write_text('{"images": [], "x": ' + "9" * 5000 + "}")
+    with pytest.raises(DataError, match=r"train\.json: a whole number of more than 4300 digits"):
+        load_split(folder.spec(), "train")
 
 
 def test_whole_numbers_may_have_a_point_and_what_is_optional_may_be_null(folder):
@@ -145,6 +157,20 @@ def test_whole_numbers_may_have_a_point_and_what_is_optional_may_be_null(folder)
     split, _ = load_split(folder.spec(), "train")
     for name in ("image_ids", "annotation_ids", "labels", "areas", "crowd"):
         assert getattr(split, name).tolist() == getattr(plain, name).tolist()
+
+
+@pytest.mark.parametrize("area", [2**64, 2**63, 10**300])
+def test_an_area_may_be_any_finite_number(folder, area):
+    folder.contents["train"]["annotations"][1]["area"] = area
+    folder.write()
+    assert load_split(folder.spec(), "train")[0].areas[0] == float(area)
+
+
+@pytest.mark.parametrize("name", ["naïve Katze", "猫", "big cat", "نیم‌فاصله", "cat: a #1 'x'"])
+def test_names_of_classes_in_any_language(folder, name):
+    folder.contents["train"]["categories"][1]["name"] = name
+    folder.write()
+    assert load_split(folder.spec(), "train")[0].classes[0] == name
 
 
 def test_fractions_of_the_image_are_no_pixels(folder):

@@ -19,6 +19,7 @@ from tuner.data.columns import (
     ids_of,
     positive_whole,
     refuse_doubles,
+    refuse_unclean,
     rows_of,
     texts_of,
 )
@@ -183,6 +184,7 @@ def _categories(rows: Rows, path: Path) -> tuple[NDArray[np.int64], tuple[str, .
     ids = ids_of(rows, "id", "category", path)
     refuse_doubles(ids, "category", path)
     names = texts_of(rows, "name", "category", path)
+    refuse_unclean(names, ids, path)
     doubled = [f"{name} (id {number})" for name, number in zip(names, ids, strict=True) if names.count(name) > 1]
     if doubled:
         raise DataError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -14,6 +16,9 @@ from tuner.config.errors import DataError
 from tuner.data.check import listed
 
 Rows: TypeAlias = list[dict[str, Any]]
+
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's control characters, halves of characters, and separators of lines and paragraphs."""
 
 
 def rows_of(content: dict[str, Any], key: str, path: Path) -> Rows:
@@ -61,6 +66,19 @@ def texts_of(rows: Rows, key: str, what: str, path: Path) -> list[str]:
     return values
 
 
+def refuse_unclean(names: Sequence[str], ids: NDArray[np.int64], path: Path) -> None:
+    """Raise a `DataError` where a category's name begins or ends in a blank, or holds what cannot be printed in a line.
+
+    Names go into tables, file headers and other toolkits, which break or trim them: then it is another name.
+    """
+    for name, number in zip(names, ids, strict=True):
+        if name != name.strip() or any(unicodedata.category(letter) in _UNPRINTABLE for letter in name):
+            raise DataError(
+                f"{path}: category {number} has the name {name!r}, with blanks around it or control characters in it",
+                hint="Rename it in the annotation files of all splits.",
+            )
+
+
 def refuse_doubles(ids: NDArray[np.int64], what: str, path: Path) -> None:
     """Raise a `DataError` where an id is used twice."""
     values, counts = np.unique(ids, return_counts=True)
@@ -88,18 +106,18 @@ def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float
     if not rows:
         return np.zeros((0, 4))
     values = column(rows, "bbox", "annotation", path)
-    boxes = _numbers(values)
-    if boxes is None or boxes.shape != (len(rows), 4) or not np.isfinite(boxes).all():
+    of_four = all(isinstance(value, list) and len(value) == 4 for value in values)
+    boxes = _numbers(list(chain.from_iterable(values))) if of_four else None
+    if boxes is None:
         at = next(i for i, value in enumerate(values) if not _is_box(value))
         raise DataError(
             f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
         )
-    return boxes
+    return boxes.reshape(-1, 4)
 
 
 def _is_box(value: object) -> bool:
-    found = _numbers([value])
-    return found is not None and found.shape == (1, 4) and bool(np.isfinite(found).all())
+    return isinstance(value, list) and len(value) == 4 and _numbers(value) is not None
 
 
 def areas_of(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
@@ -109,7 +127,7 @@ def areas_of(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], pat
     areas = boxes[:, 2] * boxes[:, 3]
     if stated.any():
         found = _numbers([value for value in values if value is not None])
-        if found is None or found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
+        if found is None or (found < 0).any():
             at = next(i for i, value in enumerate(values) if value is not None and not _is_area(value))
             raise DataError(f"{path}: annotation {ids[at]} has area {values[at]!r}, expected a finite number from 0")
         areas[stated] = found
@@ -129,13 +147,16 @@ def crowd_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_
 
 
 def _is_area(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+    found = _numbers([value])
+    return found is not None and found[0] >= 0
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
-    """The values as an array of floats, None where one of them is no number (texts are not parsed)."""
-    try:
-        array = np.array(values)
-    except ValueError:
+    """The values as an array of floats; None where one is no finite number, as a text, true or a list."""
+    if not set(map(type, values)) <= {int, float}:
         return None
-    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+    try:
+        found = np.array(values, np.float64)
+    except OverflowError:  # an integer beyond all floats
+        return None
+    return found if np.isfinite(found).all() else None

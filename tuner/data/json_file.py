@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def read_json(path: Path, what: str, *, hint: str = "") -> Any:
         raise DataError(
             f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}", hint="Save it in UTF-8."
         ) from None
+    except ValueError:  # the only other one that the parser raises
+        digits = sys.get_int_max_str_digits()
+        raise DataError(f"{path}: a whole number of more than {digits} digits", hint="Mend or remove it.") from None
     except RecursionError:
         raise DataError(f"{path}: not a JSON {what}: its brackets are nested too deep") from None
     except MemoryError:
