@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -208,6 +209,17 @@ def test_an_image_that_is_there_under_another_name_is_pointed_out(folder, writte
     assert f"{folder.root / 'images' / 'a b.png'} is there" in str(error.value)
 
 
+@pytest.mark.parametrize(("written", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_image_whose_accents_are_encoded_otherwise_is_pointed_out(folder, written, there):
+    name, path = unicodedata.normalize(written, "é.png"), folder.root / "images" / unicodedata.normalize(there, "é.png")
+    (folder.root / "images" / "train0.png").rename(path)
+    folder.contents["train"]["images"][0]["file_name"] = name
+    folder.write()
+    with pytest.raises(DataError, match=r"1 of 3 image files are missing") as error:
+        load_split(folder.spec(), "train")
+    assert f"{path} is there: it looks the same" in error.value.hint
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_is_no_fault(folder, encoding):
     text = (folder.root / "train.json").read_text()
@@ -244,12 +256,21 @@ def test_splits_must_agree_on_categories(folder):
         load_dataset(folder.spec())
 
 
-def test_an_image_in_two_splits_is_reported(folder):
-    folder.contents["val"]["images"][0]["file_name"] = "train1.png"
+@pytest.mark.parametrize("name", ["train1.png", "./train1.png", "../images/train1.png"])
+def test_an_image_in_two_splits_is_reported(folder, name):
+    folder.contents["val"]["images"][0]["file_name"] = name
     folder.write()
     (warning,) = load_dataset(folder.spec()).warnings
     assert "1 images are in train and in val" in warning
     assert "train1.png" in warning
+
+
+def test_an_image_that_a_split_lists_twice_is_reported(folder):
+    folder.contents["val"]["images"][0]["file_name"] = "../images/val1.png"
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert "val lists 1 images more than once" in warning
+    assert "val1.png" in warning
 
 
 def test_sizes_that_disagree_with_the_file_are_named(folder):

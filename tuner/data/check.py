@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,7 +141,15 @@ def check_files_exist(folder: Path, names: Sequence[str], annotations: Path) -> 
 
 
 def _why_missing(folder: Path, path: Path) -> str:
-    """What to do about a missing image: names are URL-encoded, or paths of another machine, or end differently."""
+    """What to do about a missing image, whose name may be encoded or end otherwise, or be of another machine."""
+    composed = unicodedata.normalize("NFC", path.name)
+    siblings = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    twin = next((file for file in siblings if unicodedata.normalize("NFC", file.name) == composed), None)
+    if twin is not None:
+        return (
+            f"{twin} is there: it looks the same, but its accents are encoded otherwise (Unicode NFC and NFD, as macOS "
+            "and others write them). Rename the files, or write their names into the annotation file as they are."
+        )
     there = next(folder.rglob(f"{glob.escape(Path(unquote(path.name)).stem)}.*"), None)
     if there is None:
         return "Check the image folder (`data.images`, or --images): names in the annotation file start from it."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -114,15 +116,15 @@ def _check_same_classes(first: Split, other: Split, first_path: Path, other_path
 
 
 def _overlaps(splits: list[Split]) -> tuple[str, ...]:
-    """Sentences on images that are listed twice, in one split or in two."""
+    """Sentences on images that are listed twice, in one split or in two, under one name or as in a/../b.jpg."""
     warnings = []
+    counts = [Counter(map(os.path.normpath, _paths(split))) for split in splits]
     for i, split in enumerate(splits):
-        names = set(split.file_names)
-        if len(names) < len(split):
-            doubled = sorted(name for name in names if split.file_names.count(name) > 1)
+        doubled = sorted(name for name, count in counts[i].items() if count > 1)
+        if doubled:
             warnings.append(f"{split.name} lists {len(doubled)} images more than once: {listed(doubled)}")
-        for other in splits[i + 1 :]:
-            both = sorted(names & set(other.file_names))
+        for other, others in zip(splits[i + 1 :], counts[i + 1 :], strict=True):
+            both = sorted(counts[i].keys() & others.keys())
             if both:
                 warnings.append(
                     f"{len(both)} images are in {split.name} and in {other.name}, which flatters the results: "
