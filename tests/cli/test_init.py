@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,43 @@ def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_pat
     text = (tmp_path / "s.yaml").read_text()
     assert "# train: 1 boxes outside their image, 1 without area. They are clipped" in text
     assert spec_of(tmp_path / "s.yaml").data.on_bad_boxes == "repair"
+
+
+def test_boxes_that_would_all_fit_as_corners_are_not_repaired_unasked(tmp_path: Path) -> None:
+    names = names_of("a", 20)
+    write_images(tmp_path / "images", names)
+    content = coco(names)
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [50, 20, 90, 60]
+    train = write_json(tmp_path / "all.json", content)
+    arguments = ["--images", tmp_path / "images", "--annotations", train, "-o", tmp_path / "s.yaml"]
+    with pytest.raises(
+        DataError, match=r"train: of \d+ boxes (.*\n)*  All would fit if `bbox` were \[x1, y1, x2, y2\]"
+    ):
+        run_init(*arguments)
+    with pytest.raises(DataError, match="outside"):
+        run_init(*arguments, "--on-bad-boxes", "refuse")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.json", "images"]
+    run_init(*arguments, "--on-bad-boxes", "repair")
+    assert spec_of(tmp_path / "s.yaml").data.on_bad_boxes == "repair"
+
+
+def test_objects_too_small_for_the_image_size_are_counted(tmp_path: Path) -> None:
+    names, size = names_of("a", 8), (4000, 300)
+    write_images(tmp_path / "images", names, size)
+    content = coco(names, size=size)
+    arguments = ["--images", tmp_path / "images", "--annotations", tmp_path / "all.json", "-o", tmp_path / "s.yaml"]
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [10, 5, 20, 9]
+    write_json(tmp_path / "all.json", content)
+    with pytest.raises(DataError, match=r"all \d+ boxes of train are below 1 px in width or height at image size 416"):
+        run_init(*arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.json", "images"]
+    for annotation in content["annotations"][1:]:
+        annotation["bbox"] = [10, 5, 90, 90]
+    write_json(tmp_path / "all.json", content)
+    output = run_init(*arguments).replace("\n", " ")
+    assert re.search(r"note: 1 of \d+ boxes of train are below 1 px in width or height at image size 416", output)
 
 
 def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tuner.config.trial import Augment
 from tuner.data import augment as module
-from tuner.data.augment import MIN_SIDE, Augmenter, place
+from tuner.data.augment import Augmenter, place
+from tuner.data.unseen import MIN_SIDE
 
 WIDTH, HEIGHT, COUNT = 160, 128, 49
 LEVELS = np.linspace(10, 250, 7).astype(np.uint8)

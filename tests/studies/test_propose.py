@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(study: Path, dat
             load_study_spec(study, {f"defaults.{name}": choice.value for name, choice in proposal.items()})
         )
         load_space("default").default_config(config)
+
+
+def test_objects_without_a_size_are_laid_out_for(study: Path) -> None:
+    content = json.loads((study.parent / "all.json").read_text())
+    for annotation in content["annotations"][::3]:
+        annotation |= {"bbox": [10, 10, 1e-200, 1e-200], "area": 0}
+    write_json(study.parent / "all.json", content)
+    dataset = load_dataset(load_study_spec(study).data)
+    for cuda, size in ((False, 416), (True, 1280)):
+        assert propose(dataset, survey(dataset), cuda=cuda, slots=1).defaults["image_size"].value == size
 
 
 @pytest.mark.parametrize("images", [2_000, 118_287])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tuner.cli.fitting import print_table
-from tuner.config.errors import ConfigError, TunerError
+from tuner.config.errors import ConfigError, DataError, TunerError
 
 if TYPE_CHECKING:
+    from tuner.config.study import DataSpec
     from tuner.data.coco import Dataset
     from tuner.data.survey import Survey
     from tuner.studies.propose import Proposal
@@ -45,6 +46,13 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    on_bad_boxes: Annotated[
+        Literal["refuse", "repair"] | None,
+        typer.Option(
+            help="What to do with boxes outside their image or without area; repair clips and drops them.",
+            show_default="repair, but refuse where all would fit as [x1, y1, x2, y2]",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
 ) -> None:
     """Look at a data set and write a study file that runs as it is."""
@@ -56,6 +64,7 @@ def init(
     from tuner.data.coco import load_dataset
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
+    from tuner.data.unseen import unseen_notes
     from tuner.models.catalog import check_pretrained
     from tuner.space.load import load_space
     from tuner.studies.propose import propose
@@ -77,25 +86,29 @@ def init(
     for path, content in found.files.items():
         path.write_text(json.dumps(content), encoding="utf-8")
     try:
-        dataset = load_dataset(found.data.model_copy(update={"on_bad_boxes": "repair"}))
+        dataset = load_dataset(found.data.model_copy(update={"on_bad_boxes": on_bad_boxes or "repair"}))
+        if on_bad_boxes is None:
+            _refuse_corners(found.data, dataset)
+        numbers = survey(dataset)
+        on_gpu = slots[0].device == "cuda"
+        proposal = propose(dataset, numbers, cuda=on_gpu, slots=len(slots), model=model, weights=weights)
     except TunerError:
         for path in found.files:
             path.unlink()
         raise
-    numbers = survey(dataset)
-    proposal = propose(dataset, numbers, cuda=slots[0].device == "cuda", slots=len(slots), model=model, weights=weights)
     text = study_file(study_name, found.data, dataset.reports, proposal, folder=output.absolute().parent, device=device)
     output.write_text(text, encoding="utf-8")
     spec = load_study_spec(output)
     load_space(spec.space).default_config(base_config(spec))
     turned = turn_notes([split.images_dir / name for split in dataset.splits for name in split.file_names])
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned))
+    unseen = unseen_notes(dataset.train, proposal.defaults["image_size"].value)
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned, *unseen))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")
     typer.echo(f"wrote {output}: each choice has its reason in a comment")
     typer.echo(f"\nNext: tuner run {output}")
-    if slots[0].device == "cuda":
+    if on_gpu:
         typer.echo("  with --per-gpu auto several trials share the GPU, as far as that pays")
 
 
@@ -118,6 +131,17 @@ def _refuse_overwriting(paths: list[Path], force: bool) -> None:
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise ConfigError(f"{', '.join(there)} is there already", hint="Use another -o, or --force to overwrite.")
+
+
+def _refuse_corners(data: DataSpec, dataset: Dataset) -> None:
+    """Refuse boxes that are likely to be [x1, y1, x2, y2]: repaired, they would be other boxes."""
+    for split in dataset.splits:
+        report = dataset.reports[split.name]
+        if report.corners:
+            raise DataError(
+                f"{getattr(data, split.name)}: {report.text()}",
+                hint="Write width and height instead of x2 and y2; if they are that, --on-bad-boxes repair goes on.",
+            )
 
 
 def _name(output: Path, images: Path) -> str:

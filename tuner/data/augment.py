@@ -46,11 +46,10 @@ import albumentations
 
 from tuner.config.trial import Augment
 from tuner.data.letterbox import PAD_VALUE
+from tuner.data.unseen import MIN_SIDE
 
 MIN_VISIBLE = 0.25
 """A box of which less than this share of its area is left in the sample is dropped."""
-MIN_SIDE = 1.0
-"""A box of which less than so many pixels are left in width or height is dropped."""
 MOSAIC_SCALE = (0.5, 1.2)
 """Size of an image in a mosaic, relative to its cached size."""
 _MOSAIC_CENTRE = (0.25, 0.75)

@@ -13,6 +13,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.coco import Dataset
 from tuner.data.letterbox import Canvas, canvas_for
 from tuner.data.survey import Survey
+from tuner.data.unseen import unseen_notes
 from tuner.models.anchors import letterboxed_sizes
 from tuner.models.catalog import family
 from tuner.models.kmeans import RATIO_LIMIT, ratio
@@ -83,10 +84,14 @@ def propose(
         slots: Trials that run at the same time.
         model: The detector; None: one that suits the device and has a backbone for the weights.
         weights: What it starts from, as `TrialConfig.weights` has it.
+
+    Raises:
+        DataError: All objects are too small to be seen at the image size that suits the device.
     """
     pretrained = weights != "none"
     chosen = _model(model, cuda, pretrained)
     image_size = _image_size(survey, cuda)
+    unseen_notes(dataset.train, image_size.value)
     canvas = canvas_for(dataset.train.sizes, image_size.value)
     batch_size = _batch_size(survey, cuda, image_size.value)
     steps = survey.train.images / batch_size.value
@@ -129,13 +134,14 @@ def _weights(weights: str) -> Choice:
 
 def _image_size(survey: Survey, cuda: bool) -> Choice:
     native = max(64, -(-survey.longer_side // 32) * 32)
-    wanted = 32 * math.ceil(SEEN / survey.small_object / 32)
+    object_size = max(survey.small_object, 1 / survey.longer_side)  # below a pixel of the image nothing is seen
+    wanted = 32 * math.ceil(SEEN / object_size / 32)
     if cuda:
         size = min(max(640, wanted), 1280, native)
         limits = "between 640 and 1280 on a GPU"
     else:
         smallest, largest = CPU_SIZES
-        size = min(max(smallest, 32 * math.ceil(SEEN_ON_CPU / survey.small_object / 32)), largest, native)
+        size = min(max(smallest, 32 * math.ceil(SEEN_ON_CPU / object_size / 32)), largest, native)
         limits = f"between {smallest} and {largest} on a CPU"
     small = survey.small_object * size
     reason = (

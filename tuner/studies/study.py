@@ -110,10 +110,11 @@ def check_study(spec: StudySpec) -> Checked:
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space, default config, or a detector
             or anchor recipe that there is not.
-        DataError: The data set is broken.
+        DataError: The data set is broken, or all its objects are too small to be seen at the default image size.
         WeightsError: A file of weights is missing.
     """
     from tuner.data.coco import load_dataset
+    from tuner.data.unseen import unseen_notes
 
     space = load_space(spec.space)
     base = base_config(spec)
@@ -124,6 +125,7 @@ def check_study(spec: StudySpec) -> Checked:
     default = space.default_config(base)
     check_named_things(spec, space, default)
     dataset = load_dataset(spec.data)
+    unseen_notes(dataset.train, default.image_size)
     return *without_ruled_out(space, base, dataset.train), dataset
 
 
