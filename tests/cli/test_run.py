@@ -41,6 +41,29 @@ def test_a_dry_run_says_what_the_sampler_stands_for(
     assert f"search     {search}, pruner " in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
+def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.folder / "study.yaml"
+    spec = yaml.safe_load(file.read_text())
+    annotations = project.folder / "data" / spec["data"]["train"]
+    spec["data"]["val"] = spec["data"]["train"]
+    file.write_text(yaml.safe_dump(spec))
+    assert "note: 4 images are in train and in val" in project.main(capsys, "run", "study.yaml", "--dry-run")
+    process = project.start_run("--trials", "1")
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, out + err
+    assert err.count("note: 4 images are in train and in val") == 1
+
+    content = json.loads(annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation |= {"bbox": [1, 1, 9, 0.5], "area": 4.5}
+    annotations.write_text(json.dumps(content))
+    for option in ([], ["--dry-run"]):
+        said = project.run(*option, code=1)
+        assert "boxes of train are below 1 px in width or height at image size 64" in said
+
+
 def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert "learning_rate" in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert not (project.folder / "tuner.db").exists()

@@ -184,6 +184,18 @@ def test_fractions_of_the_image_are_no_pixels(folder):
         assert "Multiply x and width" in str(error.value)
 
 
+def test_fractions_among_pixels_are_pointed_out(folder):
+    rows = folder.contents["train"]["annotations"] = [
+        {"id": i, "image_id": 5, "category_id": 3, "bbox": [0.5, 0.5, 0.5 + (i > 2), 0.25]} for i in range(100)
+    ]
+    folder.write()
+    assert not load_dataset(folder.spec()).warnings
+    rows[50]["bbox"] = [0.1, 0.2, 0.3, 0.4]
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert "4 of 100 boxes of train lie within one pixel" in warning
+
+
 def test_boxes_that_would_fit_as_corners_are_pointed_out(folder):
     for row, (x, y, width, height) in zip(
         folder.contents["train"]["annotations"], [(1, 2, 10, 5), (0, 0, 40, 30), (25, 5, 8, 20)], strict=True

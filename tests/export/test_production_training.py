@@ -122,6 +122,16 @@ def test_bad_boxes_are_repaired_where_that_is_asked_for(
         assert "1 clipped, 0 dropped" in capsys.readouterr().out
 
 
+def test_an_image_in_two_splits_is_told(
+    model: Path, production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = production.provenance
+    twice = source.model_copy(update={"data": source.data.model_copy(update={"val": source.data.train})})
+    save_production(production.model_copy(update={"provenance": twice}), tmp_path / "best.yaml")
+    assert run("train", tmp_path / "best.yaml", "-o", model) == 1  # a finished model lies there
+    assert "note: 8 images are in train and in val" in capsys.readouterr().err
+
+
 def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: Path) -> None:
     def start(folder: Path, seed: int = 0) -> None:
         plan = make_plan(production, folder, epochs=None, seed=seed, part="train")

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from tuner.config.trial import Tiles
+    from tuner.data.coco import Dataset
 
 Storage = Annotated[
     str | None,
@@ -70,6 +71,18 @@ def print_json(value: Any) -> None:
     """Print a value as indented JSON; paths and enums as text."""
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
     typer.echo(json.dumps(value, indent=2, ensure_ascii=ascii_only, default=str))
+
+
+def print_notes(dataset: Dataset, image_size: int) -> None:
+    """Print on stderr what is doubtful about a data set, and stops nothing, for training at an image size.
+
+    Raises:
+        DataError: No object can be seen at that size.
+    """
+    from tuner.data.unseen import unseen_notes
+
+    for note in (*dataset.warnings, *unseen_notes(dataset.train, image_size)):
+        typer.echo(f"note: {note}", err=True)
 
 
 def metric_name(metric: str) -> str:

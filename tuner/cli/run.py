@@ -54,7 +54,7 @@ def run(
 
     Ctrl-C once saves the running trials; the same command then goes on with them.
     """
-    from tuner.cli.common import print_json
+    from tuner.cli.common import print_json, print_notes
     from tuner.cli.dry_run import show_plan
     from tuner.cli.first_points import check_source, points_of, queue, say_ruled_out, with_warm_start
     from tuner.cli.phases import search_and_confirm
@@ -62,7 +62,7 @@ def run(
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import ConfigError
-    from tuner.config.load import load_study_spec
+    from tuner.config.load import base_config, load_study_spec
     from tuner.studies.confirm import confirmation
     from tuner.studies.specs import stored
     from tuner.studies.study import check_known, check_study, create_or_open, stored_spec
@@ -96,6 +96,7 @@ def run(
             print_json(stored(spec) | {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats})
         else:
             show_plan(spec, plans, checked, points, baseline_repeats)
+        print_notes(checked[2], base_config(spec).image_size)
         return
     started = time.monotonic()
 
@@ -111,6 +112,7 @@ def run(
             check_source(warm_start, laid_out)
             study = create_or_open(laid_out, checked)
             say_ruled_out({} if exists else checked[1])
+            print_notes(checked[2], base_config(laid_out).image_size)
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
             queue(study, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)

@@ -70,11 +70,14 @@ def train(
 
 
 def _compare_data(production: ProductionConfig) -> None:
+    """Say what is doubtful about the data set, and in what it is not the one that the config was found on."""
+    from tuner.cli.common import print_notes
     from tuner.data.coco import load_dataset
     from tuner.data.fingerprint import fingerprint
 
     source = production.provenance
     dataset = load_dataset(source.data)
+    print_notes(dataset, production.config.image_size)
     if source.fingerprint is None:
         return
     differences = source.fingerprint.differences(fingerprint(source.data, dataset), dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +14,9 @@ from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
 from tuner.data.check import BoxReport, check_files_exist, check_sizes, header_sizes, listed
 from tuner.data.split import Split
+
+FEW = 0.03
+"""Share of a split's boxes up to which a doubt about them is not worth a word."""
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
 
@@ -61,7 +65,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         val=splits["val"],
         test=splits.get("test"),
         reports={name: report for name, (_, report) in loaded.items()},
-        warnings=_overlaps(list(splits.values())),
+        warnings=(*_overlaps(list(splits.values())), *_fractions(splits.values())),
     )
 
 
@@ -113,6 +117,19 @@ def _check_same_classes(first: Split, other: Split, first_path: Path, other_path
         f"the categories of {other_path} differ from those of {first_path}: {listed(differences)}",
         hint="Give all annotation files the same list of categories, also where a split has none of a class.",
     )
+
+
+def _fractions(splits: Iterable[Split]) -> list[str]:
+    """Sentences on boxes that seem to be fractions among others in pixels."""
+    warnings = []
+    for split in splits:
+        tiny = (split.boxes.max(axis=1) <= 1) & (split.sizes.min(axis=1) > 1)[split.image_index]
+        if tiny.sum() > FEW * len(tiny):
+            warnings.append(
+                f"{tiny.sum()} of {len(tiny)} boxes of {split.name} lie within one pixel of their image's corner, as "
+                "fractions of its size do: COCO's boxes are in pixels"
+            )
+    return warnings
 
 
 def _overlaps(splits: list[Split]) -> tuple[str, ...]:
