@@ -12,7 +12,7 @@ from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
-from tuner.export.yaml_files import load_production, save_production
+from tuner.export.yaml_files import load_production, read_yaml_model, save_production, write_yaml
 from tuner.postprocess.operating_point import OperatingPoint
 
 POINT = OperatingPoint(
@@ -84,6 +84,15 @@ def test_replaces_nothing_unless_told(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     save_production(production(), path, force=True)
     assert load_production(path) == production()
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x07", "\t", " é "])
+def test_a_name_of_any_letters_leaves_a_file_that_can_be_read(gap: str, tmp_path: Path) -> None:
+    path, name = tmp_path / "point.yaml", f"red{gap}cell: [1"
+    point = POINT.model_copy(update={"class_confidence": {name: 0.25}})
+    write_yaml(point, path, [f"Classes: {name}.", "The end"], force=False)
+    assert read_yaml_model(path, OperatingPoint) == point
+    assert path.read_text().splitlines()[1] == "# The end"
 
 
 def test_says_where_a_mistake_is(tmp_path: Path) -> None:

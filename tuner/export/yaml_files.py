@@ -63,16 +63,28 @@ def read_yaml_model(path: Path, kind: type[Model]) -> Model:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Mappings on lines of their own, lists (anchors) inline."""
+    """Mappings on lines of their own, lists (anchors) inline, texts quoted where a line break could get lost."""
 
 
 _Dumper.add_representer(
     list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 )
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
 
 
 def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> None:
     """Write a model as commented YAML, whole or not at all.
+
+    Args:
+        model: What is written.
+        path: The file.
+        header: Lines of the comment at its top; what cannot be printed becomes a blank there.
+        force: Replace a file that is there already.
 
     Raises:
         ConfigError: The file exists and `force` is not set, or cannot be written.
@@ -81,7 +93,9 @@ def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> 
         raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
     values: dict[str, Any] = model.model_dump(mode="json")
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    write_text(path, "".join(f"# {line}\n" for line in header) + text)
+    # A name in the header may hold line breaks or control characters, which no comment of YAML can.
+    shown = ("".join(c if c.isprintable() else " " for c in line) for line in header)
+    write_text(path, "".join(f"# {line}\n" for line in shown) + text)
 
 
 def write_text(path: Path, text: str) -> None:
