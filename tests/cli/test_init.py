@@ -139,6 +139,56 @@ def test_files_are_overwritten_by_force_alone(one_file: Path, tmp_path: Path) ->
     assert study.read_text() == before
 
 
+def test_a_failure_leaves_the_files_of_the_study_before(one_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", out / "study.yaml"]
+    run_init(*arguments)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert {path.name for path in before} == {"study.yaml", "study.train.json", "study.val.json"}
+    Image.new("RGB", (50, 50)).save(tmp_path / "pictures" / "image ü 003.jpg")
+    with pytest.raises(DataError, match="image ü 003"):
+        run_init(*arguments, "--force")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_categories_that_differ_are_named_with_the_files_that_would_have_been_written(tmp_path: Path) -> None:
+    for folder in ("train", "valid"):
+        write_images(tmp_path / "data" / folder, names_of(folder, 6))
+        content = coco(names_of(folder, 6))
+        content["categories"][0]["name"] = folder
+        write_json(tmp_path / "data" / folder / "_annotations.coco.json", content)
+    with pytest.raises(DataError) as error:
+        run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
+    assert f"of {tmp_path / 'study.val.json'} differ from those of {tmp_path / 'study.train.json'}" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_is_read_is_never_overwritten(one_file: Path, tmp_path: Path) -> None:
+    train = one_file.rename(tmp_path / "study.train.json")
+    before = train.read_bytes()
+    for output in (tmp_path / "study.yaml", train):
+        with pytest.raises(ConfigError, match=r"study\.train\.json would be overwritten, but is read"):
+            run_init("--images", tmp_path / "pictures", "--annotations", train, "-o", output, "--force")
+    assert train.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--val", "--test"])
+def test_one_file_cannot_be_trained_on_and_put_aside(option: str, one_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "pictures" / ".." / one_file.name
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", tmp_path / "study.yaml"]
+    for same in (one_file, other):
+        with pytest.raises(ConfigError, match=f"--annotations and {option} name the same file"):
+            run_init(*arguments, option, same)
+
+
+@pytest.mark.parametrize("output", [".", "/", "..", "pictures"])
+def test_a_study_file_is_no_folder(output: str, one_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(one_file.parent)
+    with pytest.raises(ConfigError, match="is a folder, not a file") as error:
+        run_init("--images", "pictures", "--annotations", one_file, "-o", output)
+    assert str(Path(output) / "study.yaml") in error.value.hint
+
+
 def test_splits_beside_the_training_file_are_found(tmp_path: Path) -> None:
     for role, word, count in (("train", "train2017", 20), ("val", "val2017", 9)):
         names = names_of(role, count)

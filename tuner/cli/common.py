@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -65,6 +66,22 @@ def tiles_of(size: int | None, overlap: float | None) -> Tiles | None:
         found = error.errors()[0]
         option = {"size": "--tile"}.get(str(found["loc"][0]), "--overlap")
         raise ConfigError(f"{option} {found['input']}: {found['msg'].removeprefix('Value error, ')}") from None
+
+
+def refuse_folder(output: Path, example: str) -> None:
+    """Check that `-o` names a file.
+
+    Args:
+        output: What it names.
+        example: Name of a file, for the hint.
+
+    Raises:
+        ConfigError: It is a folder.
+    """
+    from tuner.config.errors import ConfigError
+
+    if output.is_dir():
+        raise ConfigError(f"-o: {output} is a folder, not a file", hint=f"Name a file, such as {output / example}.")
 
 
 def print_json(value: Any) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tuner.cli.common import refuse_folder
 from tuner.cli.fitting import print_table
 from tuner.config.errors import ConfigError, DataError, TunerError
 
 if TYPE_CHECKING:
     from tuner.config.study import DataSpec
     from tuner.data.coco import Dataset
+    from tuner.data.find_splits import FoundData
     from tuner.data.survey import Survey
     from tuner.studies.propose import Proposal
 
@@ -56,12 +59,11 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
 ) -> None:
     """Look at a data set and write a study file that runs as it is."""
-    import json
+    from tempfile import TemporaryDirectory
 
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_file
     from tuner.data.check import turn_notes
-    from tuner.data.coco import load_dataset
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
     from tuner.data.unseen import unseen_notes
@@ -71,7 +73,9 @@ def init(
     from tuner.studies.study_file import study_file
     from tuner.workers.devices import plan_slots
 
+    refuse_folder(output, "study.yaml")
     images, annotations = _places(folder, images, annotations)
+    _refuse_nothing_to_train_on(annotations, val, test)
     study_name = name or _name(output, folder or images)
     _check_name(study_name)
     if model is not None:
@@ -81,25 +85,23 @@ def init(
         weights = str(Path(weights).absolute())
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
-    _refuse_overwriting([output, *found.files], force)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in found.files.items():
-        path.write_text(json.dumps(content), encoding="utf-8")
-    try:
-        dataset = load_dataset(found.data.model_copy(update={"on_bad_boxes": on_bad_boxes or "repair"}))
+    _refuse_overwriting([output, *found.files], [*annotations, *(path for path in (val, test) if path)], force)
+    parent = output.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{output.stem}-", dir=parent) as unchecked:  # the files that are there stay
+        dataset = _load(found, on_bad_boxes or "repair", Path(unchecked))
         if on_bad_boxes is None:
             _refuse_corners(found.data, dataset)
         numbers = survey(dataset)
-        on_gpu = slots[0].device == "cuda"
-        proposal = propose(dataset, numbers, cuda=on_gpu, slots=len(slots), model=model, weights=weights)
-    except TunerError:
-        for path in found.files:
-            path.unlink()
-        raise
-    text = study_file(study_name, found.data, dataset.reports, proposal, folder=output.absolute().parent, device=device)
-    output.write_text(text, encoding="utf-8")
-    spec = load_study_spec(output)
-    load_space(spec.space).default_config(base_config(spec))
+        cuda = slots[0].device == "cuda"
+        proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)
+        text = study_file(study_name, found.data, dataset.reports, proposal, folder=parent, device=device)
+        written = Path(unchecked) / output.name
+        written.write_text(text, encoding="utf-8")
+        spec = load_study_spec(written)
+        load_space(spec.space).default_config(base_config(spec))
+        for path in (*found.files, output):
+            (Path(unchecked) / path.name).replace(path)
     turned = turn_notes([split.images_dir / name for split in dataset.splits for name in split.file_names])
     unseen = unseen_notes(dataset.train, proposal.defaults["image_size"].value)
     _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned, *unseen))
@@ -108,7 +110,7 @@ def init(
         typer.echo(f"wrote {path}")
     typer.echo(f"wrote {output}: each choice has its reason in a comment")
     typer.echo(f"\nNext: tuner run {output}")
-    if on_gpu:
+    if cuda:
         typer.echo("  with --per-gpu auto several trials share the GPU, as far as that pays")
 
 
@@ -127,7 +129,21 @@ def _places(folder: Path | None, images: Path | None, annotations: list[Path] | 
     return images or folder or Path(), annotations or [folder or Path()]
 
 
-def _refuse_overwriting(paths: list[Path], force: bool) -> None:
+def _refuse_nothing_to_train_on(annotations: list[Path], val: Path | None, test: Path | None) -> None:
+    """Refuse a file that is named as a split of its own and as all that there is to train on."""
+    for option, path in (("--val", val), ("--test", test)):
+        if path is not None and all(file.resolve() == path.resolve() for file in annotations):
+            raise ConfigError(
+                f"--annotations and {option} name the same file, {path}: nothing is left to train on",
+                hint=f"Leave {option} out to have a part of the images put aside, or name another file.",
+            )
+
+
+def _refuse_overwriting(paths: list[Path], read: list[Path], force: bool) -> None:
+    sources = {path.resolve() for path in read}
+    own = [str(path) for path in paths if path.resolve() in sources]
+    if own:
+        raise ConfigError(f"-o: {', '.join(own)} would be overwritten, but is read", hint="Use another -o.")
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise ConfigError(f"{', '.join(there)} is there already", hint="Use another -o, or --force to overwrite.")
@@ -142,6 +158,20 @@ def _refuse_corners(data: DataSpec, dataset: Dataset) -> None:
                 f"{getattr(data, split.name)}: {report.text()}",
                 hint="Write width and height instead of x2 and y2; if they are that, --on-bad-boxes repair goes on.",
             )
+
+
+def _load(found: FoundData, on_bad_boxes: str, folder: Path) -> Dataset:
+    """The data set, with the annotation files that are to be made written to a folder, from where they can be moved."""
+    from tuner.data.coco import load_dataset
+
+    changes: dict[str, object] = {"on_bad_boxes": on_bad_boxes}
+    for path, content in found.files.items():
+        (folder / path.name).write_text(json.dumps(content), encoding="utf-8")
+        changes |= {role: folder / path.name for role in ("train", "val", "test") if getattr(found.data, role) == path}
+    try:
+        return load_dataset(found.data.model_copy(update=changes))
+    except TunerError as error:
+        raise type(error)(error.message.replace(str(folder), str(folder.parent)), hint=error.hint) from None
 
 
 def _name(output: Path, images: Path) -> str:
