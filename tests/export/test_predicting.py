@@ -215,3 +215,51 @@ def test_reads_images_without_annotations(model: Path, data: DataSpec) -> None:
     assert faults == []
     np.testing.assert_array_equal(bare.sizes, split.sizes)
     assert len(bare.boxes) == 0
+
+
+def test_a_long_image_has_its_picture(model: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "belt.png"), np.full((2, 65_535, 3), 90, np.uint8))
+    assert run("predict", model, tmp_path / "belt.png", "-o", tmp_path / "out", "--device", "cpu") == 0
+    assert cv2.imread(str(tmp_path / "out" / "drawn" / "belt.png")).shape == (2, 65_535, 3)
+
+
+def test_what_is_read_is_never_replaced(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, _ = load_split(data, "test")
+    out, image = tmp_path / "out", split.images_dir / split.file_names[0]
+    assert run("predict", model, image, "-o", out, "--device", "cpu") == 0
+    (out / "drawn" / "old.txt").write_text("of the earlier results")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "link").symlink_to(out)
+    capsys.readouterr()
+    for inside in (out / "drawn", out / "drawn" / f"{image.stem}.jpg", tmp_path / "link" / "drawn"):
+        assert run("predict", model, inside, "-o", out, "--device", "cpu", "--force") == 1
+        assert "is read, but lies in" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert run("predict", model, out / "drawn", "-o", tmp_path / "again", "--device", "cpu") == 0
+    assert run("predict", model, image, "-o", out, "--device", "cpu", "--force") == 0
+    assert sorted(path.name for path in out.rglob("*")) == ["detections.json", "drawn", f"{image.stem}.jpg"]
+
+
+def test_earlier_results_stay_where_there_are_no_new_ones(model: Path, data: DataSpec, tmp_path: Path) -> None:
+    split, _ = load_split(data, "test")
+    out = tmp_path / "out"
+    assert run("predict", model, split.images_dir / split.file_names[0], "-o", out, "--device", "cpu") == 0
+    before = sorted(out.rglob("*"))
+    (tmp_path / "broken.jpg").write_text("no image")
+    assert run("predict", model, tmp_path / "broken.jpg", "-o", out, "--device", "cpu", "--force") == 1
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_file_as_output_is_refused_before_anything_is_read(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "drawn").touch()
+    for output in ("file", "out"):
+        assert run("predict", tmp_path / "no model", data.path(data.images), "-o", tmp_path / output, "--force") == 1
+        assert "is a file, not a folder" in capsys.readouterr().err
+    assert run("predict", tmp_path / "no model", data.path(data.images), "-o", tmp_path / "new") == 1
+    assert not (tmp_path / "new").exists()

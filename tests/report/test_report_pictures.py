@@ -19,7 +19,7 @@ from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.evidence import example_picture
 from tuner.report.learning_curves import Curve, draw_study_curves, draw_trial_curve
-from tuner.report.pictures import choose_images, colour_of, draw_boxes, encode
+from tuner.report.pictures import choose_images, colour_of, draw_boxes, encode, write_picture
 
 counts = st.integers(0, 6)
 
@@ -91,3 +91,11 @@ def test_pictures_and_counts_honour_class_thresholds(tmp_path: Path) -> None:
     assert whole.dtype == np.uint8
     assert cv2.imdecode(np.frombuffer(encode(whole), np.uint8), cv2.IMREAD_COLOR).shape == whole.shape
     assert less.shape[1] == whole.shape[1]
+
+
+@pytest.mark.parametrize(("length", "name"), [(65_500, "a.b.jpg"), (65_501, "a.b.png"), (80_000, "a.b.png")])
+def test_a_picture_of_any_length_is_written(length: int, name: str, tmp_path: Path) -> None:
+    for shape in ((1, length, 3), (length, 1, 3)):
+        path = write_picture(np.full(shape, 90, np.uint8), tmp_path, "a.b")
+        assert path.name == name
+        assert cv2.imread(str(path)).shape == shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def predict(
         typer.echo(f"note: {note}")
     tiles = tiles_of(tile, overlap)
     drawn, written = output / "drawn", output / "detections.json"
+    _check_output(output, drawn, [model, *paths])
     there = [str(path) for path in (written, drawn) if path.exists()]
     if there and not force:
         raise ConfigError(
@@ -43,11 +45,13 @@ def predict(
     from tuner.data.images import frames, read_image
     from tuner.export.model import load_model
     from tuner.export.predicting import coco_json, predict_shown, unlabelled_split
-    from tuner.report.pictures import draw_boxes, encode
+    from tuner.export.yaml_files import write_text
+    from tuner.report.pictures import draw_boxes, write_picture
     from tuner.trainers.detection.precision import resolve_device
 
     where = resolve_device(device)
     loaded = load_model(model, where)
+    output.mkdir(parents=True, exist_ok=True)
     split, faults = unlabelled_split(paths, loaded.info)
     paths = [Path(name) for name in split.file_names]
     for path in paths:
@@ -56,23 +60,38 @@ def predict(
     if not paths:
         raise _unreadable(faults)
     detections = predict_shown(loaded, split, where, tiles=tiles)
-    if drawn.exists():
-        shutil.rmtree(drawn)
-    drawn.mkdir(parents=True)
-    written.write_text(json.dumps(coco_json(detections, split, loaded.info)), encoding="utf-8")
     names = picture_names(paths)
-    for i, path in enumerate(paths):
-        mine = slice(detections.offsets[i], detections.offsets[i + 1])
-        picture = draw_boxes(
-            read_image(path), detections.boxes[mine], detections.labels[mine], loaded.classes, detections.scores[mine]
-        )
-        (drawn / names[i]).write_bytes(encode(picture))
+    with TemporaryDirectory(prefix=".drawn-", dir=output) as folder:  # earlier results stay until these are there
+        fresh = Path(folder) / drawn.name
+        fresh.mkdir()
+        for i, path in enumerate(paths):
+            mine = slice(detections.offsets[i], detections.offsets[i + 1])
+            boxes, labels = detections.boxes[mine], detections.labels[mine]
+            picture = draw_boxes(read_image(path), boxes, labels, loaded.classes, detections.scores[mine])
+            write_picture(picture, fresh, names[i])
+        if drawn.exists():
+            shutil.rmtree(drawn)
+        fresh.replace(drawn)
+    write_text(written, json.dumps(coco_json(detections, split, loaded.info)))
     typer.echo(
         f"{len(detections.scores)} detections on {len(paths)} images at confidence "
         f"{loaded.operating_point.confidence:.3f} and above: {written}, pictures in {drawn}"
     )
     if faults:
         raise _unreadable(faults)
+
+
+def _check_output(output: Path, drawn: Path, read: list[Path]) -> None:
+    """Refuse an output that cannot be a folder, or that holds what is read where earlier pictures are replaced."""
+    for folder in (output, drawn):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"-o: {folder} is a file, not a folder", hint="Name another folder with -o.")
+    inside = next((path for path in read if path.resolve().is_relative_to(drawn.resolve())), None)
+    if inside is not None:
+        raise ConfigError(
+            f"{inside} is read, but lies in {drawn}, which holds the pictures of the results",
+            hint="Name another folder with -o.",
+        )
 
 
 def _unreadable(faults: list[str]) -> DataError:

@@ -45,11 +45,11 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
-    """A JPEG name for each image, numbered where images share a name."""
+    """A name without suffix for the picture of each image, numbered where images share a name."""
     names: dict[str, None] = {}
     for path in paths:
-        name, number = f"{path.stem}.jpg", 2
+        name, number = path.stem, 2
         while name in names:
-            name, number = f"{path.stem}-{number}.jpg", number + 1
+            name, number = f"{path.stem}-{number}", number + 1
         names[name] = None
     return list(names)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.data.images import read_image
 from tuner.evaluation.errors import KINDS, Explained
-from tuner.report.pictures import Image, draw_boxes, encode
+from tuner.report.pictures import Image, draw_boxes, write_picture
 
 _MARGIN, _LEAST = 0.75, 96
 """Context around a box, in its longer sides, and the least side of a picture in pixels."""
@@ -28,11 +28,12 @@ def draw_worst(errors: Explained, folder: Path, *, most: int = 20) -> list[Path]
         most: Pictures of either kind.
 
     Returns:
-        The files: `false-positive-01-KIND-CLASS.jpg` and `missed-01-CLASS.jpg`, the worst first.
+        The files: `false-positive-01-KIND-CLASS.jpg` and `missed-01-CLASS.jpg`, the worst first; PNG where too
+        long for JPEG.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for older in folder.iterdir():  # of another model, or of other thresholds
-        if re.fullmatch(r"(false-positive|missed)-\d\d-.*\.jpg", older.name):
+        if re.fullmatch(r"(false-positive|missed)-\d\d-.*\.(jpg|png)", older.name):
             older.unlink()
     split, found = errors.split, errors.detections
     wrong = np.flatnonzero(errors.kind >= 0)
@@ -42,14 +43,13 @@ def draw_worst(errors: Explained, folder: Path, *, most: int = 20) -> list[Path]
     names, kinds = split.classes, tuple(KINDS)
     written = []
     for place, row in enumerate(wrong.tolist(), start=1):
-        name = f"false-positive-{place:02d}-{kinds[errors.kind[row]]}-{_safe(names[found.labels[row]])}.jpg"
+        name = f"false-positive-{place:02d}-{kinds[errors.kind[row]]}-{_safe(names[found.labels[row]])}"
         box = found.boxes[row].astype(np.float64)
-        written.append(folder / name)
-        written[-1].write_bytes(encode(_crop(errors, int(found.image_index[row]), box, row)))
+        written.append(write_picture(_crop(errors, int(found.image_index[row]), box, row), folder, name))
     for place, row in enumerate(lost.tolist(), start=1):
         box = _corners(split.boxes[row])
-        written.append(folder / f"missed-{place:02d}-{_safe(names[split.labels[row]])}.jpg")
-        written[-1].write_bytes(encode(_crop(errors, int(split.image_index[row]), box, None)))
+        name = f"missed-{place:02d}-{_safe(names[split.labels[row]])}"
+        written.append(write_picture(_crop(errors, int(split.image_index[row]), box, None), folder, name))
     return written
 
 

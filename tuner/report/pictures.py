@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,6 +30,8 @@ _COLOURS = (
     (0, 0, 0),
 )
 _GAP = 6
+_JPEG_SIDE = 65_500
+"""Pixels: the longest side that libjpeg writes."""
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
@@ -117,6 +120,20 @@ def side_by_side(split: Split, detections: Detections, images: Sequence[int], *,
 
 def _pad_to_width(row: Image, width: int) -> Image:
     return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+
+
+def write_picture(image: Image, folder: Path, name: str) -> Path:
+    """Write an image as JPEG, or as PNG where it is too long for JPEG.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        folder: Where to; it exists.
+        name: Name of the file, without suffix.
+    """
+    suffix = ".jpg" if max(image.shape[:2]) <= _JPEG_SIDE else ".png"
+    path = folder / f"{name}{suffix}"
+    path.write_bytes(encode(image, suffix))
+    return path
 
 
 def encode(image: Image, suffix: str = ".jpg") -> bytes:
