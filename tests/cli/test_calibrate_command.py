@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -358,3 +359,45 @@ def test_what_is_no_source_is_said_before_the_ground_truth_is_asked_for(tuner, t
     code, _, err = tuner(results)
     assert code == 1
     assert "Name a COCO JSON, or a study file, with --data." in err
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", "folder"])
+def test_a_folder_cannot_be_the_operating_point(tuner, tmp_path: Path, output: str) -> None:
+    truth, results = write_case(tmp_path)
+    (tmp_path / "folder").mkdir()
+    code, _, err = tuner(results, "--data", truth, "-o", output, "--force")
+    assert code == 1
+    assert f"-o: {output} is a folder, not a file" in err
+
+
+@pytest.mark.parametrize("name", ["op.png", "op.PNG"])
+def test_the_picture_does_not_take_the_place_of_the_point(tuner, tmp_path: Path, name: str) -> None:
+    truth, results = write_case(tmp_path)
+    code, _, err = tuner(results, "--data", truth, "-o", name)
+    assert code == 1
+    assert "such as op.yaml" in err
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("place", ["images", "../images", "."])
+def test_sizes_are_read_from_the_images_beside_the_file_or_its_folder(
+    tuner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    truth, results = write_case(folder)
+    content = json.loads(truth.read_text())
+    (folder / place).mkdir(exist_ok=True)
+    for image in content["images"]:
+        del image["width"], image["height"]
+        cv2.imwrite(str(folder / place / image["file_name"]), np.zeros((1400, 1400), np.uint8))
+    truth.write_text(json.dumps(content))
+    assert tuner(results, "--data", truth)[0] == 0
+    monkeypatch.chdir(folder)
+    assert tuner(results.name, "--data", truth.name)[0] == 0
+
+
+def test_a_folder_as_ground_truth_is_told_from_a_file_that_is_not_there(tuner, tmp_path: Path) -> None:
+    _, results = write_case(tmp_path)
+    for more in ((), ("--images", tmp_path)):
+        assert f"--data: {tmp_path} is a folder; expected a COCO JSON" in tuner(results, "--data", tmp_path, *more)[2]

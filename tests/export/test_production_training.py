@@ -62,6 +62,16 @@ def test_evaluate_takes_a_study_file(
     assert "Confusion: rows the true class" in said
 
 
+def test_evaluate_says_what_it_was_given_instead_of_a_file(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ((), ("--images", data.path(data.images))):
+        assert run("evaluate", model, "--data", tmp_path, *more) == 1
+        assert f"--data: {tmp_path} is a folder; expected a COCO JSON or a study file" in capsys.readouterr().err
+    assert run("evaluate", model, "--data", tmp_path / "none.json") == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
 def test_evaluate_explains_errors_and_measures_cost(
     model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

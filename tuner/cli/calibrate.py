@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, print_json, tiles_of
+from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, print_json, refuse_folder, tiles_of
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def calibrate(
     for kind in nms or ():
         if kind not in get_args(NmsKind):
             raise ConfigError(f"--nms: {kind!r} is no kind of NMS", hint=nearest(kind, get_args(NmsKind)))
+    refuse_folder(output, "operating-point.yaml")
+    if output.suffix.lower() == ".png":
+        raise ConfigError(
+            f"-o: {output} is where the picture would lie, beside a YAML file of that name",
+            hint=f"Name the YAML file, such as {output.with_suffix('.yaml')}.",
+        )
     picture = output.with_suffix(".png")
     for path in (output, picture):
         if path.exists() and not force:
@@ -151,7 +157,7 @@ def _ground_truth(
     *,
     needs_images: bool,
 ) -> tuple[Split, BoxReport]:
-    from tuner.cli.evaluate import images_beside
+    from tuner.cli.evaluate import images_folder
     from tuner.config.load import load_study_spec
     from tuner.data.annotations import read_annotations
     from tuner.data.coco import load_split
@@ -161,7 +167,7 @@ def _ground_truth(
             raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
         spec = load_study_spec(data).data
         return load_split(spec.model_copy(update={"on_bad_boxes": on_bad_boxes or spec.on_bad_boxes}), which)
-    folder = images or (images_beside(data) if needs_images else data.parent)
+    folder = images_folder(data, images, otherwise=None if needs_images else data.parent)
     return read_annotations(data, folder, name=data.stem, on_bad_boxes=on_bad_boxes or "refuse")
 
 

@@ -57,7 +57,7 @@ def evaluate(
             raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
         spec, which = load_study_spec(data).data, split
     else:
-        folder = images or images_beside(data)
+        folder = images_folder(data, images)
         # One file only: it stands for every split of the data set.
         spec = DataSpec(root=Path.cwd(), images=folder, train=data, val=data, test=data)
         which = "test"
@@ -112,18 +112,29 @@ def evaluate(
         typer.echo(table)
 
 
-def images_beside(data: Path) -> Path:
-    """The folder `images` beside an annotation file or beside its folder.
+def images_folder(data: Path, images: Path | None, *, otherwise: Path | None = None) -> Path:
+    """The folder of an annotation file's images.
+
+    Args:
+        data: The annotation file.
+        images: What the user names; None: the folder `images` beside the file or beside its folder.
+        otherwise: What is taken where there is no such folder; None: that is refused.
 
     Raises:
         ConfigError: There is none.
-        DataError: The file is missing.
+        DataError: `data` is no file.
     """
     from tuner.config.errors import ConfigError, DataError
 
+    if data.is_dir():
+        raise DataError(
+            f"--data: {data} is a folder; expected a COCO JSON or a study file", hint="Name the file, not its folder."
+        )
     if not data.is_file():
-        raise DataError(f"{data}: no such annotation file")
-    for folder in (data.parent / "images", data.parent.parent / "images"):
-        if folder.is_dir():
-            return folder
-    raise ConfigError(f"no folder `images` beside {data} or beside its folder", hint="Name it with --images.")
+        raise DataError(f"--data: the file {data} does not exist", hint="Check the path.")
+    here = data.absolute().parent
+    beside = (here / "images", here.parent / "images")
+    folder = images or next((folder for folder in beside if folder.is_dir()), otherwise)
+    if folder is None:
+        raise ConfigError(f"no folder `images` beside {data} or beside its folder", hint="Name it with --images.")
+    return folder
