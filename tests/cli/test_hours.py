@@ -104,7 +104,8 @@ def test_points_are_checked_against_the_planned_epochs(project: Project) -> None
 def test_hours_that_are_too_few(project: Project) -> None:
     assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
     assert not (project.folder / "tuner.db").exists()
-    assert "expected more than 0" in project.run("--hours", "0", code=1)
+    for hours in ("0", "inf", "nan"):
+        assert f"--hours {hours}: expected more than 0" in project.run("--hours", hours, "--dry-run", code=1)
 
 
 def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:

@@ -70,8 +70,8 @@ def run(
 
     if as_json and not dry_run:
         raise ConfigError("--json shows what --dry-run finds", hint="Give both, or `tuner show STUDY --json` later.")
-    if hours is not None and not hours > 0:
-        raise ConfigError(f"--hours {hours:g}: expected more than 0")
+    if hours is not None and not 0 < hours < float("inf"):
+        raise ConfigError(f"--hours {hours:g}: expected more than 0 and less than infinity")
     spec = load_study_spec(
         file,
         {
