@@ -166,6 +166,36 @@ def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: P
         start(folder)
 
 
+def test_a_training_that_never_began_blocks_no_other(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_production(production, tmp_path / "best.yaml")
+    folder = tmp_path / "model"
+    arguments = ("train", tmp_path / "best.yaml", "-o", folder)
+    assert run(*arguments, "--device", "cuda:99") == 1
+    assert "device 'cuda:99'" in capsys.readouterr().err
+    assert not folder.exists()
+    make_plan(production, folder, epochs=2, seed=0, part="train")  # and what follows fails
+    make_plan(production, folder, epochs=1, seed=1, part="train")
+    assert run(*arguments, "--device", "cpu", "--epochs", 1) == 0
+    assert load_model(folder).info.seed == 0
+
+
+def test_seeds_beyond_those_that_generators_take_are_refused(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "best.yaml"
+    save_production(production, file)
+    assert run("train", file, "-o", tmp_path / "model", "--seed", 2**31) == 2
+    assert "2147483647" in capsys.readouterr().err
+    file.write_text(file.read_text().replace("  seed: 0\n", f"  seed: {10**22}\n"))
+    assert run("train", file, "-o", tmp_path / "model") == 1
+    said = capsys.readouterr().err
+    assert "provenance.seed: should be less than or equal to 2147483647" in said
+    assert "best.yaml:" in said
+    assert not (tmp_path / "model").exists()
+
+
 def test_train_and_val_together_are_judged_on_test_alone(
     production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

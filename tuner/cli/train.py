@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tuner.config.seeds import MAX_SEED
+
 if TYPE_CHECKING:
     from tuner.export.production import ProductionConfig
     from tuner.export.training import Plan
@@ -17,7 +19,7 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Training length; default: the study's.")] = None,
     data: Annotated[Literal["train", "train+val"], typer.Option(help="What to train on.")] = "train",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed; default: the trial's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Seed; default: the trial's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train the production model; called again after Ctrl-C, it goes on where it stopped."""
@@ -28,9 +30,11 @@ def train(
     from tuner.cli.epochs import EpochProgress
     from tuner.export.training import make_plan, train_production
     from tuner.trainers.contract import Interrupted
+    from tuner.trainers.detection.precision import resolve_device
     from tuner.workers.devices import available_cores
     from tuner.workers.interrupts import Interrupts
 
+    resolve_device(device)  # before the folder is made
     _compare_data(production)
     plan = make_plan(production, output, epochs=epochs, seed=seed, part=data)
     _explain(plan)

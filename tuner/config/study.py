@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Constraint, Objective
+from tuner.config.seeds import MAX_SEED
 
 StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -59,7 +60,7 @@ class SamplerSpec(Frozen):
     seed: int = Field(
         0,
         ge=0,
-        le=2**31 - 1,
+        le=MAX_SEED,
         description="seed of the sampler and of every trial: the same, so that trials compare as pairs",
     )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")

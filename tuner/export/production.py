@@ -10,6 +10,7 @@ from sqlalchemy import select
 import tuner
 from tuner.config.base import Frozen
 from tuner.config.errors import StudyError
+from tuner.config.seeds import MAX_SEED
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.fingerprint import Fingerprint
@@ -41,7 +42,7 @@ class Provenance(Frozen):
 
     study: str
     trial: int = Field(ge=0)
-    seed: int = Field(ge=0, description="seed of the trial; another seed gives a slightly different model")
+    seed: int = Field(ge=0, le=MAX_SEED, description="seed of the trial; another seed gives a slightly different model")
     date: datetime.date
     tuner: str = Field(description="version of tuner that wrote the file")
     software: dict[str, str] = Field(description="versions of what the study ran on")

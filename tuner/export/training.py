@@ -73,7 +73,7 @@ def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None,
 
     Raises:
         ConfigError: The epochs do not fit the config; the folder holds a finished model, or another training
-            that was interrupted.
+            that was interrupted after it had saved its state.
     """
     config = production.config
     if epochs is not None:
@@ -87,7 +87,7 @@ def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None,
         raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
     wanted = {"config": config.digest(), "seed": plan.seed, "data": part}
     path = plan.workdir / _PLAN
-    if path.exists():
+    if path.exists() and (plan.workdir / checkpoint.CHECKPOINT).exists():
         found = json.loads(path.read_text())
         if found != wanted:
             names = ", ".join(sorted(k for k in wanted if found.get(k) != wanted[k]))
