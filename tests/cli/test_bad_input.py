@@ -1,18 +1,21 @@
 """What users get wrong ends with one precise message and never with a traceback."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tuner.cli.main import main
 from tuner.config.errors import ConfigError, WeightsError
 from tuner.config.load import load_study_spec
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.study import create_or_open
+from tuner.studies.study import check_study, create_or_open
 
 Call = Callable[..., str]
 
@@ -74,12 +77,46 @@ def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, d
     assert f"study.yaml:1: weights.choices: {missing}" in call("run", study(tmp_path, data, space=space), "--dry-run")
 
 
+def test_a_file_that_holds_no_weights_is_found_before_a_study_is_made(
+    call: Call, data: DataSpec, tmp_path: Path
+) -> None:
+    weights = tmp_path / "trunk.pt"
+    file = study(tmp_path, data, defaults={"weights": "trunk.pt", "model": "dense-small"}, device="cpu")
+    whole = io.BytesIO()
+    torch.save({"a": torch.zeros(1000)}, whole)
+    archive = io.BytesIO()
+    np.savez(archive, a=np.zeros(3))
+    for content in (b"", b"config: {}", b"PK\x03\x04 broken", whole.getvalue()[:-9], archive.getvalue()):
+        weights.write_bytes(content)
+        for said in (
+            call("run", file, "--dry-run"),
+            call("init", data.root, "-o", "new.yaml", "--weights", weights, "--device", "cpu"),
+        ):
+            assert f"weights: {weights} holds no PyTorch weights, or is cut off" in said
+    assert "study.yaml:1: weights: " in call("run", file, "--dry-run")
+    with pytest.raises(WeightsError, match="holds no PyTorch weights"):
+        create_or_open(load_study_spec(file))
+    for as_archive in (True, False):  # and those of old versions of PyTorch are weights
+        torch.save({"a": torch.zeros(3)}, weights, _use_new_zipfile_serialization=as_archive)
+        check_study(load_study_spec(file))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"defaults": {"model": "yolo"}}, "study.yaml:1: model: there is no detector 'yolo'"),
         ({"defaults": {"anchors": "kmean"}}, "study.yaml:1: anchors: there is no recipe 'kmean'"),
         ({"defaults": {"weights": "default"}}, "study.yaml:1: weights: dense-tiny has no pretrained weights"),
+        ({"defaults": {"anchors": "custom"}}, "study.yaml:1: anchors: 'custom' without anchor_sizes"),
+        (
+            {"defaults": {"anchor_sizes": [[[1, 2]]]}},
+            "study.yaml:1: anchor_sizes: 1 levels, but dense-tiny has 3 (strides 8, 16, 32)",
+        ),
+        ({"defaults": {"anchor_sizes": []}}, "study.yaml:1: anchor_sizes: 0 levels, but dense-tiny has 3"),
+        (
+            {"defaults": {"anchors": "custom", "anchor_sizes": [[[1, 2]], [], [[3, 4]]]}},
+            "study.yaml:1: anchor_sizes: 1, 0, 1 anchors at the levels of dense-tiny",
+        ),
         (
             {"space": {"model": {"type": "categorical", "choices": ["dense-tiny", "yolo"]}}},
             "study.yaml:1: model.choices: there is no detector 'yolo'",
@@ -95,7 +132,7 @@ def test_a_detector_or_recipe_that_there_is_not_is_found_before_a_study_is_made(
 ) -> None:
     file = study(tmp_path, data, **{"space": {}} | changes)
     assert message in call("run", file, "--dry-run")
-    with pytest.raises(ConfigError, match=r"there is no|has no pretrained"):
+    with pytest.raises(ConfigError, match=r"there is no|has no pretrained|anchor_sizes"):
         create_or_open(load_study_spec(file))
     assert not (tmp_path / "tuner.db").exists()
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -89,7 +90,7 @@ def test_a_study_that_starts_from_pretrained_weights(one_file: Path, tmp_path: P
         run_init(*arguments, "--weights", weights)
     with pytest.raises(ConfigError, match="dense-tiny has no pretrained weights"):
         run_init(*arguments, "--weights", "default", "--model", "dense-tiny")
-    weights.touch()
+    torch.save({"conv1.weight": torch.zeros(3)}, weights)
     run_init(*arguments, "--weights", weights)
     config = base_config(spec_of(study))
     assert (config.model, config.weights) == ("dense-shufflenet", str(weights))

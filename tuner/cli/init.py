@@ -62,7 +62,7 @@ def init(
     from tempfile import TemporaryDirectory
 
     from tuner.config.load import base_config, load_study_spec
-    from tuner.config.weights import NAMED, require_file
+    from tuner.config.weights import NAMED, require_weights
     from tuner.data.check import turn_notes
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
@@ -81,13 +81,13 @@ def init(
     if model is not None:
         check_pretrained(model, weights)
     if weights not in NAMED:
-        require_file(Path(weights))
+        require_weights(Path(weights))
         weights = str(Path(weights).absolute())
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], [*annotations, *(path for path in (val, test) if path)], force)
     parent = output.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.stem}-", dir=parent) as unchecked:  # the files that are there stay
         dataset = _load(found, on_bad_boxes or "repair", Path(unchecked))
         if on_bad_boxes is None:

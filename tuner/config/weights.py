@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from tuner.config.errors import WeightsError
 
 NAMED = ("none", "default")
 """What is no path."""
+
+SAVE_THEM = "Provide a state dict saved with torch.save(model.state_dict(), path)."
+"""What to do where a file holds no weights."""
+
+_OLD_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
+"""The number that files of torch.save begin with, within a pickle, where they are no zip archives (before 1.6)."""
 
 
 def require_file(path: Path) -> None:
@@ -18,3 +25,24 @@ def require_file(path: Path) -> None:
     """
     if not path.is_file():
         raise WeightsError(f"weights: there is no file {path}", hint="Correct the path, or use weights: none.")
+
+
+def require_weights(path: Path) -> None:
+    """Check that a file was written by torch.save, without torch: whether it fits a network is known when it is built.
+
+    Raises:
+        WeightsError: It is not there, cannot be read or is something else.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as file:
+            known = _OLD_MAGIC in file.read(64)
+        if not known and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                known = any(name.endswith("/data.pkl") for name in archive.namelist())
+    except OSError as error:
+        raise WeightsError(f"weights: {path} cannot be read: {error.strerror}", hint="Check the file.") from None
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"weights: {path} is damaged: {error}", hint="Make or copy it again.") from None
+    if not known:
+        raise WeightsError(f"weights: {path} holds no PyTorch weights, or is cut off", hint=SAVE_THEM)

@@ -77,21 +77,30 @@ def resolve_anchors(config: TrialConfig, train: Split) -> TrialConfig:
         ConfigError: Unknown detector or recipe, or a given set that does not fit the detector.
         DataError: The recipe needs boxes, and the split has none.
     """
+    check_given(config)
+    if config.anchor_sizes is not None or not family(config.model).has_anchors:
+        return config
+    return config.model_copy(
+        update={"anchor_sizes": _anchors_for(config.model, config.anchors, config.image_size, train)}
+    )
+
+
+def check_given(config: TrialConfig) -> None:
+    """Check what a config itself says of its anchors, for which no data are needed.
+
+    Raises:
+        ConfigError: Unknown detector or recipe, a given set that does not fit the detector, or none where the recipe
+            is 'custom'.
+    """
     kind = family(config.model)
     if config.anchors != CUSTOM:
         recipe(config.anchors)
     if config.anchor_sizes is not None:
         check_anchors(config.anchor_sizes, kind)
-        return config
-    if config.anchors == CUSTOM:
+    elif config.anchors == CUSTOM:
         raise ConfigError(
             "anchors: 'custom' without anchor_sizes", hint="Give anchor_sizes, or name a recipe such as 'default'."
         )
-    if not kind.has_anchors:
-        return config
-    return config.model_copy(
-        update={"anchor_sizes": _anchors_for(config.model, config.anchors, config.image_size, train)}
-    )
 
 
 def check_anchors(anchors: AnchorSizes, kind: Family) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from tuner.config.errors import WeightsError
-from tuner.config.weights import require_file
+from tuner.config.weights import SAVE_THEM, require_file
 
 StateDict = dict[str, Tensor]
 
@@ -102,12 +102,12 @@ def read_state(path: Path) -> StateDict:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise WeightsError(
             f"weights: {path} cannot be read as PyTorch weights ({type(error).__name__})",
-            hint="Provide a state dict saved with torch.save(model.state_dict(), path).",
+            hint=SAVE_THEM,
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
             f"weights: {path} holds no state dict (names of parameters with their tensors)",
-            hint="Provide a state dict saved with torch.save(model.state_dict(), path).",
+            hint=SAVE_THEM,
         )
     return state
 
