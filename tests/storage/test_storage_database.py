@@ -209,6 +209,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         connect(f"sqlite:///{tmp_path}/file/tuner.db")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_file_system_without_room_of_its_own_is_not_called_full() -> None:
+    with pytest.raises(StorageError, match=r"/proc/x\.db cannot be used: unable to open") as error:
+        connect("sqlite:////proc/x.db")
+    assert "its folder is writable" in error.value.hint
+
+
 def test_looking_makes_no_database(sqlite_url: str) -> None:
     with pytest.raises(StorageError, match="there is no database"):
         connect(sqlite_url, create=False)

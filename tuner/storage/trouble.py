@@ -49,9 +49,10 @@ def _full(detail: str, file: Path) -> bool:
     if not any(text in detail for text in _SQLITE_NO_ROOM):
         return False
     try:
-        return shutil.disk_usage(file.parent).free < _LEAST_ROOM
+        usage = shutil.disk_usage(file.parent)
     except OSError:
         return False
+    return usage.total > 0 and usage.free < _LEAST_ROOM  # a file system like /proc has no room at all
 
 
 def _cut(error: BaseException) -> bool:
