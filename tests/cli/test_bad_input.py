@@ -137,6 +137,20 @@ def test_a_detector_or_recipe_that_there_is_not_is_found_before_a_study_is_made(
     assert not (tmp_path / "tuner.db").exists()
 
 
+@pytest.mark.parametrize("key", ["train", "val", "test"])
+@pytest.mark.parametrize("path", ["", ".", "annotations"])
+def test_a_folder_in_place_of_an_annotation_file_is_named_with_its_key(
+    key: str, path: str, call: Call, data: DataSpec, tmp_path: Path
+) -> None:
+    file = study(tmp_path, data)
+    content = json.loads(file.read_text())
+    content["data"][key] = path
+    file.write_text(json.dumps(content))
+    said = call("run", file, "--dry-run")
+    assert f"study.yaml:1: data.{key}: {data.root / path} is a folder, not an annotation file" in said
+    assert "relative to `data.root`" in said
+
+
 def test_a_wrong_field_is_told_once(call: Call, data: DataSpec, tmp_path: Path) -> None:
     """Though the default of the learning rate cannot be told then."""
     said = call("run", study(tmp_path, data, defaults={"image_size": -3}), "--dry-run")

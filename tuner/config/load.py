@@ -14,7 +14,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.objective import Objective
 from tuner.config.problems import located
 from tuner.config.source import Section, read_yaml, where
-from tuner.config.study import StudySpec
+from tuner.config.study import DataSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.config.weights import NAMED
 
@@ -70,8 +70,20 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     spec = spec.model_copy(
         update={"defaults": defaults, "space": space, "data": spec.data.model_copy(update={"root": root})}
     )
+    _refuse_folders(spec.data, data)
     base_config(spec)
     return spec
+
+
+def _refuse_folders(spec: DataSpec, data: Section) -> None:
+    """Refuse a folder where the data set needs an annotation file; a path that is not there is told with the others."""
+    for key in ("train", "val", "test"):
+        relative: Path | None = getattr(spec, key)
+        if relative is not None and spec.path(relative).is_dir():
+            raise ConfigError(
+                f"{where(data, ('data', key))}{spec.path(relative)} is a folder, not an annotation file",
+                hint="Name a COCO JSON file, relative to `data.root`.",
+            )
 
 
 def is_path(space: str) -> bool:
