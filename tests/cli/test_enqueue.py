@@ -40,9 +40,9 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     # What the budget does not hold waits until it does.
     (project.folder / "points.yaml").write_text("- {learning_rate: 5e-3}\n- {learning_rate: 6e-3}")
     out = project.run("--enqueue", "points.yaml")
-    assert "2 of 2 points are queued\n2 of 2 wait: the budget holds 0 more trials (--trials 7)" in out
+    assert "2 of 2 points are queued\n2 of 2 must wait: the budget holds 0 more (--trials 7)" in out
     out = project.run("--enqueue", "points.yaml", "--trials", "6")
-    assert "already there: trial 5, 6\n1 of 2 wait: the budget holds 1 more trials (--trials 7)" in out
+    assert "already there: trial 5, 6\n1 of 2 must wait: the budget holds 1 more (--trials 7)" in out
     assert [trial["params"]["learning_rate"] for trial in project.trials()[5:]] == [0.005]
 
 

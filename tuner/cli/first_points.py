@@ -77,7 +77,7 @@ def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None) ->
         return
     typer.echo(f"{queued.added} of {len(points)} points are queued{there}")
     room = max(0, limit - queued.begun)
-    text = f"{queued.waiting - room} of {queued.waiting} wait: the budget holds {room} more trials (--trials {needed})"
+    text = f"{queued.waiting - room} of {queued.waiting} must wait: the budget holds {room} more (--trials {needed})"
     typer.secho(text, fg="yellow")
 
 
