@@ -40,13 +40,13 @@ def split_files(
             the files are of another format.
     """
     named = {role: path for role, path in (("val", val), ("test", test)) if path is not None}
-    apart = {*leave_out, *(path.absolute() for path in named.values())}  # not to be found once more
+    others = {path.absolute() for path in named.values()}  # not to be found once more
     files: list[Path] = []
     left_out: list[Path] = []
     for path in annotations:
-        taken, others = _expand(path, apart) if path.is_dir() else ([path], [])
+        taken, rest = _expand(path, {*leave_out, *others}) if path.is_dir() else ([path], [])
         files += taken
-        left_out += others
+        left_out += rest
     for path in (*files, *named.values()):
         if not path.is_file():
             raise DataError(f"the annotation file {path} does not exist", hint="Check --annotations, --val and --test.")
@@ -54,7 +54,7 @@ def split_files(
     nameless = []
     for file in files:
         role = role_of(file)
-        if file.absolute() in apart:
+        if file.absolute() in others:
             continue
         if role is None or (role != "train" and len(files) == 1):  # a lone file is what is trained on
             nameless.append(file)
