@@ -16,7 +16,10 @@ _MAY_CHANGE = ("budget", "plan", "pruner", "priority", "keep", "slots", "device"
 
 def canonical(spec: StudySpec) -> StudySpec:
     """The spec with all defaults spelled out, so that it means the same to a later version of this package."""
-    return spec.model_copy(update={"defaults": base_config(spec).model_dump(mode="json", exclude={"anchor_sizes"})})
+    defaults = base_config(spec).model_dump(mode="json")
+    if defaults["anchor_sizes"] is None:  # they are made for each trial, and older studies name none
+        del defaults["anchor_sizes"]
+    return spec.model_copy(update={"defaults": defaults})
 
 
 def stored(spec: StudySpec) -> dict[str, Any]:
