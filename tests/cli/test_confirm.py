@@ -137,6 +137,11 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     out = confirm(project, "--top", "1", "--seeds", "2")
     assert re.search(r"0 \(default\)", out)
     assert "confirmed" in out
+    assert "constraints" not in out
+    found = json.loads(confirm(project, "--top", "1", "--seeds", "2", "--json"))
+    means = {one["key"]: one["mean"] for one in found["estimates"]}
+    assert set(means) == {0, 1}
+    assert found["winner"] == max(means, key=lambda trial: means[trial])
 
 
 def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:

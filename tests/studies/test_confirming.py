@@ -10,7 +10,8 @@ from study_cases import EPOCHS, WORKER, result, train
 
 from tuner.config.errors import FailureKind, StudyError
 from tuner.export.production import production_config
-from tuner.studies.confirm import Confirmation, confirmation, plan_confirmation
+from tuner.studies.confirm import confirmation, plan_confirmation
+from tuner.studies.confirmed import Confirmation
 from tuner.studies.enqueue import check_warm_start
 from tuner.studies.repeats import fresh_seeds
 from tuner.studies.study import Study
@@ -159,6 +160,52 @@ def test_a_default_config_that_breaks_the_constraints_is_no_winner(begin: Begin,
     assert (found.winner.key, found.stands_out) == (1, False)
     assert "trial 1 is the best that keeps the constraints, -0.1" in found.verdict
     assert production_config(study).provenance.trial == 1
+
+
+@pytest.mark.parametrize("epochs", [0, 5])
+@pytest.mark.parametrize("constraints", [[], ["map50 >= 0.45"]])
+def test_a_default_config_whose_own_trial_is_not_complete_is_judged_by_its_fresh_runs(
+    begin: Begin, sqlite_url: str, constraints: list[str], epochs: int
+) -> None:
+    """After five of nine epochs the default's own trial has half of the map50 that it is allowed to have at the end."""
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=constraints)
+    default = study.next_trial(WORKER)
+    assert default is not None
+    search(study, 0.47)
+    train(study, default, 0.5, epochs=epochs)
+    study.interrupt(default)
+    found = confirm(study, 1, 2, {0: 0.5, 1: 0.46})
+    assert found is not None
+    assert found.winner is not None
+    assert (found.winner.key, found.broken) == (0, {})
+    assert found.verdict == "nothing was better than the default config"
+
+
+def test_a_config_that_kept_the_constraints_by_luck_is_no_winner(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.45"])
+    search(study, 0.3, 0.4, 0.44)
+    found = confirm(study, 2, 2, {0: 0.3, 1: 0.4, 2: 0.46})
+    assert found is not None
+    assert found.winner is not None
+    assert (found.winner.key, found.stands_out) == (1, True)
+    assert found.broken == {2: "map50 <= 0.45 (0.4616 on average)"}
+    assert [one.key for one in found.ranking.estimates] == [1, 0, 2]
+    assert "as the best of 2" in found.verdict  # what keeps a config from winning may be what its values are
+    assert production_config(study).provenance.trial == 1
+    assert "it does not keep map50 <= 0.45 (0.4616 on average)" in production_config(study, 2).provenance.trust
+
+
+def test_where_no_config_keeps_the_constraints_none_is_the_winner(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.45"])
+    search(study, 0.3, 0.4)
+    found = confirm(study, 1, 2, {0: 0.5, 1: 0.6})
+    assert found is not None
+    assert (found.winner, found.stands_out) == (None, False)
+    assert found.verdict == "no config keeps the constraints on average"
+    assert "it does not keep map50 <= 0.45" in production_config(study).provenance.trust
+    search(study, 0.42)
+    trust = production_config(study).provenance.trust
+    assert "unconfirmed (no config keeps the constraints on average)" in trust
 
 
 def test_the_lowest_mean_wins_where_less_is_better(begin: Begin, sqlite_url: str) -> None:

@@ -13,7 +13,7 @@ from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
 from tuner.cli.work import exit_code, work_on_repeats
 
 if TYPE_CHECKING:
-    from tuner.studies.confirm import Confirmation
+    from tuner.studies.confirmed import Confirmation
     from tuner.studies.study import Study
 
 
@@ -100,6 +100,8 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
     for seed, why in found.lost_seeds.items():
         typer.secho(f"seed {seed} is left out: the default config was {why}", fg="yellow")
+    for trial, broken in found.broken.items():
+        typer.secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
     typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
 
@@ -112,11 +114,12 @@ def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
         return None
     ranking = found.ranking
     return {
-        "winner": found.winner.key,
+        "winner": found.winner.key if found.winner else None,
         "stands_out": found.stands_out,
         "verdict": found.verdict,
         "seeds": list(found.seeds),
         "left_out": found.left_out,
         "lost_seeds": found.lost_seeds,
+        "broken": found.broken,
         **asdict(ranking),
     }

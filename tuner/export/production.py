@@ -17,7 +17,8 @@ from tuner.data.fingerprint import Fingerprint
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
-from tuner.studies.confirm import Confirmation, confirmation
+from tuner.studies.confirm import confirmation
+from tuner.studies.confirmed import Confirmation
 from tuner.studies.noise import noise_of
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
@@ -111,7 +112,10 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     except StudyError as error:
         problem = error.message
     if number is None and confirmed is not None:
-        number = confirmed.winner.key
+        if confirmed.winner is None:
+            problem = confirmed.verdict
+        else:
+            number = confirmed.winner.key
     if number is None:
         record = study.best()
     else:
@@ -167,7 +171,11 @@ def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
     known = {one.key: one for one in ranking.estimates}
     if number not in known:
         return None
-    one, is_winner = known[number], number == confirmed.winner.key
+    one, winner = known[number], confirmed.winner
+    if number in confirmed.broken:
+        verdict = f"it does not keep {confirmed.broken[number]}"
+    else:
+        verdict = confirmed.verdict if winner is None or winner == one else f"trial {winner.key} was better"
     return ConfirmedGain(
         seeds=confirmed.seeds,
         mean=one.mean,
@@ -176,8 +184,8 @@ def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
         default_mean=known[ranking.default].mean,
         spread=ranking.spread,
         probability=one.probability,
-        stands_out=is_winner and confirmed.stands_out,
-        verdict=confirmed.verdict if is_winner else f"trial {confirmed.winner.key} was better",
+        stands_out=one == winner and confirmed.stands_out,
+        verdict=verdict,
     )
 
 

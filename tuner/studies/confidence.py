@@ -16,7 +16,7 @@ mean, not that of a gain, holds the truth in 92 to 93 % only where seeds do more
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,7 +62,7 @@ class Ranking:
     """Configs by their means, best first; larger is better.
 
     Attributes:
-        estimates: Of all configs, the default included.
+        estimates: Of all configs, the default included; those that may not win are behind the others.
         default: Key of the default config.
         spread: Standard deviation of the noise of one run.
         luck: Probability that the best of so many configs, none better than the default, would gain as much.
@@ -82,7 +82,7 @@ class Ranking:
 
     @property
     def winner(self) -> Estimate:
-        """The config of the highest mean; the default where nothing is above it."""
+        """The config of the highest mean among those that may win; the default where nothing is above it."""
         return self.estimates[0]
 
     @property
@@ -100,12 +100,14 @@ def claim_level(seeds: int) -> float:
     return 1 - (1 - _CLAIM_LEVEL) * min(1.0, _FEW_SEEDS / seeds)
 
 
-def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
+def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection[int] = ()) -> Ranking:
     """Rank configs that were trained with the same seeds.
 
     Args:
         values: For each config its values, in one order of seeds for all; at least two configs and two seeds.
         default: Key of the default config.
+        barred: Configs that may not win, whatever their mean. They count among those that the best was chosen from,
+            since what bars them need not be independent of their values.
     """
     from scipy import stats
 
@@ -136,7 +138,7 @@ def rank(values: Mapping[int, Sequence[float]], default: int) -> Ranking:
     gains = means - means[keys.index(default)]
     error_of_gain = math.sqrt(2 * noise / seeds)
     # The default goes first among equals: nothing is better than it.
-    order = sorted(range(configs), key=lambda i: (-means[i], keys[i] != default, i))
+    order = sorted(range(configs), key=lambda i: (keys[i] in barred, -means[i], keys[i] != default, i))
     estimates = tuple(
         Estimate(
             key=keys[i],

@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from tuner.config.errors import StudyError
-from tuner.studies.confidence import Estimate, Ranking, chance, claim_level, rank
+from tuner.config.study import StudySpec
+from tuner.studies.confidence import Estimate, rank
+from tuner.studies.confirmed import Confirmation
 from tuner.studies.handle import Study
-from tuner.studies.objective import feasible
+from tuner.studies.objective import broken_on_average
 from tuner.studies.reading import refuse_repeats
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
-
-MAX_SEEDS = 30
-"""More are not proposed."""
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """What the runs with fresh seeds say.
-
-    Attributes:
-        ranking: The configs by the numbers of their trials, best mean first; its gains are positive where a
-            config is better, whatever the objective's direction.
-        seeds: That all of them were trained with: those of the config that was planned last.
-        left_out: Repeated trials that do not take part, and why.
-        lost_seeds: Seeds that do not count, since the default config failed with them, and why.
-        to_come: Runs that are planned and have not ended.
-        default_allowed: Whether the default config keeps the study's constraints.
-    """
-
-    ranking: Ranking
-    seeds: tuple[int, ...]
-    left_out: dict[int, str]
-    lost_seeds: dict[int, str]
-    to_come: int
-    default_allowed: bool
-
-    @property
-    def winner(self) -> Estimate:
-        """The config of the highest mean among those that keep the constraints."""
-        return next(one for one in self.ranking.estimates if self.default_allowed or one.key != self.ranking.default)
-
-    @property
-    def stands_out(self) -> bool:
-        """Whether the winner is better than the default config by more than noise explains."""
-        return self.ranking.stands_out and self.winner == self.ranking.winner
-
-    @property
-    def verdict(self) -> str:
-        """One sentence on the winner's gain over the default config, and on what would make it surer."""
-        return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
-
-    @property
-    def _verdict(self) -> str:
-        ranking, winner = self.ranking, self.winner
-        if winner.key == ranking.default or winner.probability is None:
-            return "nothing was better than the default config"
-        if winner != ranking.winner:
-            return (
-                f"trial {winner.key} is the best that keeps the constraints, {winner.gain:+.4f} against the default "
-                "config, which does not keep them"
-            )
-        others = len(ranking.estimates) - 1
-        of = f" as the best of {others}" if others > 1 else ""
-        least = f"at least {ranking.gain_at_least:+.4f} with {ranking.level:.1%}{of}"
-        if self.stands_out:
-            return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
-        chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
-        enough = _seeds_to_claim(ranking, len(self.seeds))
-        surer = "the two are about equal" if enough is None else f"if the gain stays, {enough} seeds are enough for it"
-        return (
-            f"trial {winner.key} gains {winner.gain:+.4f} on average, {least}: better than the default config with a "
-            f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {ranking.level:.1%}; {surer}"
-        )
 
 
 def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
@@ -159,11 +98,24 @@ def confirmation(study: Study) -> Confirmation | None:
         raise StudyError(f"no config beside the default was trained with all seeds: {why}")
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
     values = {number: [sign * (own[seed].value or 0.0) for seed in seeds] for number, own in rest.items()}
-    ranking = rank(values, default.number)
+    broken = _broken(study.spec, repeats, [[own[seed] for seed in seeds] for own in rest.values()])
+    ranking = rank(values, default.number, broken)
     if sign < 0:
         ranking = replace(ranking, estimates=tuple(_turned(one) for one in ranking.estimates))
-    allowed = default.metrics is not None and feasible(study.spec, default.metrics)
-    return Confirmation(ranking, tuple(seeds), left_out, lost, len(unfinished), allowed)
+    return Confirmation(ranking, tuple(seeds), left_out, lost, len(unfinished), broken)
+
+
+def _broken(spec: StudySpec, repeats: Repeats, configs: Sequence[Sequence[TrialRecord]]) -> dict[int, str]:
+    """Which constraints the complete runs of each config break on average; without configs that keep all."""
+    if not spec.constraints:
+        return {}
+    records = {run.number: run for run in repeats.trials(numbers=[run.number for runs in configs for run in runs])}
+    found = {}
+    for runs in configs:
+        metrics = [last for run in runs if (last := records[run.number].metrics) is not None]
+        if broken := broken_on_average(spec, metrics):
+            found[runs[0].params["trial"]] = broken
+    return found
 
 
 def _failed(run: TrialRecord) -> bool:
@@ -174,15 +126,6 @@ def _failure(run: TrialRecord) -> str:
     return f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
 
 
-def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
-    """With how many seeds the winner would stand out, were gain and noise the same; None: more than `MAX_SEEDS`."""
-    others, gain = len(ranking.estimates) - 1, ranking.winner.gain
-    for more in range(seeds + 1, MAX_SEEDS + 1):
-        if chance(gain, ranking.spread, others * (more - 1), others, more, more) < 1 - claim_level(more):
-            return more
-    return None
-
-
 def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
     """The best complete trials with different configs that keep the constraints, the default's left out."""
     chosen: list[TrialRecord] = []
@@ -190,11 +133,6 @@ def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
         if trial.config not in [other.config for other in (default, *chosen)]:
             chosen.append(trial)
     return chosen[:top]
-
-
-def _percent(probability: float) -> str:
-    """Rounded down, so that what is below a limit never reads as the limit."""
-    return f"{math.floor(probability * 1000) / 10:.1f}%"
 
 
 def _turned(one: Estimate) -> Estimate:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
+
 from tuner.config.errors import ConfigError
 from tuner.config.objective import AT_OPERATING_POINT, COST_NAMES, CRITERION, Constraint, Direction, Objective
 from tuner.config.study import ObjectiveSpec, StudySpec
@@ -89,6 +92,19 @@ def feasible(spec: StudySpec, metrics: Metrics) -> bool:
     """Whether all constraints are known to be kept."""
     found = violations(spec, metrics)
     return all(text in found and found[text] <= 0 for text in spec.constraints)
+
+
+def broken_on_average(spec: StudySpec, runs: Sequence[Metrics]) -> str:
+    """Which constraints are not known to be kept by the means over some runs, with these means; empty: none."""
+    found = []
+    for text in spec.constraints:
+        limit = Constraint.parse(text)
+        values = [value for metrics in runs if (value := named.value_of(limit.name, metrics)) is not None]
+        if len(values) < len(runs):
+            found.append(f"{text} (unknown)")
+        elif limit.violation(mean := fmean(values)) > 0:
+            found.append(f"{text} ({mean:.4g} on average)")
+    return " and ".join(found)
 
 
 def directions(spec: StudySpec) -> list[Direction]:

@@ -1,0 +1,89 @@
+"""`Confirmation`: what configs that were trained with fresh seeds say, and the winner among them, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tuner.studies.confidence import Estimate, Ranking, chance, claim_level
+
+MAX_SEEDS = 30
+"""More are not proposed."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the runs with fresh seeds say.
+
+    Attributes:
+        ranking: The configs by the numbers of their trials, best mean first; its gains are positive where a
+            config is better, whatever the objective's direction.
+        seeds: That all of them were trained with: those of the config that was planned last.
+        left_out: Repeated trials that do not take part, and why.
+        lost_seeds: Seeds that do not count, since the default config failed with them, and why.
+        to_come: Runs that are planned and have not ended.
+        broken: Configs whose runs break constraints of the study on average, and which.
+    """
+
+    ranking: Ranking
+    seeds: tuple[int, ...]
+    left_out: dict[int, str]
+    lost_seeds: dict[int, str]
+    to_come: int
+    broken: dict[int, str]
+
+    @property
+    def winner(self) -> Estimate | None:
+        """The config of the highest mean among those that keep the constraints; None where none does."""
+        best = self.ranking.winner
+        return None if best.key in self.broken else best
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the winner is better than the default config by more than noise explains."""
+        return self.ranking.stands_out and self.winner is not None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on the winner's gain over the default config, and on what would make it surer."""
+        return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
+
+    @property
+    def _verdict(self) -> str:
+        ranking, winner = self.ranking, self.winner
+        if winner is None:
+            return "no config keeps the constraints on average"
+        if winner.key == ranking.default or winner.probability is None:
+            keeps = " that keeps the constraints" if self.broken else ""
+            return f"nothing{keeps} was better than the default config"
+        if winner.gain <= 0:
+            return (
+                f"trial {winner.key} is the best that keeps the constraints, {winner.gain:+.4f} against the default "
+                "config, which does not keep them"
+            )
+        others = len(ranking.estimates) - 1
+        of = f" as the best of {others}" if others > 1 else ""
+        least = f"at least {ranking.gain_at_least:+.4f} with {ranking.level:.1%}{of}"
+        if self.stands_out:
+            return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
+        chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
+        enough = _seeds_to_claim(ranking, len(self.seeds))
+        surer = "the two are about equal" if enough is None else f"if the gain stays, {enough} seeds are enough for it"
+        return (
+            f"trial {winner.key} gains {winner.gain:+.4f} on average, {least}: better than the default config with a "
+            f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {ranking.level:.1%}; {surer}"
+        )
+
+
+def _seeds_to_claim(ranking: Ranking, seeds: int) -> int | None:
+    """With how many seeds the winner would stand out, were gain and noise the same; None: more than `MAX_SEEDS`."""
+    others, gain = len(ranking.estimates) - 1, ranking.winner.gain
+    for more in range(seeds + 1, MAX_SEEDS + 1):
+        if chance(gain, ranking.spread, others * (more - 1), others, more, more) < 1 - claim_level(more):
+            return more
+    return None
+
+
+def _percent(probability: float) -> str:
+    """Rounded down, so that what is below a limit never reads as the limit."""
+    return f"{math.floor(probability * 1000) / 10:.1f}%"
