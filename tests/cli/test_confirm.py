@@ -124,6 +124,7 @@ def test_what_cannot_be_confirmed(project: Project) -> None:
 
 def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_confirmation(
     project: Project,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     project.write(budget={"trials": 2})
     project.misbehave(trial0={"seconds": 30})
@@ -142,6 +143,9 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     means = {one["key"]: one["mean"] for one in found["estimates"]}
     assert set(means) == {0, 1}
     assert found["winner"] == max(means, key=lambda trial: means[trial])
+    out = project.main(capsys, "export", "cells", "-o", "best.yaml")
+    assert f"best.yaml: trial {found['winner']}, " in out
+    assert "those of fresh seed 1" in project.main(capsys, "export", "cells", "--trial", "0", "-o", "default.yaml")
 
 
 def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> None:

@@ -179,6 +179,14 @@ def test_a_default_config_whose_own_trial_is_not_complete_is_judged_by_its_fresh
     assert found.winner is not None
     assert (found.winner.key, found.broken) == (0, {})
     assert found.verdict == "nothing was better than the default config"
+    # Its own trial has no thresholds to export: those of the first fresh run are.
+    production = production_config(study)
+    source = production.provenance
+    assert (source.trial, source.seed, source.fresh_seed, source.confirmed) == (0, 1, True, True)
+    assert source.value == production.metrics.map == pytest.approx(0.5011)
+    assert source.trust.endswith("; metrics and thresholds are those of fresh seed 1")
+    other = production_config(study, 1).provenance
+    assert (other.seed, other.fresh_seed, "fresh seed 1" in other.trust) == (0, False, False)
 
 
 def test_a_config_that_kept_the_constraints_by_luck_is_no_winner(begin: Begin, sqlite_url: str) -> None:

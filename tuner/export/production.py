@@ -17,7 +17,7 @@ from tuner.data.fingerprint import Fingerprint
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
-from tuner.studies.confirm import confirmation
+from tuner.studies.confirm import confirmation, measured
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.noise import noise_of
 from tuner.studies.records import TrialState
@@ -43,14 +43,17 @@ class Provenance(Frozen):
 
     study: str
     trial: int = Field(ge=0)
-    seed: int = Field(ge=0, le=MAX_SEED, description="seed of the trial; another seed gives a slightly different model")
+    seed: int = Field(
+        ge=0, le=MAX_SEED, description="of the run that value and metrics are of; another gives a different model"
+    )
+    fresh_seed: bool = Field(False, description="whether that is a run of `tuner confirm`: the trial is not complete")
     date: datetime.date
     tuner: str = Field(description="version of tuner that wrote the file")
     software: dict[str, str] = Field(description="versions of what the study ran on")
     data: DataSpec
     fingerprint: Fingerprint | None = Field(description="of the data set, to notice when training uses another")
     objective: ObjectiveSpec
-    value: float = Field(description="of the objective, in the one run of this trial")
+    value: float = Field(description="of the objective, in that one run")
     default_value: float | None = Field(description="of the objective, with the study's default config")
     confirmed: bool = Field(False, description="whether the config was trained again with fresh seeds")
     confirmation: ConfirmedGain | None = Field(None, description="what these runs said")
@@ -70,9 +73,10 @@ class Provenance(Frozen):
         """One sentence on how far the gain over the default can be believed."""
         if self.confirmation is not None:
             found = self.confirmation
+            run = f"; metrics and thresholds are those of fresh seed {self.seed}" if self.fresh_seed else ""
             return (
                 f"confirmed: mean {found.mean:.4f} ({found.low:.4f} … {found.high:.4f}) over {len(found.seeds)} fresh "
-                f"seeds, {found.default_mean:.4f} with the default config; {found.verdict}"
+                f"seeds, {found.default_mean:.4f} with the default config; {found.verdict}{run}"
             )
         if self.confirmed:
             return "confirmed: trained again with fresh seeds"
@@ -91,7 +95,7 @@ class ProductionConfig(Frozen):
 
     config: TrialConfig
     operating_point: OperatingPoint
-    metrics: Metrics = Field(description="of the trial on the validation split")
+    metrics: Metrics = Field(description="of the trial, or of a run with a fresh seed, on the validation split")
     default_metrics: Metrics | None = Field(None, description="of the study's default config on the same split")
     provenance: Provenance
 
@@ -128,6 +132,10 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             f"study {study.name!r} has no complete trial to export{limits}",
             hint=f"See how far it is with `tuner status {study.name}`, or go on with `tuner run`.",
         )
+    found = None if confirmed is None else _gain_of(confirmed, record.number)
+    own = record.state is TrialState.COMPLETE
+    if found is not None:
+        record = measured(study, record)
     metrics, point = record.metrics, record.operating_point
     if record.state is not TrialState.COMPLETE or metrics is None or point is None or record.value is None:
         raise StudyError(
@@ -138,7 +146,6 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     default = study.default_trial()
     if default is not None and default.state is not TrialState.COMPLETE:
         default = None
-    found = None if confirmed is None else _gain_of(confirmed, record.number)
     best, noise = study.best(), noise_of(study)
     return ProductionConfig(
         config=record.config,
@@ -149,6 +156,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             study=study.name,
             trial=record.number,
             seed=record.seed,
+            fresh_seed=not own,
             date=datetime.datetime.now(tz=datetime.UTC).date(),
             tuner=tuner.__version__,
             software=record.attempts[-1].versions if record.attempts else {},

@@ -105,6 +105,18 @@ def confirmation(study: Study) -> Confirmation | None:
     return Confirmation(ranking, tuple(seeds), left_out, lost, len(unfinished), broken)
 
 
+def measured(study: Study, trial: TrialRecord) -> TrialRecord:
+    """A trial itself where it is complete, else the first complete run of its config with a fresh seed.
+
+    The run has the number of the trial.
+    """
+    repeats = find_repeats(study)
+    if trial.state is TrialState.COMPLETE or repeats is None:
+        return trial
+    own = [run.number for run in repeats.runs() if run.params["trial"] == trial.number and not _failed(run)]
+    return replace(repeats.trials(numbers=own[:1])[0], number=trial.number) if own else trial
+
+
 def _broken(spec: StudySpec, repeats: Repeats, configs: Sequence[Sequence[TrialRecord]]) -> dict[int, str]:
     """Which constraints the complete runs of each config break on average; without configs that keep all."""
     if not spec.constraints:
