@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.project import LIMIT, Project, until
 from tuner.studies.deleting import delete_study
+from tuner.studies.repeats import find_repeats
 from tuner.studies.study import list_studies, open_study
 
 
@@ -69,6 +70,30 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:
     out = confirm(project, "--top", "1", "--seeds", "2")
     assert re.search("goes on at epoch [234]", out)
     assert "confirmed" in out
+
+
+def test_a_smaller_confirmation_does_not_take_over_an_abandoned_one(
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.run()
+    project.misbehave(all={"seconds": 2.0})
+    assert "same command goes on" in confirm(project, "--top", "3", "--seeds", "9", "--timeout", "1s")
+    project.misbehave()
+    out = confirm(project, "--top", "1", "--seeds", "2")
+    left = 4 * 9 - 2 * 2
+    assert f"{left} runs of an earlier request are left; `tuner confirm cells --top 3 --seeds 9" in out
+    assert re.search("4 complete.* left 0 s", out)
+    assert "are to come" not in out
+    assert "are to come" not in project.main(capsys, "status", "cells")
+    out = project.run("--baseline-repeats", "4")
+    assert f"{left - 1} runs of an earlier request are left" in out
+    assert "4 runs of the default config" in out
+    study = open_study("cells", project.storage)
+    repeats = find_repeats(study)
+    assert repeats is not None
+    assert len(repeats.unfinished()) == left - 1
+    study.close()
 
 
 def test_orders_reach_a_confirmation_and_it_leaves_a_stopped_search_alone(

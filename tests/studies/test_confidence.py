@@ -91,7 +91,7 @@ def test_too_little_to_rank() -> None:
 
 def test_the_verdict_says_what_was_found_and_what_is_missing() -> None:
     default, better = [0.50, 0.52, 0.51], [0.53, 0.525, 0.53]
-    found = Confirmation(rank({0: default, 7: better}, 0), (1, 2, 3), {}, {}, 0, {})
+    found = Confirmation(rank({0: default, 7: better}, 0), (1, 2, 3), {}, {}, 0, {}, {})
     assert 0.9 < (found.ranking.winner.probability or 0.0) < 0.975
     assert re.fullmatch(
         r"trial 7 gains \+0\.0183 on average, at least -0\.\d+ with 97\.5%: better than the "
@@ -99,10 +99,10 @@ def test_the_verdict_says_what_was_found_and_what_is_missing() -> None:
         r"if the gain stays, \d seeds are enough for it",
         found.verdict,
     )
-    several = Confirmation(rank({0: default, 7: better, 8: default}, 0), (1, 2, 3), {}, {}, 0, {})
+    several = Confirmation(rank({0: default, 7: better, 8: default}, 0), (1, 2, 3), {}, {}, 0, {}, {})
     assert "% by itself, 9" in several.verdict
     assert "% as the best of 2, and a claim takes" in several.verdict
-    equal = Confirmation(rank({0: default, 7: [0.51, 0.52, 0.501]}, 0), (1, 2, 3), {}, {}, 0, {})
+    equal = Confirmation(rank({0: default, 7: [0.51, 0.52, 0.501]}, 0), (1, 2, 3), {}, {}, 0, {}, {})
     assert equal.verdict.endswith("the two are about equal")
-    sure = Confirmation(rank({0: default, 7: [0.60, 0.62, 0.615]}, 0), (1, 2, 3), {}, {}, 0, {})
+    sure = Confirmation(rank({0: default, 7: [0.60, 0.62, 0.615]}, 0), (1, 2, 3), {}, {}, 0, {}, {})
     assert sure.verdict.startswith("trial 7 is better than the default config: +0.1017, at least +0.0")

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from study_cases import EPOCHS, WORKER, result, train
 
 from tuner.config.errors import FailureKind, StudyError
 from tuner.export.production import production_config
-from tuner.studies.confirm import confirmation, plan_confirmation
+from tuner.storage.tables import TrialRow
+from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, left_over, plan_confirmation
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.enqueue import check_warm_start
-from tuner.studies.repeats import fresh_seeds
-from tuner.studies.study import Study
+from tuner.studies.noise import plan_baseline
+from tuner.studies.repeats import find_repeats, fresh_seeds
+from tuner.studies.study import Study, TrialState
 
 Begin = Callable[..., Study]
 
@@ -84,6 +87,60 @@ def test_an_extension_that_is_not_finished_loses_nothing(study: Study) -> None:
     found = confirm(study, 2, 3, values)
     assert found is not None
     assert (len(found.ranking.estimates), found.to_come, found.left_out) == (3, 0, {})
+
+
+def test_a_smaller_request_leaves_what_is_left_of_a_larger_one(study: Study) -> None:
+    plan_confirmation(study, 2, 20)
+    repeats = plan_confirmation(study, 1, 2)
+    assert left_over(study, repeats) == LeftOver(runs=3 * 20 - 4, top=2, seeds=20)
+    assert begun(study, 1, 2) is not None
+    assert begun(study, 2, 1) is None
+    found = confirm(study, 1, 2, {0: 0.3, 2: 0.5})
+    assert found is not None
+    assert (found.seeds, found.to_come, found.stands_out) == ((1, 2), 0, True)
+    counts = {state: count for state, count in repeats.summary().counts.items() if count}
+    assert (repeats.unfinished(), counts) == ([], {TrialState.COMPLETE: 4})
+    assert repeats.next_trial(WORKER) is None
+    assert begun(study, 2, 20) is None
+    assert adds_nothing(study, 1, 2)
+    assert not adds_nothing(study, 1, 3)
+    # Nor does measuring the noise train it, and a new request for all of it goes on with it.
+    baseline = plan_baseline(study, 4)
+    assert [run.params for run in baseline.unfinished()] == [{"trial": 0, "seed": 3}]
+    assert left_over(study, baseline) == LeftOver(runs=3 * 20 - 5, top=2, seeds=20)
+    assert len(plan_confirmation(study, 2, 20).unfinished()) == 3 * 20 - 4
+    assert left_over(study, plan_confirmation(study, 2, 20)) is None
+
+
+def test_the_seeds_that_were_asked_for_last_are_compared_and_others_mentioned(study: Study) -> None:
+    values = {0: 0.3, 1: 0.4, 2: 0.5}
+    before = confirm(study, 1, 5, values)
+    assert before is not None
+    found = confirm(study, 2, 2, values)
+    assert found is not None
+    assert (found.seeds, found.unused, found.left_out) == ((1, 2), {2: 3}, {})
+    plan_baseline(study, 3)  # no request to compare
+    assert confirmation(study) == found
+    found = confirm(study, 1, 5, values)
+    assert found is not None
+    assert (found.ranking, found.seeds, found.unused) == (before.ranking, (1, 2, 3, 4, 5), {})
+    assert found.left_out == {1: "trained with 2 of the 5 seeds"}
+    provenance = production_config(study).provenance
+    assert provenance.confirmation is not None
+    assert provenance.confirmation.seeds == found.seeds
+
+
+def test_what_was_asked_for_before_requests_were_noted_is_compared(study: Study) -> None:
+    """Runs that an older version planned have times of their own: the config that was planned last decides."""
+    assert confirm(study, 1, 3, {0: 0.3, 2: 0.5}) is not None
+    repeats = find_repeats(study)
+    assert repeats is not None
+    for run in repeats.runs():
+        changed = update(TrialRow).where(TrialRow.number == run.number, TrialRow.seed == run.seed, TrialRow.seed > 0)
+        study.database.run(lambda s, c=changed, r=run: s.execute(c.values(created_at=1.0 + r.number)))
+    found = confirmation(study)
+    assert found is not None
+    assert (found.seeds, found.to_come) == ((1, 2, 3), 0)
 
 
 def test_a_seed_with_which_the_default_config_fails_does_not_count(study: Study) -> None:

@@ -14,6 +14,7 @@ from tuner.cli.work import exit_code, work_on_repeats
 
 if TYPE_CHECKING:
     from tuner.studies.confirmed import Confirmation
+    from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
 
 
@@ -45,12 +46,13 @@ def confirm(
         opened = open_study(study, storage)
         plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
         repeats = plan_confirmation(opened, top, seeds)
-        chosen = len({run.params["trial"] for run in repeats.trials(epochs=False)}) - 1
+        chosen = len({trial for trial, _ in repeats.asked or ()}) - 1
         if first and chosen < top and not as_json:
             typer.secho(
                 f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow"
             )
         if first:
+            print_left_over(opened, repeats, err=as_json)
             repeats.resume()  # what paused or ended it before counts no more
         if repeats.unfinished():
             left = None if deadline is None else max(1.0, deadline - time.monotonic())
@@ -82,6 +84,19 @@ def _print_result(opened: Study, *, as_json: bool) -> None:
         typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened)}")
 
 
+def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> None:
+    """Runs of earlier calls that are not asked for now, and what goes on with them."""
+    from tuner.cli.summary import storage_option
+    from tuner.studies.confirm import left_over
+
+    left = left_over(study, repeats)
+    if left is None:
+        return
+    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{storage_option(study)}"
+    how = f"`{command}`" if left.top else f"`tuner run` with --baseline-repeats {left.seeds + 1}"
+    typer.secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
+
+
 def print_confirmation(found: Confirmation, metric: str) -> None:
     """The configs by their means, and what became of the claim."""
     from rich.table import Table
@@ -100,6 +115,10 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
     for seed, why in found.lost_seeds.items():
         typer.secho(f"seed {seed} is left out: the default config was {why}", fg="yellow")
+    for trial, more in found.unused.items():
+        typer.secho(
+            f"trial {trial} was trained with {more} more seeds, which were not asked for and do not count", fg="yellow"
+        )
     for trial, broken in found.broken.items():
         typer.secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
@@ -121,5 +140,6 @@ def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
         "left_out": found.left_out,
         "lost_seeds": found.lost_seeds,
         "broken": found.broken,
+        "unused": found.unused,
         **asdict(ranking),
     }

@@ -50,10 +50,12 @@ def _measure_noise(
     study: Study, runs: int, plans: list[SlotPlan], timeout: float | None, trainer: str | None
 ) -> float | None:
     """Train the default config with further seeds; returns the time that is left."""
+    from tuner.cli.confirm import print_left_over
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.studies.noise import plan_baseline
 
     repeats = plan_baseline(study, runs)
+    print_left_over(study, repeats)
     if not repeats.unfinished():
         return timeout
     report = work_on_repeats(repeats, plans, timeout, trainer)

@@ -116,33 +116,34 @@ def search_limit(study: Study, plan: PlanSpec) -> float:
 def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer: str | None) -> int:
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
-    from tuner.cli.confirm import print_confirmation
+    from tuner.cli.confirm import print_confirmation, print_left_over
     from tuner.cli.summary import storage_option
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
-    from tuner.studies.confirm import confirmation, plan_confirmation
+    from tuner.studies.confirm import adds_nothing, begun, confirmation, plan_confirmation
     from tuner.studies.plan import USABLE, confirmation_for
-    from tuner.studies.repeats import find_repeats
 
     again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study)}"
     found = study.summary()
     left = plan.hours * 3600 - study.wall_seconds()
     seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
-    repeats = find_repeats(study)
-    if repeats is None or not repeats.unfinished():
+    repeats = begun(study, plan.top, plan.seeds)
+    if repeats is None:
         size = confirmation_for(USABLE * left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)
-        if size is not None:
-            try:
-                repeats = plan_confirmation(study, *size)
-            except StudyError as error:
-                typer.secho(f"not confirmed: {error.message}", fg="yellow")
-                return 0
+        try:
+            # Asking for less than is there would only hide the rest of it.
+            repeats = None if size is None or adds_nothing(study, *size) else plan_confirmation(study, *size)
+        except StudyError as error:
+            typer.secho(f"not confirmed: {error.message}", fg="yellow")
+            return 0
+        if size is not None and repeats is not None:
+            print_left_over(study, repeats)
             smaller = "" if size == (plan.top, plan.seeds) else ", as far as the time allows"
             typer.echo(
                 f"\nConfirming the best {size[0]} and the default config with {size[1]} fresh seeds{smaller}: "
                 f"{duration(left)} of {plan.hours:g} hours are left."
             )
-        elif confirmation(study) is None:
+        elif size is None and confirmation(study) is None:
             typer.secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
             return 0
     code = 0

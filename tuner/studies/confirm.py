@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tuner.config.errors import StudyError
 from tuner.config.study import StudySpec
 from tuner.studies.confidence import Estimate, rank
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.handle import Study
+from tuner.studies.journal import RETRIED
 from tuner.studies.objective import broken_on_average
 from tuner.studies.reading import refuse_repeats
 from tuner.studies.records import TrialRecord, TrialState
-from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
+from tuner.studies.repeats import (
+    GOING,
+    Repeats,
+    count_to,
+    find_repeats,
+    fresh_seeds,
+    last_request,
+    open_repeats,
+    pair_of,
+)
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """Runs that were planned before and are not asked for now.
+
+    Attributes:
+        runs: How many.
+        top: Of a request that reaches all of them; 0 where they are the default config's alone.
+        seeds: Likewise.
+    """
+
+    runs: int
+    top: int
+    seeds: int
 
 
 def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
@@ -33,6 +59,38 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
         StudyError: The default config has no trial, or no other trial is complete and keeps the constraints; or the
             study is none but another's repeats.
     """
+    default, *chosen = _compared(study, top)
+    configs = {trial.number: trial.config for trial in (default, *chosen)}
+    repeats = open_repeats(study)
+    repeats.plan(configs, fresh_seeds(study, seeds), default=default.number)
+    return repeats
+
+
+def begun(study: Study, top: int, seeds: int) -> Repeats | None:
+    """The runs of the last request, where some of them have not ended and it asked for no more than this; else None."""
+    repeats = find_repeats(study)
+    if repeats is None:
+        return None
+    repeats.asked = last_request(repeats.runs())
+    trials, used = ({pair[i] for pair in repeats.asked} for i in (0, 1))
+    return repeats if len(trials) <= top + 1 and len(used) <= seeds and repeats.unfinished() else None
+
+
+def adds_nothing(study: Study, top: int, seeds: int) -> bool:
+    """Whether `plan_confirmation` would find all runs finished.
+
+    Raises:
+        StudyError: As there.
+    """
+    repeats = find_repeats(study)
+    runs = [] if repeats is None else repeats.runs()
+    ended = {pair_of(run.params) for run in runs if run.state not in GOING and run.kind not in RETRIED}
+    wanted = fresh_seeds(study, seeds)
+    return all((trial.number, seed) in ended for trial in _compared(study, top) for seed in wanted)
+
+
+def _compared(study: Study, top: int) -> list[TrialRecord]:
+    """The default config's trial and the best others; raises as `plan_confirmation` says."""
     refuse_repeats(study.name)
     default = study.default_trial()
     if default is None:
@@ -40,7 +98,7 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
             f"study {study.name!r} has no trial of the default config: there is nothing to compare with",
             hint="Let it begin with `tuner run`.",
         )
-    chosen = _best(study, default, top)
+    chosen = _best(study, default)[:top]
     if not chosen:
         limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
@@ -48,17 +106,27 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
             "confirm",
             hint=f"Run it with a larger budget; see how far it is with `tuner status {study.name}`.",
         )
-    repeats = open_repeats(study)
-    for trial in (default, *chosen):
-        repeats.plan(trial.number, trial.config, fresh_seeds(study, seeds), is_default=trial.is_default)
-    return repeats
+    return [default, *chosen]
+
+
+def left_over(study: Study, repeats: Repeats) -> LeftOver | None:
+    """What was planned before, has not ended, and is not asked for now; None where there is nothing such."""
+    planned = [run for run in repeats.runs() if run.state in GOING]
+    left = [run for run in planned if repeats.asked and pair_of(run.params) not in repeats.asked]
+    if not left:
+        return None
+    default = study.default_trial()
+    order = [] if default is None else [trial.number for trial in _best(study, default)]
+    trials = {run.params["trial"] for run in left}
+    top = max((order.index(trial) + 1 for trial in trials if trial in order), default=0)
+    return LeftOver(len(left), top, max(count_to(study, run.seed) for run in left))
 
 
 def confirmation(study: Study) -> Confirmation | None:
     """What the finished runs say; None before a config and the default have two of the same seeds.
 
     Configs may have been repeated with several numbers of seeds, by one call after the other: those are compared that
-    have all the seeds of the config that was planned last, of those with nothing to come.
+    have the seeds of the last request, as far as one of its configs has them already.
 
     Raises:
         StudyError: Runs failed, so that nothing is left to compare; says which.
@@ -66,18 +134,21 @@ def confirmation(study: Study) -> Confirmation | None:
     repeats, default = find_repeats(study), study.default_trial()
     if repeats is None or default is None:
         return None
+    runs = repeats.runs()
+    asked = last_request(runs) or frozenset(pair_of(run.params) for run in runs)
+    requested, wanted = ({pair[i] for pair in asked} for i in (0, 1))
+    counted = [run for run in runs if run.seed in wanted]
+    unfinished = {run.params["trial"] for run in counted if run.state in GOING}
     by_config: dict[int, dict[int, TrialRecord]] = {default.number: {}}  # later planned ones behind
-    unfinished: list[int] = []
-    for run in repeats.runs():
-        if run.state in (TrialState.RUNNING, TrialState.INTERRUPTED):
-            unfinished.append(run.params["trial"])
-        else:
+    for run in counted:
+        if run.state not in GOING:
             by_config[run.params["trial"]] = by_config.pop(run.params["trial"], {}) | {run.seed: run}
     common = {number: sorted(own.keys() & by_config[default.number].keys()) for number, own in by_config.items()}
     comparable = [number for number, seeds in common.items() if number != default.number and len(seeds) > 1]
     if not comparable:
         return None
-    planned = common[max(comparable, key=lambda number: (number not in unfinished, comparable.index(number)))]
+    by_order = sorted(comparable, key=lambda number: (number not in unfinished, number in requested))  # stable
+    planned = common[by_order[-1]]
     lost = {seed: _failure(run) for seed in planned if _failed(run := by_config[default.number][seed])}
     seeds = [seed for seed in planned if seed not in lost]
     if len(seeds) < 2:
@@ -102,7 +173,10 @@ def confirmation(study: Study) -> Confirmation | None:
     ranking = rank(values, default.number, broken)
     if sign < 0:
         ranking = replace(ranking, estimates=tuple(_turned(one) for one in ranking.estimates))
-    return Confirmation(ranking, tuple(seeds), left_out, lost, len(unfinished), broken)
+    to_come = sum(run.state in GOING and pair_of(run.params) in asked for run in counted)
+    more = Counter(run.params["trial"] for run in runs if run.seed not in wanted and not _failed(run))
+    unused = {number: more[number] for number in rest if more[number] and number != default.number}
+    return Confirmation(ranking, tuple(seeds), left_out, lost, to_come, broken, unused)
 
 
 def measured(study: Study, trial: TrialRecord) -> TrialRecord:
@@ -138,13 +212,13 @@ def _failure(run: TrialRecord) -> str:
     return f"{run.state} with seed {run.seed}: {run.reason or run.kind}"
 
 
-def _best(study: Study, default: TrialRecord, top: int) -> list[TrialRecord]:
+def _best(study: Study, default: TrialRecord) -> list[TrialRecord]:
     """The best complete trials with different configs that keep the constraints, the default's left out."""
     chosen: list[TrialRecord] = []
     for trial in study.ranked():
         if trial.config not in [other.config for other in (default, *chosen)]:
             chosen.append(trial)
-    return chosen[:top]
+    return chosen
 
 
 def _turned(one: Estimate) -> Estimate:

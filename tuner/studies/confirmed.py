@@ -18,11 +18,12 @@ class Confirmation:
     Attributes:
         ranking: The configs by the numbers of their trials, best mean first; its gains are positive where a
             config is better, whatever the objective's direction.
-        seeds: That all of them were trained with: those of the config that was planned last.
+        seeds: That all of them were trained with: those of the last request.
         left_out: Repeated trials that do not take part, and why.
         lost_seeds: Seeds that do not count, since the default config failed with them, and why.
-        to_come: Runs that are planned and have not ended.
+        to_come: Runs of the last request that have not ended.
         broken: Configs whose runs break constraints of the study on average, and which.
+        unused: Configs with finished runs that do not count, since the last request was for fewer seeds; how many.
     """
 
     ranking: Ranking
@@ -31,6 +32,7 @@ class Confirmation:
     lost_seeds: dict[int, str]
     to_come: int
     broken: dict[int, str]
+    unused: dict[int, int]
 
     @property
     def winner(self) -> Estimate | None:

@@ -74,7 +74,7 @@ def plan_baseline(study: Study, runs: int) -> Repeats:
 
     config = resolve_anchors(study.space.default_config(study.base), study.dataset.train)
     repeats = open_repeats(study)
-    repeats.plan(DEFAULT_TRIAL, config, fresh_seeds(study, runs - 1), is_default=True)
+    repeats.plan({DEFAULT_TRIAL: config}, fresh_seeds(study, runs - 1), default=DEFAULT_TRIAL)
     return repeats
 
 

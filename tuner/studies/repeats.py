@@ -4,16 +4,18 @@ They are no trials of the study: the sampler must not see them, and, those of th
 nothing of its budget. So they have a row of their own among our studies, without a counterpart in Optuna, and are
 handed out, leased, resumed and recorded like trials, by the same workers. A run is made once for each config and seed,
 whoever asks for it and however often; one that failed for a reason that may have passed is made anew when it is asked
-for again.
+for again. What was asked for before and never finished stays planned, and is left alone by those who ask for less.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,13 +23,13 @@ from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
-from tuner.storage.tables import StudyRow, TrialRow
+from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.ending import Ender
 from tuner.studies.handle import Study
 from tuner.studies.journal import RETRIED
 from tuner.studies.reading import REPEATS
-from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
 from tuner.studies.taking_over import take_over
@@ -37,15 +39,25 @@ _SEEDS = 2**31
 """Seeds are below it, since a column of the database holds them."""
 
 
+GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
+"""States of runs that have not ended."""
+
+
 class Repeats(Study):
     """The repeats of a study: what `run_worker` needs of a study, without sampling and pruning.
 
     The parameters of a run are `trial`, the number of the trial whose config it repeats, and `seed`. That of the
     default config is 0.
+
+    Attributes:
+        asked: Trial and seed of the runs that are handed out and counted: those that `plan` was called with here; None:
+            all that were ever planned.
     """
 
+    asked: frozenset[tuple[int, int]] | None = None
+
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
-        """The next run that nobody works on; None when there is none, or they are paused or stopped.
+        """The next of the runs asked for that nobody works on; None when none is left, or they are paused or stopped.
 
         Raises:
             StudyError: The same config error came twice, or the study was deleted.
@@ -60,58 +72,81 @@ class Repeats(Study):
                 raise StudyError(f"the repeats of the study have ended: {study.problem}")
             if study.control is not None:
                 return []
-            return leases.claimable(session, self._id)
+            waiting = select(TrialRow.trial_id, TrialRow.params).where(
+                TrialRow.study_id == self._id, TrialRow.state == TrialState.RUNNING
+            )
+            asked = {trial_id for trial_id, params in session.execute(waiting) if self._is_asked(params)}
+            return [(trial_id, token) for trial_id, token in leases.claimable(session, self._id) if trial_id in asked]
 
         return take_over(self.database, self.database.run(look), worker, self._reporter, self._ender)
 
-    def plan(self, trial: int, config: TrialConfig, seeds: Sequence[int], *, is_default: bool = False) -> None:
-        """Have a config trained with these seeds; with which it was, or will be, changes nothing.
+    def plan(self, configs: Mapping[int, TrialConfig], seeds: Sequence[int], *, default: int) -> None:
+        """Have configs trained with these seeds; with which they were, or will be, they are not trained again.
 
         A run that failed for a reason of `RETRIED` is planned anew, under another number.
 
         Args:
-            trial: Number of the study's trial that has this config.
-            config: With its anchors.
-            seeds: Of the runs.
-            is_default: Whether it is the study's default config.
+            configs: With their anchors, by the number of the study's trial that has them.
+            seeds: Of the runs, the same for all configs.
+            default: Which of them is the study's default config.
         """
+        wanted = [(trial, seed) for trial in configs for seed in seeds]
 
         def add(session: Session) -> None:
-            runs = select(TrialRow.number, TrialRow.params, TrialRow.kind).where(TrialRow.study_id == self._id)
-            rows = session.execute(runs).all()
-            known = {(params["trial"], params["seed"]) for _, params, kind in rows if kind not in RETRIED}
-            number = max((number for number, _, _ in rows), default=-1) + 1
+            runs = select(TrialRow.trial_id, TrialRow.number, TrialRow.params, TrialRow.kind)
+            rows = session.execute(runs.where(TrialRow.study_id == self._id)).all()
+            known = {pair_of(row.params): row.trial_id for row in rows if row.kind not in RETRIED}
+            number = max((row.number for row in rows), default=-1) + 1
             # Optuna counts its trials upwards from 1, so ours go downwards from -1.
             trial_id = min(session.scalar(select(func.min(TrialRow.trial_id))) or 0, 0) - 1
-            for seed in seeds:
+            asked_at = session.scalar(select(now()))
+            if len(configs) > 1:  # the default config alone is no request to compare (see `last_request`)
+                again = sorted(known[pair] for pair in wanted if pair in known)
+                if again:
+                    session.execute(update(TrialRow), [{"trial_id": one, "created_at": asked_at} for one in again])
+            for trial, seed in wanted:
                 if (trial, seed) in known:
                     continue
                 row = TrialRow(
                     trial_id=trial_id,
                     study_id=self._id,
                     number=number,
-                    is_default=is_default,
+                    is_default=trial == default,
                     seed=seed,
                     params={"trial": trial, "seed": seed},
-                    config=config.model_dump(mode="json"),
+                    config=configs[trial].model_dump(mode="json"),
                     resolved=True,
                     state=TrialState.RUNNING,
                     told=True,
                     lease_until=leases.RELEASED,
+                    created_at=asked_at,
                 )
                 session.add(row)
                 number, trial_id = number + 1, trial_id - 1
 
         _persist(self.database, add)
+        self.asked = (self.asked or frozenset()) | frozenset(wanted)
 
     def runs(self) -> list[TrialRecord]:
-        """The runs in the order in which they were planned, without those that were made anew, and without epochs."""
-        latest = {(run.params["trial"], run.seed): run for run in self.trials(epochs=False)}
+        """All runs in the order in which they were planned, without those that were made anew, and without epochs."""
+        latest = {pair_of(run.params): run for run in self.trials(epochs=False)}
         return sorted(latest.values(), key=lambda run: run.number)
 
     def unfinished(self) -> list[TrialRecord]:
-        """Runs that have not ended."""
-        return self.trials(states=[TrialState.RUNNING, TrialState.INTERRUPTED], epochs=False)
+        """Runs that were asked for and have not ended."""
+        return [run for run in self.trials(states=GOING, epochs=False) if self._is_asked(run.params)]
+
+    def summary(self) -> StudySummary:
+        """See `Study.summary`; the counts are those of the runs that were asked for.
+
+        Raises:
+            StudyError: The study was deleted meanwhile.
+        """
+        counts = Counter(run.state for run in self.runs() if self._is_asked(run.params))
+        return replace(super().summary(), counts={state: counts[state] for state in TrialState})
+
+    def _is_asked(self, params: Mapping[str, int]) -> bool:
+        return self.asked is None or pair_of(params) in self.asked
 
     @property
     def _reporter(self) -> Reporter:
@@ -163,9 +198,28 @@ def find_repeats(study: Study) -> Repeats | None:
     return None if row is None else Repeats(study.database, row, _unpruned(study.spec), study.space)
 
 
+def pair_of(params: Mapping[str, int]) -> tuple[int, int]:
+    """Trial and seed of a run, by its parameters."""
+    return params["trial"], params["seed"]
+
+
+def last_request(runs: Sequence[TrialRecord]) -> frozenset[tuple[int, int]]:
+    """Trial and seed of the runs that the last call asked to compare, planned before or not; empty: none did."""
+    by_time: dict[float, list[TrialRecord]] = defaultdict(list)
+    for run in runs:
+        by_time[run.created_at].append(run)
+    requests = [time for time, own in by_time.items() if len({run.is_default for run in own}) > 1]
+    return frozenset(pair_of(run.params) for run in by_time[max(requests)]) if requests else frozenset()
+
+
 def fresh_seeds(study: Study, count: int) -> list[int]:
     """Seeds that no trial of the study was trained with."""
     return [(study.spec.sampler.seed + n) % _SEEDS for n in range(1, count + 1)]
+
+
+def count_to(study: Study, seed: int) -> int:
+    """How many fresh seeds end with this one."""
+    return (seed - study.spec.sampler.seed) % _SEEDS
 
 
 def _persist(database: Database, work: Callable[[Session], None]) -> None:
