@@ -37,6 +37,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     starts = len(list(project.folder.rglob("starts.txt")))
     assert starts == 6 + 3 * 3
     found = json.loads(confirm(project, "--top", "2", "--seeds", "3", "--json"))
+    assert (found["finished"], found["to_come"]) == (True, 0)
     assert len(list(project.folder.rglob("starts.txt"))) == starts
     assert found["seeds"] == [1, 2, 3]
     means = [one["mean"] for one in found["estimates"]]
@@ -47,7 +48,15 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert f"trial: {found['winner']}" in text
     assert "confirmed: true" in text
     assert found["verdict"][:30] in " ".join(text.replace("#", "").split())
-    assert f"confirmed  {found['verdict']}" in project.main(capsys, "best", "cells")
+    out = project.main(capsys, "best", "cells")
+    assert f"confirmed  {found['verdict']}" in out
+    assert f"config     of trial {found['winner']}{'' if found['winner'] else ' (default)'}, which is confirmed" in out
+    best = json.loads(project.main(capsys, "best", "cells", "--json"))
+    assert (best["number"], best["confirmation"]["verdict"]) == (found["winner"], found["verdict"])
+    status = json.loads(project.main(capsys, "status", "cells", "--json"))
+    for told in (best, status):
+        assert told["confirmation"] == found
+        assert len(told["noise"]["values"]) == 4
     delete_study("cells", project.storage)
     assert not list(project.folder.glob("cells*"))
     assert list_studies(project.storage) == []
@@ -66,6 +75,12 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:
     assert process.returncode == 130, out + err
     assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
     assert "same command goes on" in out
+    project.misbehave(all={"seconds": 2.0})
+    so_far = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2",
+                           "--timeout", "1s", "--json")  # fmt: skip
+    told, err = so_far.communicate(timeout=LIMIT)
+    assert so_far.returncode == 0, err
+    assert json.loads(told) == {"finished": False, "reason": "timeout"}
     project.misbehave()
     out = confirm(project, "--top", "1", "--seeds", "2")
     assert re.search("goes on at epoch [234]", out)
@@ -168,6 +183,9 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     means = {one["key"]: one["mean"] for one in found["estimates"]}
     assert set(means) == {0, 1}
     assert found["winner"] == max(means, key=lambda trial: means[trial])
+    best = json.loads(project.main(capsys, "best", "cells", "--json"))
+    assert (best["number"], best["state"]) == (found["winner"], "complete")
+    assert best["params"].keys() == {"learning_rate"}
     out = project.main(capsys, "export", "cells", "-o", "best.yaml")
     assert f"best.yaml: trial {found['winner']}, " in out
     assert "those of fresh seed 1" in project.main(capsys, "export", "cells", "--trial", "0", "-o", "default.yaml")

@@ -12,7 +12,7 @@ from study_cases import EPOCHS, WORKER, result, train
 from tuner.config.errors import FailureKind, StudyError
 from tuner.export.production import production_config
 from tuner.storage.tables import TrialRow
-from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, left_over, plan_confirmation
+from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, left_over, plan_confirmation, winner_of
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.enqueue import check_warm_start
 from tuner.studies.noise import plan_baseline
@@ -239,6 +239,9 @@ def test_a_default_config_whose_own_trial_is_not_complete_is_judged_by_its_fresh
     # Its own trial has no thresholds to export: those of the first fresh run are.
     production = production_config(study)
     source = production.provenance
+    winner = winner_of(study)
+    assert winner is not None
+    assert (winner.number, winner.params, winner.seed) == (0, default.params, 1)
     assert (source.trial, source.seed, source.fresh_seed, source.confirmed) == (0, 1, True, True)
     assert source.value == production.metrics.map == pytest.approx(0.5011)
     assert source.trust.endswith("; metrics and thresholds are those of fresh seed 1")

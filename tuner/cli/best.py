@@ -8,15 +8,17 @@ from tuner.cli.common import AsJson, Storage, StudyName, number, print_json
 def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
     """Show the best trial's config and operating point, and the gain over the default config.
 
-    With several objectives also the Pareto front. The best trial keeps the study's constraints.
+    Where `tuner confirm` has found a winner, that config, which `tuner export` takes. With several objectives also
+    the Pareto front. The best trial keeps the study's constraints.
     """
     import typer
 
     from tuner.cli.show import print_config, trial_json
     from tuner.cli.summary import next_commands, print_findings
     from tuner.cli.tables import aligned
-    from tuner.cli.trust import print_trust
+    from tuner.cli.trust import print_trust, trust_json
     from tuner.config.errors import StudyError
+    from tuner.studies.confirm import winner_of
     from tuner.studies.objective import objective_values
     from tuner.studies.study import open_study
 
@@ -28,6 +30,8 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         raise StudyError(
             f"study {study!r} has no complete trial{limits} yet", hint=f"See how it stands: tuner status {study}"
         )
+    confirmed = winner_of(opened)
+    shown = confirmed or trial
     objectives = opened.spec.objectives
     front = {
         record.number: objective_values(opened.spec, record.metrics)
@@ -35,14 +39,17 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         if record.metrics is not None
     }
     if as_json:
-        data = trial_json(trial) | {"study": study, "default_value": found.default_value}
+        data = trial_json(shown) | {"study": study, "default_value": found.default_value} | trust_json(opened)
         pareto = [{"number": n, **dict(zip(objectives, values, strict=True))} for n, values in front.items()]
         print_json(data | ({"pareto_front": pareto} if objectives else {}))
         return
     print_findings(found, opened.spec.objective.direction)
     if opened.has_repeats():
         print_trust(opened)
-    print_config(trial)
+    if confirmed is not None:
+        which = f"trial {confirmed.number}{' (default)' if confirmed.is_default else ''}"
+        typer.echo(f"config     of {which}, which is confirmed")
+    print_config(shown)
     if objectives:
         typer.echo("Pareto front: no other trial is better in all of these")
         rows = [(f"trial {n}", *map(number, values)) for n, values in front.items()]

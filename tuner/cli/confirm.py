@@ -35,6 +35,7 @@ def confirm(
     that are finished are not made again.
     """
     from tuner.cli.supervise import supervised
+    from tuner.cli.trust import trust_json
     from tuner.config.load import parse_duration
     from tuner.studies.confirm import plan_confirmation
     from tuner.studies.study import open_study
@@ -59,6 +60,9 @@ def confirm(
             report = work_on_repeats(repeats, plans, left, trainer, quiet=as_json)
             if report.reason != "finished":
                 typer.echo("Not finished; the same command goes on.", err=as_json)
+                if as_json:
+                    so_far = trust_json(opened)["confirmation"] or {}
+                    print_json(so_far | {"finished": False, "reason": report.reason})
                 return exit_code(report)
         _print_result(opened, as_json=as_json)
         return 0
@@ -73,7 +77,7 @@ def _print_result(opened: Study, *, as_json: bool) -> None:
 
     found = confirmation(opened)
     if as_json:
-        print_json(confirmation_json(found))
+        print_json(confirmation_json(found) or {"finished": False, "reason": "planned meanwhile"})
     elif found is None:
         typer.echo("More runs were planned meanwhile; the same command shows the result when they have ended.")
     else:
@@ -133,6 +137,8 @@ def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
         return None
     ranking = found.ranking
     return {
+        "finished": not found.to_come,
+        "to_come": found.to_come,
         "winner": found.winner.key if found.winner else None,
         "stands_out": found.stands_out,
         "verdict": found.verdict,

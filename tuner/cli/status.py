@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,8 @@ def status(
             rows = [
                 {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running
             ]
-            result.append(asdict(found) | {"running": rows})
+            trust = _trust_json(name, storage) if opened.has_repeats() else {"noise": None, "confirmation": None}
+            result.append(asdict(found) | {"running": rows} | trust)
             continue
         typer.secho(name, bold=True)
         print_findings(found, opened.spec.objective.direction)
@@ -62,3 +63,13 @@ def _print_trust(name: str, storage: str | None) -> None:
     study = open_study(name, storage)
     print_trust(study)
     study.close()
+
+
+def _trust_json(name: str, storage: str | None) -> dict[str, Any]:
+    from tuner.cli.trust import trust_json
+    from tuner.studies.study import open_study
+
+    study = open_study(name, storage)
+    told = trust_json(study)
+    study.close()
+    return told

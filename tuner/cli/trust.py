@@ -1,8 +1,8 @@
-"""How far a study's gain can be believed, as lines for `tuner run`, `tuner status` and `tuner confirm`."""
+"""How far a study's gain can be believed, as lines for `tuner run`, `tuner status` and `tuner best`, and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -26,3 +26,22 @@ def print_trust(study: Study) -> None:
         return
     if found is not None:
         typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
+
+
+def trust_json(study: Study) -> dict[str, Any]:
+    """The same as JSON: `noise` and `confirmation`, each null where there is none."""
+    from dataclasses import asdict
+
+    from tuner.cli.confirm import confirmation_json
+    from tuner.config.errors import StudyError
+    from tuner.studies.confirm import confirmation
+    from tuner.studies.noise import noise_of
+
+    noise = noise_of(study)
+    found: dict[str, Any] | None
+    try:
+        found = confirmation_json(confirmation(study))
+    except StudyError as error:
+        found = {"problem": error.message}
+    told = noise and asdict(noise) | {"stands_out": noise.stands_out, "verdict": noise.verdict}
+    return {"noise": told, "confirmation": found}

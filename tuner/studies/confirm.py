@@ -182,13 +182,26 @@ def confirmation(study: Study) -> Confirmation | None:
 def measured(study: Study, trial: TrialRecord) -> TrialRecord:
     """A trial itself where it is complete, else the first complete run of its config with a fresh seed.
 
-    The run has the number of the trial.
+    The run has the number and the parameters of the trial.
     """
     repeats = find_repeats(study)
     if trial.state is TrialState.COMPLETE or repeats is None:
         return trial
     own = [run.number for run in repeats.runs() if run.params["trial"] == trial.number and not _failed(run)]
-    return replace(repeats.trials(numbers=own[:1])[0], number=trial.number) if own else trial
+    if not own:
+        return trial
+    return replace(repeats.trials(numbers=own[:1])[0], number=trial.number, params=trial.params)
+
+
+def winner_of(study: Study) -> TrialRecord | None:
+    """The confirmed winner, as `measured` has it; None where there is none, or runs failed."""
+    try:
+        found = confirmation(study)
+    except StudyError:
+        return None
+    if found is None or found.winner is None:
+        return None
+    return measured(study, study.trials(numbers=[found.winner.key])[0])
 
 
 def _broken(spec: StudySpec, repeats: Repeats, configs: Sequence[Sequence[TrialRecord]]) -> dict[int, str]:
