@@ -49,6 +49,25 @@ def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     assert project.trials() == trials
 
 
+def test_the_time_of_a_plan_is_not_spent_on_an_abandoned_confirmation(project: Project) -> None:
+    project.write(defaults={"epochs": 4, "image_size": 64})
+    hours = ("--hours", "0.05", "--trials", "3", "--epochs", "4")
+    project.run("--trials", "3")
+    project.misbehave(all={"seconds": 2.0})
+    confirm = ("confirm", "cells", "--trainer", "fake_trainer:train")
+    project.call(*confirm, "--top", "2", "--seeds", "30", "--timeout", "1s")
+    project.misbehave()
+    out = project.run(*hours)
+    assert "runs of an earlier request are left; `tuner confirm cells --top 2 --seeds 30" in out
+    assert "better than the default" in out
+    assert "are to come" not in out
+    starts = len(list(project.folder.rglob("starts.txt")))
+    assert starts <= 3 + 3 * 3 + 2  # two of the abandoned runs may have begun
+    # What is there is neither trained again nor hidden by a smaller confirmation.
+    assert "better than the default" in project.run(*hours)
+    assert len(list(project.folder.rglob("starts.txt"))) == starts
+
+
 def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(project: Project) -> None:
     project.write(defaults={"epochs": 4, "image_size": 64})
     hours = ("--hours", "0.01", "--trials", "2", "--slots", "1")
