@@ -23,6 +23,8 @@ def unseen_notes(train: Split, image_size: int) -> list[str]:
     scale = placements(train.sizes, canvas_for(train.sizes, image_size))[train.image_index, 0]
     sides = (train.boxes[:, 2:] * scale[:, None])[~train.crowd]
     small = int((sides < MIN_SIDE).any(axis=1).sum())
+    if not small:
+        return []
     if small == len(sides):
         raise DataError(
             f"all {small} boxes of {train.name} are below {MIN_SIDE:g} px in width or height at image size "
@@ -30,8 +32,6 @@ def unseen_notes(train: Split, image_size: int) -> list[str]:
             hint="Set a larger `image_size` under `defaults` in a study file, or cut the images into tiles, with their "
             "boxes.",
         )
-    if not small:
-        return []
     return [
         f"{small} of {len(sides)} boxes of {train.name} are below {MIN_SIDE:g} px in width or height at image size "
         f"{image_size} and are left out of training; a larger `image_size` shows them, or images cut into tiles"
