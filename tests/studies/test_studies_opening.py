@@ -70,13 +70,14 @@ def test_spelling_out_a_default_is_no_difference(sqlite_url: str, begin: Begin) 
 def test_given_anchors_stay_with_the_study(sqlite_url: str, begin: Begin) -> None:
     given = [[[10, 10]], [[20, 30]], [[90, 80]]]
     defaults = {"epochs": EPOCHS, "image_size": 96, "anchors": "custom", "anchor_sizes": given}
-    first = begin(sqlite_url, defaults=defaults)
+    space = {"augment.mosaic": SPACE["augment.mosaic"]}
+    first = begin(sqlite_url, defaults=defaults, space=space)
     opened = open_study(first.name, sqlite_url)
     assert opened.base == first.base
     assert opened.base.anchor_sizes == (((10.0, 10.0),), ((20.0, 30.0),), ((90.0, 80.0),))
-    begin(sqlite_url, defaults=defaults)
+    begin(sqlite_url, defaults=defaults, space=space)
     with pytest.raises(StudyError, match="anchor_sizes"):
-        begin(sqlite_url, defaults=defaults | {"anchor_sizes": [[[10, 10]], [[20, 30]], [[90, 99]]]})
+        begin(sqlite_url, defaults=defaults | {"anchor_sizes": [[[10, 10]], [[20, 30]], [[90, 99]]]}, space=space)
     opened.close()
 
 

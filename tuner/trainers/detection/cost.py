@@ -87,6 +87,7 @@ def _typical_windows(split: Split, tiles: Tiles, canvas: Canvas) -> tuple[torch.
     """The windows on the image with the median number of them: (W, 3, H, W) uint8, and where they lie, (W, 4) xyxy."""
     each = [windows_of(width, height, tiles) for width, height in split.sizes.tolist()]
     typical = int(np.argsort([len(windows) for windows in each], kind="stable")[len(each) // 2])
-    one = replace(split, file_names=split.file_names[typical : typical + 1])
+    here = slice(typical, typical + 1)
+    one = replace(split, file_names=split.file_names[here], sizes=split.sizes[here])
     pixels = torch.cat(list(batches_of_windows(one, [each[typical]], canvas, len(each[typical]))))
     return pixels, each[typical]
