@@ -196,6 +196,16 @@ def test_fractions_among_pixels_are_pointed_out(folder):
     assert "4 of 100 boxes of train lie within one pixel" in warning
 
 
+def test_a_class_that_is_looked_for_and_never_shown_is_pointed_out(folder):
+    rows = folder.contents["train"]["annotations"]
+    for row in rows:
+        row["category_id"] = 90
+    rows.append(rows[0] | {"id": 999, "category_id": 3, "iscrowd": 1})  # a crowd teaches nothing
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert "has 2 boxes in val and none in train: nothing can learn it" in warning
+
+
 def test_boxes_that_would_fit_as_corners_are_pointed_out(folder):
     for row, (x, y, width, height) in zip(
         folder.contents["train"]["annotations"], [(1, 2, 10, 5), (0, 0, 40, 30), (25, 5, 8, 20)], strict=True

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
@@ -65,7 +67,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         val=splits["val"],
         test=splits.get("test"),
         reports={name: report for name, (_, report) in loaded.items()},
-        warnings=(*_overlaps(list(splits.values())), *_fractions(splits.values())),
+        warnings=(*_overlaps(list(splits.values())), *_fractions(splits.values()), *_untaught(train, splits["val"])),
     )
 
 
@@ -130,6 +132,16 @@ def _fractions(splits: Iterable[Split]) -> list[str]:
                 "fractions of its size do: COCO's boxes are in pixels"
             )
     return warnings
+
+
+def _untaught(train: Split, val: Split) -> list[str]:
+    """Sentences on classes that are looked for and never shown."""
+    taught, asked = (np.bincount(s.labels[~s.crowd], minlength=len(s.classes)).tolist() for s in (train, val))
+    return [
+        f"class {name!r} has {boxes} boxes in val and none in train: nothing can learn it, and mAP counts it as 0"
+        for name, seen, boxes in zip(train.classes, taught, asked, strict=True)
+        if boxes and not seen
+    ]
 
 
 def _overlaps(splits: list[Split]) -> tuple[str, ...]:
