@@ -11,7 +11,7 @@ SIGMA = 0.05
 """How fast a vote fades with 1 - IoU. Kim & Lee 2020 have 0.025; on three data sets, trained for 12 to 54 epochs each,
 0.05 was the best of 0.01 to 0.2 or within noise of it."""
 
-_CELLS_PER_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 22}
+_CELLS_PER_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 20}
 """Padded pairs at a time: some 10 float64 arrays of this size."""
 
 
