@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, padded, ranked
+from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, image_of, padded, ranked
 
 _CELLS_PER_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 20}
 """Padded boxes at a time: some 20 float64 arrays of this size. Rounds cost the same for few groups as for many."""
@@ -19,9 +19,7 @@ def weighted_fusion(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tens
     mean. The paper's correction by the number of models is 1 for one model.
     """
     exact, wide = boxes.double(), scores.double()
-    image = torch.repeat_interleave(
-        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(boxes)
-    )
+    image = image_of(offsets, len(boxes))
     group = image * (int(labels.max()) + 1 if len(labels) else 1) + labels
     order = torch.argsort(wide, descending=True, stable=True)
     order = order[torch.argsort(group[order], stable=True)]

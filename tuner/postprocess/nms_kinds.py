@@ -31,7 +31,7 @@ from torchvision.ops import nms
 
 from tuner.config.trial import NmsKind
 from tuner.postprocess.fusion import weighted_fusion
-from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, offsets_of, padded, ranked
+from tuner.postprocess.ragged import LOOK_EVERY, TINY, Kept, blocks, image_of, offsets_of, padded, ranked
 from tuner.postprocess.voting import voted
 
 _CELLS_PER_BLOCK = {"cpu": 1 << 15, "cuda": 1 << 20}
@@ -134,9 +134,7 @@ def soft_gaussian(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor
 
 def none(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, value: float, most: int) -> Kept:
     """No suppression, for detectors that need none and for detections that are suppressed already."""
-    image = torch.repeat_interleave(
-        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(boxes)
-    )
+    image = image_of(offsets, len(boxes))
     everything = torch.arange(len(boxes), device=boxes.device)
     return ranked(everything, boxes.double(), scores.double(), image, len(offsets) - 1, most)
 

@@ -41,6 +41,13 @@ def ranked(source: Tensor, boxes: Tensor, scores: Tensor, image: Tensor, images:
     return Kept(source[order], boxes[order], scores[order], offsets_of(counts.clamp(max=most)))
 
 
+def image_of(offsets: Tensor, count: int) -> Tensor:
+    """(count,) the image of each box, from (N + 1,) where the boxes of each image begin and end."""
+    return torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=count
+    )
+
+
 def offsets_of(counts: Tensor) -> Tensor:
     """(N + 1,) where the boxes of each image begin and end, from (N,) counts."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tuner.postprocess.ragged import TINY, blocks, padded
+from tuner.models.boxes import iou
+from tuner.postprocess.ragged import TINY, blocks, image_of, padded
 
 SIGMA = 0.05
 """How fast a vote fades with 1 - IoU. Kim & Lee 2020 have 0.025; on three data sets, trained for 12 to 54 epochs each,
@@ -34,9 +35,7 @@ def voted(boxes: Tensor, scores: Tensor, labels: Tensor, offsets: Tensor, of: Te
         (Q, 4) float64; a box without any vote, its area or all scores being 0, stays as it is.
     """
     exact, wide = boxes.double(), scores.double()
-    image = torch.repeat_interleave(
-        torch.arange(len(offsets) - 1, device=of.device), offsets.diff(), output_size=len(boxes)
-    )
+    image = image_of(offsets, len(boxes))
     group = image * (int(labels.max()) + 1 if len(labels) else 1) + labels
     voters, sizes, begins = _by_group(group, group)
     places, wanted, starts = _by_group(group[of], group)
@@ -65,10 +64,6 @@ def _by_group(group: Tensor, every: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _weights(boxes: Tensor, others: Tensor, scores: Tensor) -> Tensor:
     """(B, K, M) the weight of each vote, from boxes (B, K, 4), others (B, M, 4) and the latters' scores (B, M)."""
-    a, b = boxes.permute(2, 0, 1)[..., None], others.permute(2, 0, 1)[:, :, None]
-    width = torch.minimum(a[2], b[2]).sub_(torch.maximum(a[0], b[0])).clamp_(min=0)
-    overlap = torch.minimum(a[3], b[3]).sub_(torch.maximum(a[1], b[1])).clamp_(min=0).mul_(width)
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    apart = overlap == 0
-    distance = overlap.div_(areas.sub_(overlap).clamp_(min=TINY)).neg_().add_(1)
-    return distance.square_().div_(-SIGMA).exp_().mul_(scores[:, None]).masked_fill_(apart, 0.0)
+    overlap = iou(boxes[:, :, None], others[:, None])
+    fading = (1 - overlap).square_().div_(-SIGMA).exp_()
+    return fading.mul_(scores[:, None]).masked_fill_(overlap == 0, 0.0)
