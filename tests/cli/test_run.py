@@ -41,6 +41,16 @@ def test_a_dry_run_says_what_the_sampler_stands_for(
     assert f"search     {search}, pruner " in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
+def test_a_dry_run_says_that_voting_is_tried(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "nms: one of 'greedy', 'greedy-voting' (found by a sweep, costs no training)"
+    assert line in project.main(capsys, "run", "study.yaml", "--dry-run")
+    file = project.folder / "study.yaml"
+    spec = yaml.safe_load(file.read_text())
+    spec["space"] = {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-1}, "nms": "greedy"}
+    file.write_text(yaml.safe_dump(spec))
+    assert "greedy-voting" not in project.main(capsys, "run", "study.yaml", "--dry-run")
+
+
 def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def show_plan(
     """
     from tuner.cli.common import duration
     from tuner.config.load import base_config
+    from tuner.postprocess.swept import Swept
     from tuner.storage.urls import masked, resolve
     from tuner.studies.promotion import first_rung
     from tuner.studies.samplers import chosen
@@ -53,6 +54,9 @@ def show_plan(
         typer.echo(f"  {name}: {dimension}{how}")
     for name, reason in ruled_out.items():
         typer.echo(f"    not {name}: {reason}")
+    kinds = () if "nms" in space.dimensions else Swept.of(space, base).nms
+    if kinds:
+        typer.echo(f"  nms: one of {', '.join(map(repr, kinds))} (found by a sweep, costs no training)")
     if points:
         typer.echo("first      after the default config, as far as the study has not tried them:")
     for point in points:
