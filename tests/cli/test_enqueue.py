@@ -19,7 +19,9 @@ SPACE = {
 }
 
 
-def test_points_of_the_user_come_right_after_the_default_config(project: Project) -> None:
+def test_points_of_the_user_come_right_after_the_default_config(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.write(space=SPACE, slots=1)
     (project.folder / "points.yaml").write_text(
         "- {learning_rate: 3e-3}\n- {learning_rate: 0.05, anchors: kmeans-iou}\n"
@@ -44,6 +46,8 @@ def test_points_of_the_user_come_right_after_the_default_config(project: Project
     out = project.run("--enqueue", "points.yaml", "--trials", "6")
     assert "already there: trial 5, 6\n1 of 2 must wait: the budget holds 1 more (--trials 7)" in out
     assert [trial["params"]["learning_rate"] for trial in project.trials()[5:]] == [0.005]
+    assert "queued     1 point waits for a larger budget" in project.main(capsys, "status", "cells")
+    assert json.loads(project.main(capsys, "status", "cells", "--json"))["queued"] == 1
 
 
 def test_a_dry_run_shows_what_is_trained_first(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,10 @@ def print_findings(found: StudySummary, direction: str) -> None:
     """
     counts = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
     typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
+    if found.queued:
+        one, many = ("waits", "wait") if found.spent else ("is", "are")
+        what = "for a larger budget" if found.spent else "trained next"
+        typer.echo(f"queued     {found.queued} {f'point {one}' if found.queued == 1 else f'points {many}'} {what}")
     metric = metric_name(found.metric)
     if found.best is None:
         none_keeps = found.counts.get(TrialState.COMPLETE, 0) > 0

@@ -14,6 +14,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
+from tuner.storage import optuna_rows
 from tuner.storage.tables import AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
 from tuner.studies.leases import RELEASED
@@ -184,6 +185,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         default_value=default,
         problem=study.problem,
         spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.model_validate(study.space)),
+        queued=optuna_rows.count_waiting(session, study.optuna_study_id),
         control=study.control,
         control_reason=study.control_reason,
         priority=spec.priority,

@@ -242,6 +242,7 @@ class StudySummary:
         default_value: Value of the default config; None before it is complete.
         problem: What ended the study before its budget; None otherwise.
         spent: Which budget is spent, such as "30 of 30 trials"; None while there is some left.
+        queued: Points that were enqueued and not begun.
         control: "paused" or "stopped" by an order from outside; None otherwise.
         control_reason: What was said with the order.
         priority: Of the study, for workers that choose.
@@ -259,6 +260,7 @@ class StudySummary:
     default_value: float | None
     problem: str | None
     spent: str | None = None
+    queued: int = 0
     control: str | None = None
     control_reason: str | None = None
     priority: int = 0
