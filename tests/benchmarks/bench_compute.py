@@ -1,19 +1,22 @@
-"""What the search saves: epochs until the best mAP of an unpruned random search is reached.
+"""What the search saves: epochs until the best mAP of unpruned random searches is reached.
 
     python -m tests.benchmarks.bench_compute FOLDER [--trials 16] [--repetitions 3] [--epochs N] [--image-size N]
         [--slots 2] [-o OUT]
 
 FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are those that `tuner init` proposes for
-it, if not given. Each repetition has seeds of its own. It runs, by the command line as a user would, a random search
-without pruning of so many full trials, and the shipped default study, until one of its epochs has the best final mAP of
-the random search, or as many epochs are spent as that took in all. Both begin with the default config, as every study
-does, and train `dense-tiny`, and both have the same seed, which is that of every trial, too: the default config of BCCD
-alone reaches 0.520, 0.534 and 0.545 with three seeds, more than lies between most good configs. Epochs of all trials
-count, in the order in which they were reported. Called again, it goes on where it was stopped.
+it, if not given. Each repetition has seeds of its own. It runs, by the command line as a user would, two random
+searches without pruning of so many full trials: `plain`, as a script without tuner does it, with NMS IoU and confidence
+among the sampled dimensions and greedy NMS, and `random`, which differs from the shipped study in sampler and pruner
+alone, so that thresholds are swept and NMS with voting is tried after each training. Then it runs the shipped study,
+until one of its epochs has the best final mAP of each, or as many epochs are spent as one of them took in all. All
+begin with the default config, as every study does, and train `dense-tiny`, and all have the same seed, which is that of
+every trial, too: the default config of BCCD alone reaches 0.520, 0.534 and 0.545 with three seeds, more than lies
+between most good configs. Epochs of all trials count, in the order in which they were reported. Called again, it goes
+on where it was stopped.
 
-Two ratios to the random search's epochs are printed: until the mAP was seen after an epoch, and until a trial that was
-trained to its last epoch has it ("never" where the study was stopped before). The best of many noisy trials is a
-matter of luck, too, so both searches' epochs until they were within 0.005 of it follow.
+For each random search two ratios to its epochs are printed: until its mAP was seen after an epoch, and until a trial
+that was trained to its last epoch has it ("never" where the study was stopped before). The best of many noisy trials is
+a matter of luck, too, so both searches' epochs until they were within 0.005 of it follow.
 """
 
 from __future__ import annotations
@@ -32,9 +35,20 @@ import yaml
 
 from tests.benchmarks.bench_gain import TUNER, tuner
 
+SPACE = Path(__file__).parents[2] / "search_spaces" / "default.yaml"
 POLL = 1.0
 NEAR = 0.005
 """So little below the best mAP is as good: a fifth of what one config differs by with other seeds."""
+
+
+def plain_space() -> dict[str, Any]:
+    """The shipped space as a script without sweeps has it: thresholds are sampled, NMS is greedy."""
+    space: dict[str, Any] = yaml.safe_load(SPACE.read_text())
+    return space | {name: space[name] | {"mode": "sample"} for name in ("nms_iou", "confidence")} | {"nms": "greedy"}
+
+
+SPACES = {"plain": plain_space(), "random": "default"}
+"""The spaces of the random searches, by their names."""
 
 
 @dataclass(frozen=True)
@@ -103,33 +117,36 @@ def search_until(out: Path, name: str, file: str, target: float) -> list[Epoch]:
     return history(out, name)
 
 
-def repeat(out: Path, options: argparse.Namespace, repetition: int) -> float | None:
-    """One repetition; the ratio, None where the target was not reached."""
+def repeat(out: Path, options: argparse.Namespace, repetition: int) -> dict[str, float | None]:
+    """One repetition; the ratio to each random search, None where the target was not reached."""
     length = options.epochs or proposed(out)["defaults"]["epochs"]
     full = options.trials * length
-    name = f"random-{repetition}"
-    budget = {"trials": options.trials}
     seed = 2 * repetition  # as for the figures in the README
-    sampler = {"name": "random", "seed": seed}
-    tuner(out, "run", write_study(out, name, options, sampler=sampler, pruner={"name": "none"}, budget=budget))
-    random = history(out, name)
-    finals = [epoch.value for epoch in random if epoch.number == length]
-    target = max(finals)
+    searches = {}
+    for search, space in SPACES.items():
+        name = f"{search}-{repetition}"
+        changes = {"pruner": {"name": "none"}, "budget": {"trials": options.trials}, "space": space}
+        tuner(out, "run", write_study(out, name, options, sampler={"name": "random", "seed": seed}, **changes))
+        searches[search] = history(out, name)
     name = f"default-{repetition}"
     budget = {"trials": None, "epochs": full}
     file = write_study(out, name, options, sampler={"seed": seed}, budget=budget)
-    epochs = search_until(out, name, file, target)
-    seen, complete = reached(epochs, target), reached(epochs, target, last=length)
-    text = ", ".join(
-        f"{what} {'never' if spent is None else f'after {spent} epochs ({spent / full:.2f} x)'}"
-        for what, spent in (("seen", seen), ("in a complete trial", complete))
-    )
-    best = max(epoch.value for epoch in epochs)
-    print(f"repetition {repetition}: random search {full} epochs, best mAP {target:.4f} of {len(finals)} trials; "
-          f"default study: {text}; best seen {best:.4f} in {len(epochs)} epochs; within {NEAR} after "
-          f"{reached(epochs, target - NEAR)} epochs, random search {reached(random, target - NEAR)}",
-          flush=True)  # fmt: skip
-    return None if seen is None else seen / full
+    targets = {search: max(e.value for e in random if e.number == length) for search, random in searches.items()}
+    epochs = search_until(out, name, file, max(targets.values()))
+    ratios = {}
+    for search, random in searches.items():
+        target = targets[search]
+        seen, complete = reached(epochs, target), reached(epochs, target, last=length)
+        text = ", ".join(
+            f"{what} {'never' if spent is None else f'after {spent} epochs ({spent / full:.2f} x)'}"
+            for what, spent in (("seen", seen), ("in a complete trial", complete))
+        )
+        print(f"repetition {repetition}: {search} search {full} epochs, best mAP {target:.4f} of {options.trials} "
+              f"trials; default study: {text}; best seen {max(epoch.value for epoch in epochs):.4f} in {len(epochs)} "
+              f"epochs; within {NEAR} after {reached(epochs, target - NEAR)} epochs, {search} search "
+              f"{reached(random, target - NEAR)}", flush=True)  # fmt: skip
+        ratios[search] = None if seen is None else seen / full
+    return ratios
 
 
 def main() -> None:
@@ -147,11 +164,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     files = [f"--annotations={folder / 'annotations' / split}.json" for split in ("train", "val")]
     tuner(out, "init", f"--images={folder / 'images'}", *files, "--name=compute", "-o", "init.yaml", "--force")
-    ratios = [repeat(out, options, repetition) for repetition in range(options.repetitions)]
-    found = [ratio for ratio in ratios if ratio is not None]
-    each = ", ".join("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
-    mean = f"mean {statistics.mean(found):.2f} x" if len(found) == len(ratios) else "no mean: not all reached it"
-    print(f"epochs until the random search's best mAP, as a ratio: {each}; {mean}")
+    repetitions = [repeat(out, options, repetition) for repetition in range(options.repetitions)]
+    for search in SPACES:
+        ratios = [repetition[search] for repetition in repetitions]
+        found = [ratio for ratio in ratios if ratio is not None]
+        each = ", ".join("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        mean = f"mean {statistics.mean(found):.2f} x" if len(found) == len(ratios) else "no mean: not all reached it"
+        print(f"epochs until the {search} search's best mAP, as a ratio: {each}; {mean}")
 
 
 if __name__ == "__main__":
