@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError, StudyError
@@ -26,7 +26,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
     refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
-        row = find_living(database, name)
+        row = find_study(database, name)
         if row is None:
             raise unknown_study(database, name)
         optuna_id = row.optuna_study_id
@@ -61,19 +61,15 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         database.close()
 
 
-def find_living(database: Database, name: str) -> StudyRow | None:
-    """The row of a study, once those are gone whose study was deleted in Optuna's dashboard."""
+def delete_orphans(database: Database) -> None:
+    """Delete our rows of the studies that were deleted in Optuna's dashboard: their names and numbers are free again.
 
-    def find(session: Session) -> StudyRow | None:
-        theirs = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name))
-        alive = {(study_id, study_name) for study_id, study_name in theirs}
-        found = None
-        for row in session.scalars(select(StudyRow)).all():
-            # The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
-            if (abs(row.optuna_study_id), row.name.removesuffix(REPEATS)) not in alive:
-                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
-            elif row.name == name:
-                found = row
-        return found
-
-    return database.run(find)
+    One statement, which sees no half of a study that another process makes meanwhile: Optuna's part is there before
+    ours. The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
+    """
+    theirs = OPTUNA_STUDIES.c.study_name
+    alive = exists().where(
+        OPTUNA_STUDIES.c.study_id == func.abs(StudyRow.optuna_study_id),
+        or_(StudyRow.name == theirs, StudyRow.name == theirs.concat(REPEATS)),
+    )
+    database.run(lambda session: session.execute(delete(StudyRow).where(~alive)) and None)

@@ -182,8 +182,7 @@ def refuse_repeats(name: str) -> None:
 
 def unknown_study(database: Database, name: str) -> StudyError:
     """There is no study of that name; says which there are."""
-    names = database.run(lambda session: list(session.scalars(select(StudyRow.name))))
-    names = [known for known in names if not known.endswith(REPEATS)]
+    names = database.run(lambda session: list(session.scalars(select(StudyRow.name).where(_ALIVE))))
     return StudyError(
         f"there is no study {name!r} in {masked(database.url)}",
         hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",

@@ -26,7 +26,7 @@ from tuner.storage.urls import masked
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.control import clear_control
 from tuner.studies.current import refuse_other_data
-from tuner.studies.deleting import find_living
+from tuner.studies.deleting import delete_orphans
 from tuner.studies.handle import Study
 from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
@@ -165,7 +165,7 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
     refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
-        row = find_living(database, name)
+        row = find_study(database, name)
         if row is None:
             raise unknown_study(database, name)
     except BaseException:
@@ -188,15 +188,16 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
     except NoStudies:
         return None
     try:
-        row = find_living(database, name)
+        row = find_study(database, name)
         return None if row is None else StudySpec.model_validate(row.spec)
     finally:
         database.close()
 
 
 def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
-    row = find_living(database, spec.name)
+    row = find_study(database, spec.name)
     if row is None:
+        delete_orphans(database)
         with database.errors(), quiet():
             study = optuna.create_study(
                 study_name=spec.name,
@@ -222,7 +223,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
         # An integrity error says that another worker made it meanwhile.
         with database.errors(), suppress(IntegrityError), Session(database.engine) as session, session.begin():
             session.add(row)
-        found = find_living(database, spec.name)
+        found = find_study(database, spec.name)
         if found is None:
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
         row = found
