@@ -13,8 +13,9 @@ from tuner.config.source import parse_yaml
 from tuner.config.trial import Augment, Tiles, TrialConfig
 from tuner.models.anchors import RECIPES
 from tuner.postprocess.swept import Swept
+from tuner.space.fields import InfeasibleConfig
 from tuner.space.load import load_space, ready_made_names
-from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.space.space import SearchSpace
 
 BASE = TrialConfig()
 
@@ -151,6 +152,21 @@ def test_anchors_of_another_image_size_are_not_kept() -> None:
     made = space("image_size: {type: int, low: 320, high: 640, step: 32}\n")
     assert made.apply(base, {"image_size": 320}).anchor_sizes == base.anchor_sizes
     assert made.apply(base, {"image_size": 352}).anchor_sizes is None
+
+
+def test_another_model_learns_at_its_own_rates_where_none_was_given() -> None:
+    made = space("model: {type: categorical, choices: [dense-tiny, dense-small, retinanet-resnet50]}\n")
+    for base in (BASE, TrialConfig(model="retinanet-resnet50")):
+        for model in ("dense-tiny", "dense-small", "retinanet-resnet50"):
+            assert made.apply(base, {"model": model}) == TrialConfig(model=model)
+    given = made.apply(TrialConfig(learning_rate=3e-4, backbone_lr_factor=0.1), {"model": "retinanet-resnet50"})
+    assert (given.learning_rate, given.backbone_lr_factor) == (3e-4, 0.1)
+    with_rate = space(
+        "model: {type: categorical, choices: [dense-tiny, fcos-resnet50]}\n"
+        "learning_rate: {type: float, low: 1e-4, high: 1e-1, when: {model: fcos-resnet50}}\n"
+    )
+    sampled = with_rate.apply(BASE, {"model": "fcos-resnet50", "learning_rate": 2e-3})
+    assert (sampled.learning_rate, sampled.backbone_lr_factor) == (2e-3, 1.0)
 
 
 def test_values_that_do_not_fit_together_are_told_apart_from_wrong_ones() -> None:

@@ -56,6 +56,16 @@ def test_a_space_that_samples_nothing_has_no_names_to_hint_at(tmp_path: Path) ->
     assert not refused.value.hint
 
 
+def test_a_point_with_another_model_has_the_rates_of_that_model(tmp_path: Path) -> None:
+    models = {"type": "categorical", "choices": ["dense-tiny", "retinanet-resnet50"]}
+    space = load_space({"learning_rate": LEARNING_RATE, "model": models})
+    (tmp_path / "points.yaml").write_text(
+        "- {model: retinanet-resnet50}\n- {model: retinanet-resnet50, learning_rate: 2e-3}"
+    )
+    points = read_points(tmp_path / "points.yaml", space, TrialConfig())
+    assert [point["learning_rate"] for point in points] == [2e-4, 2e-3]
+
+
 def begin_second(study: Study, **changes: object) -> Study:
     fields = study.spec.model_dump() | {"name": f"{study.name[:50]}-2"} | changes
     return create_or_open(StudySpec.model_validate(fields))

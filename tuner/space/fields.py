@@ -1,14 +1,17 @@
-"""What a search space may say about each field of `TrialConfig`, read from the field's own definition."""
+"""The fields of `TrialConfig` by dotted name: what a search space may say about each, and configs with other values."""
 
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
 
 FIXED_PER_STUDY = {
@@ -17,6 +20,19 @@ FIXED_PER_STUDY = {
     "anchor_sizes": "it holds the anchors that a recipe made; search `anchors`, the recipes, instead",
 }
 """Fields that no dimension may have, with the reason."""
+_ANCHORS_DEPEND_ON = ("model", "image_size", "anchors")
+_BY_MODEL = tuple(name for name, info in TrialConfig.model_fields.items() if info.default_factory is not None)
+"""Fields whose default each model has of its own."""
+
+
+class InfeasibleConfig(ConfigError):
+    """A point of the space whose values do not fit together, such as a warm-up longer than the training.
+
+    Ranges are checked one by one when a space is loaded; combinations can be judged only when a trial has
+    chosen them. A study tells such a trial as pruned with a violated constraint, without training it, so that
+    the sampler learns the border (as with out-of-memory, decision 8); clipping the value instead would store
+    a parameter that was not used.
+    """
 
 
 class SearchField:
@@ -82,3 +98,28 @@ def _leaves(model: type[BaseModel], prefix: str) -> list[tuple[str, FieldInfo]]:
 def get_value(config: BaseModel, name: str) -> Any:
     """The value of a field of a config, or of what holds some of its fields, by its dotted name."""
     return functools.reduce(getattr, name.split("."), config)
+
+
+def with_values(config: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
+    """A config with the values of some fields, by their dotted names, replaced.
+
+    What has the default of the config's model takes that of the new one where the model changes. Anchors that were made
+    for another network or canvas, or by another recipe, are left out, to be made anew.
+
+    Raises:
+        InfeasibleConfig: The values do not fit together.
+    """
+    data = config.model_dump()
+    if values.get("model", config.model) != config.model:
+        own = TrialConfig(model=config.model)
+        data = {name: value for name, value in data.items() if name not in _BY_MODEL or value != getattr(own, name)}
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        functools.reduce(operator.getitem, parents, data)[last] = value
+    if data["anchors"] != "custom" and any(data[name] != getattr(config, name) for name in _ANCHORS_DEPEND_ON):
+        data["anchor_sizes"] = None
+    try:
+        return TrialConfig.model_validate(data)
+    except ValidationError as error:
+        reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
+        raise InfeasibleConfig(f"the values of this point do not fit together: {reasons}") from None

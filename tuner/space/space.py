@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, in_order
 from tuner.space.dimension import CategoricalDimension, Dimension, FixedDimension, FloatDimension, SampledDimension
-from tuner.space.fields import get_value
+from tuner.space.fields import InfeasibleConfig, get_value, with_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 1000
 """A space of more points is not walked to its end."""
-_ANCHORS_DEPEND_ON = ("model", "image_size", "anchors")
-
-
-class InfeasibleConfig(ConfigError):
-    """A point of the space whose values do not fit together, such as a warm-up longer than the training.
-
-    Ranges are checked one by one when a space is loaded; combinations can be judged only when a trial has
-    chosen them. A study tells such a trial as pruned with a violated constraint, without training it, so that
-    the sampler learns the border (as with out-of-memory, decision 8); clipping the value instead would store
-    a parameter that was not used.
-    """
 
 
 class SearchSpace(Frozen):
@@ -91,7 +80,7 @@ class SearchSpace(Frozen):
         Raises:
             InfeasibleConfig: The chosen values do not fit together; see there what a study does then.
         """
-        return self._config(base, self._walk(lambda name, dimension: dimension.suggest(trial, name)))
+        return with_values(base, self._walk(lambda name, dimension: dimension.suggest(trial, name)))
 
     def apply(self, base: TrialConfig, params: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial with these parameters; the inverse of `params_of`.
@@ -117,7 +106,7 @@ class SearchSpace(Frozen):
             raise ConfigError(
                 f"the space {self.name!r} has no parameter {name!r}", hint=nearest(name, self.sampled) if left else ""
             )
-        return self._config(base, values)
+        return with_values(base, values)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial could have exactly these parameters (their combination aside)."""
@@ -204,23 +193,6 @@ class SearchSpace(Frozen):
     def holds(value: Any, allowed: tuple[Any, ...]) -> bool:
         """Whether a value is one of those that a condition allows."""
         return any(FixedDimension(value=one).contains(value) for one in allowed)
-
-    @staticmethod
-    def _config(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
-        data = base.model_dump()
-        for name, value in values.items():
-            *parents, last = name.split(".")
-            node = data
-            for key in parents:
-                node = node[key]
-            node[last] = value
-        if data["anchors"] != "custom" and any(data[name] != getattr(base, name) for name in _ANCHORS_DEPEND_ON):
-            data["anchor_sizes"] = None  # made for another network or canvas, or by another recipe: to be made anew
-        try:
-            return TrialConfig.model_validate(data)
-        except ValidationError as error:
-            reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
-            raise InfeasibleConfig(f"the values of this point do not fit together: {reasons}") from None
 
 
 def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

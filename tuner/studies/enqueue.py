@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.config.load import base_config
@@ -16,8 +15,8 @@ from tuner.config.source import read_yaml_list, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS
-from tuner.space.fields import get_value, search_fields
-from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
+from tuner.space.fields import InfeasibleConfig, get_value, search_fields, with_values
+from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.handle import Study
 from tuner.studies.journal import counted_trials
@@ -143,7 +142,7 @@ def warm_points(
         found = _found(earlier, trial, space)
         given |= {name: value for name, value in found.items() if space.sampled[name].contains(value)}
         try:
-            active = space.active(_replaced(base, given))
+            active = space.active(with_values(base, given))
             outside = [name for name, value in active.items() if not space.sampled[name].contains(value)]
             if outside:
                 name = outside[0]
@@ -213,25 +212,9 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
 
 def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the default config with some values replaced, those that are active."""
-    params = space.params_of(_replaced(base, given))
+    params = space.params_of(with_values(base, given))
     space.apply(base, params)
     return params
-
-
-def _replaced(base: TrialConfig, given: Mapping[str, Any]) -> TrialConfig:
-    """A config with some values replaced, without anchors."""
-    data = base.model_dump() | {"anchor_sizes": None}
-    for name, value in given.items():
-        *parents, last = name.split(".")
-        node = data
-        for key in parents:
-            node = node[key]
-        node[last] = value
-    try:
-        return TrialConfig.model_validate(data)
-    except ValidationError as error:
-        reasons = "; ".join(str(p.get("ctx", {}).get("error", p["msg"])) for p in error.errors())
-        raise InfeasibleConfig(f"the values do not fit together: {reasons}") from None
 
 
 def _unsampled(space: SearchSpace, name: str) -> str:

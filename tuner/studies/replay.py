@@ -21,7 +21,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, SamplerSpec
 from tuner.config.trial import TrialConfig
-from tuner.space.space import InfeasibleConfig, SearchSpace
+from tuner.space.fields import InfeasibleConfig
+from tuner.space.space import SearchSpace
 from tuner.studies.correlation import TRUSTED, correlation_interval, rank_correlations, trusted_from
 from tuner.studies.handle import Study
 from tuner.studies.pruners import build_pruner

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from tuner.config.study import SamplerSpec, StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.space.space import InfeasibleConfig, SearchSpace, same_params
+from tuner.space.fields import InfeasibleConfig
+from tuner.space.space import SearchSpace, same_params
 from tuner.storage import optuna_rows
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow
