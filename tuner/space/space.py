@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
@@ -166,6 +166,15 @@ class SearchSpace(Frozen):
                     return None
             found, values = [params for params, _ in grown], [known for _, known in grown]
         return found
+
+    def part(self, names: Iterable[str]) -> Self:
+        """The space of some dimensions alone, with those that their conditions name."""
+        left, kept = [name for name in names if name in self.dimensions], set[str]()
+        while left:
+            name = left.pop()
+            kept.add(name)
+            left += self.dimensions[name].when
+        return self.model_copy(update={"dimensions": {n: d for n, d in self.dimensions.items() if n in kept}})
 
     def default_config(self, base: TrialConfig) -> TrialConfig:
         """The config of the first trial: `base`, with the fixed values of the space.
