@@ -97,6 +97,9 @@ def test_what_comes_next_is_said_last_and_which_trials_count(
     assert said not in out
     assert said in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert said not in project.main(capsys, "run", "study.yaml", "--dry-run", "--trials", "2")
+    # An epoch takes as long as it does while all slots work: it is timed again for another number of them.
+    assert "Timing" not in project.run("--hours", "0.03", "--trials", "1", "--slots", "1", "--dry-run")
+    assert "Timing" in project.run("--hours", "0.02", "--trials", "1", "--slots", "2", "--dry-run")
     project.write(budget={})
     assert "The plan's" not in project.main(capsys, "run", "study.yaml", "--dry-run")
 

@@ -17,10 +17,11 @@ from sqlalchemy import event, func, select
 from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import ConfigError, DataError, StudyError
-from tuner.config.study import DataSpec
+from tuner.config.study import DataSpec, PrunerSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_orphans, delete_study
 from tuner.studies.leases import AskBusy
+from tuner.studies.plan import make_plan
 from tuner.studies.repeats import open_repeats
 from tuner.studies.study import (
     Assignment,
@@ -47,6 +48,16 @@ def test_the_same_spec_goes_on_with_the_same_study(sqlite_url: str, begin: Begin
     assert (opened.base, opened.space) == (first.base, first.space)
     assert [opened.next_trial(WORKER) is None for _ in range(3)] == [False, False, True]
     opened.close()
+
+
+def test_a_changed_plan_reaches_a_worker_that_runs(sqlite_url: str, begin: Begin) -> None:
+    plan = make_plan(10.0, 4, 1, PrunerSpec(), EPOCHS).model_dump()
+    running = begin(sqlite_url, plan=plan)
+    assert running.next_trial(WORKER) is not None
+    begin(sqlite_url, plan=plan | {"hours": 0.001})
+    assert running.next_trial(WORKER) is None
+    begin(sqlite_url, plan=plan)
+    assert running.next_trial(WORKER) is not None
 
 
 def test_another_spec_of_the_same_name_is_refused_with_what_differs(sqlite_url: str, begin: Begin) -> None:

@@ -49,7 +49,10 @@ def planned(
     if known is not None:  # its trials were laid out for these epochs (decision 11 of the design)
         epochs = epochs or int(known.defaults["epochs"])
     if hours is not None and (plan is None or (plan.hours, plan.slots) != (hours, len(slots)) or trials):
-        seconds = plan.epoch_seconds if plan else _epoch_seconds(spec, slots, trainer, hours)
+        if plan is not None and plan.slots == len(slots):
+            seconds = plan.epoch_seconds
+        else:  # more trials at the same time make each slower
+            seconds = _epoch_seconds(spec, slots, trainer, hours)
         wanted = base_config(spec).epochs
         plan = make_plan(seconds, hours, len(slots), spec.pruner, wanted, epochs=epochs, trials=trials)
     assert plan is not None
