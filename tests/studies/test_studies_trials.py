@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import event, update
 from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
 
 from tuner.config.errors import FailureKind, StorageError, StudyError
 from tuner.config.trial import TrialConfig
+from tuner.storage.tables import StudyRow
 from tuner.studies import ending, journal
+from tuner.studies.leases import AskBusy
 from tuner.studies.study import LeaseLost, Study, TrialState, open_study
 from tuner.trainers.contract import BadConfig
 
@@ -188,6 +192,27 @@ def test_a_trial_whose_asker_died_is_not_lost(studies_url: str, begin: Begin) ->
     assert after is not None
     assert after.number == 2
     assert len(study.optuna.trials) == 3
+
+
+def test_a_worker_that_took_too_long_to_ask_asks_again(sqlite_url: str, begin: Begin) -> None:
+    study, other = begin(sqlite_url), begin(sqlite_url)
+    lost: list[str] = []
+
+    def lose(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "SET ask_token=? WHERE" in statement and not lost:
+            lost.append(statement)
+            other.database.run(
+                lambda s: s.execute(update(StudyRow).values(ask_token="another", ask_until=0.0)) and None
+            )
+
+    event.listen(study.database.engine, "before_cursor_execute", lose)
+    with pytest.raises(AskBusy):
+        study.next_trial(WORKER)
+    assert lost
+    assert study.trials() == []
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert assignment.number == 0
 
 
 def test_a_trial_ends_for_optuna_and_for_us_or_for_neither(

@@ -13,7 +13,7 @@ from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
 from tuner.studies.budgets import spent, untried
 from tuner.studies.judging import Judge
-from tuner.studies.leases import LEASE_SECONDS, AskLock, asking, assignment_of
+from tuner.studies.leases import LEASE_SECONDS, AskBusy, AskLock, asking, assignment_of
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
 from tuner.studies.samplers import grid_size
 from tuner.studies.sampling import DEFAULT, Sample, TrialSampler, View
@@ -44,6 +44,7 @@ class Asker:
         Points whose values do not fit together are told to the sampler and asked for anew.
 
         Raises:
+            AskBusy: Others ask, or took over while this one asked for long.
             StudyError: Hardly any point of the space fits together.
         """
         message = ""
@@ -55,11 +56,13 @@ class Asker:
                 sample = self._sampler.sample(view)
                 added = self._database.run(partial(self._add, lock=lock, sample=sample, worker=worker))
                 lock.used = added is not None
-            if added is not None and added[0].state == TrialState.RUNNING:
-                row, trial = added
+            if added is None:
+                raise AskBusy("the right to ask, or the trial that waited, went to another worker", hint="Ask again.")
+            row, trial = added
+            if row.state == TrialState.RUNNING:
                 self._judge.keep(trial)
                 return assignment_of(row)
-            message = sample.message or message
+            message = sample.message
         raise StudyError(
             f"{_MAX_INFEASIBLE} points of the search space in a row did not fit together: {message}",
             hint="Narrow the ranges of the dimensions that the message names.",
