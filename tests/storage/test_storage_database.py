@@ -15,6 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError
 from tuner.storage import migrate
@@ -170,6 +172,24 @@ def test_a_newer_database_is_refused(sqlite_url: str, tmp_path: Path, monkeypatc
         connect(sqlite_url).close()
     with pytest.raises(StorageError, match=f"newer tuner: its tables have version 9999, this tuner knows {HEAD}"):
         connect(sqlite_url)
+
+
+def test_a_transaction_is_run_again_after_errors_that_its_caller_expects(database_url: str) -> None:
+    database = connect(database_url)
+    _add_study(database)
+    names = iter(["old", "new"])
+
+    def add(session: Session) -> str:
+        name = next(names)
+        session.add(StudyRow(name=name, optuna_study_id=1 + len(name), spec={}, space={}, digest="", versions={}))
+        session.flush()
+        return name
+
+    assert database.run(add, again=IntegrityError) == "new"
+    names = iter(["old", "newer"])
+    with pytest.raises(StorageError):
+        database.run(add)
+    database.close()
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mysql"])

@@ -9,10 +9,8 @@ for again. What was asked for before and never finished stays planned, and is le
 
 from __future__ import annotations
 
-import random
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import func, select, update
@@ -22,7 +20,6 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.ending import Ender
@@ -34,7 +31,6 @@ from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
 from tuner.studies.taking_over import take_over
 
-_TRIES = 20
 _SEEDS = 2**31
 """Seeds are below it, since a column of the database holds them."""
 
@@ -124,7 +120,7 @@ class Repeats(Study):
                 session.add(row)
                 number, trial_id = number + 1, trial_id - 1
 
-        _persist(self.database, add)
+        self.database.run(add, again=IntegrityError)  # another process took the numbers
         self.asked = (self.asked or frozenset()) | frozenset(wanted)
 
     def runs(self) -> list[TrialRecord]:
@@ -182,7 +178,7 @@ def open_repeats(study: Study) -> Repeats:
             )
             session.add(row)
 
-    _persist(study.database, add)
+    study.database.run(add, again=IntegrityError)  # another process made them
     row = study.database.run(find)
     if row is None:
         raise StudyError(f"the repeats of study {study.name!r} could not be made")
@@ -220,20 +216,6 @@ def fresh_seeds(study: Study, count: int) -> list[int]:
 def count_to(study: Study, seed: int) -> int:
     """How many fresh seeds end with this one."""
     return (seed - study.spec.sampler.seed) % _SEEDS
-
-
-def _persist(database: Database, work: Callable[[Session], None]) -> None:
-    """Run a transaction that numbers new rows, and again where another process took the numbers."""
-    for attempt in range(_TRIES):
-        with database.errors():
-            try:
-                with Session(database.engine) as session, session.begin():
-                    work(session)
-                return
-            except IntegrityError:
-                if attempt == _TRIES - 1:
-                    raise
-        time.sleep(random.uniform(0.01, 0.1))
 
 
 def _unpruned(spec: StudySpec) -> StudySpec:

@@ -7,11 +7,11 @@ run_worker(study, slots=plan_slots(spec.device, spec.slots))
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -212,17 +212,20 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                 )
             study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
             optuna_id = database.optuna.get_study_id_from_name(spec.name)
-        row = StudyRow(
-            name=spec.name,
-            optuna_study_id=optuna_id,
-            spec=stored(spec),
-            space=space.model_dump(mode="json"),
-            digest=digest(spec, space),
-            versions=software_versions(),
-        )
-        # An integrity error says that another worker made it meanwhile.
-        with database.errors(), suppress(IntegrityError), Session(database.engine) as session, session.begin():
-            session.add(row)
+
+        def add(session: Session) -> None:
+            if session.scalar(select(StudyRow.id).where(StudyRow.name == spec.name)) is None:
+                row = StudyRow(
+                    name=spec.name,
+                    optuna_study_id=optuna_id,
+                    spec=stored(spec),
+                    space=space.model_dump(mode="json"),
+                    digest=digest(spec, space),
+                    versions=software_versions(),
+                )
+                session.add(row)
+
+        database.run(add, again=IntegrityError)  # another worker made it meanwhile
         found = find_study(database, spec.name)
         if found is None:
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
