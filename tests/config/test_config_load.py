@@ -188,12 +188,6 @@ def test_specs_survive_yaml_and_json(tmp_path: Path) -> None:
     assert again.digest() == spec.digest()
 
 
-def test_dumped_specs_hold_no_password(tmp_path: Path) -> None:
-    spec = load_study_spec(write(tmp_path, MINIMAL + "storage: postgresql+psycopg://me:s3cret@host/db\n"))
-    assert "s3cret" not in dump_study_spec(spec)
-    assert "postgresql+psycopg://me:***@host/db" in dump_study_spec(spec)
-
-
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_read_as_written(number: float) -> None:
     assert parse_yaml(f"a: {number!r}", Path("x"))["a"] == number

@@ -276,12 +276,12 @@ def test_every_error_is_named_at_once() -> None:
 
 def test_sources_of_a_space(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("nms_iou: 0.5\n")
-    assert load_space("mine.yaml", base=tmp_path).name == "mine"
+    assert load_space(str(tmp_path / "mine.yaml")).name == "mine"
     assert load_space({"nms_iou": 0.5}).name == "inline"
     with pytest.raises(ConfigError, match="Did you mean 'detection'"):
         load_space("detections")
     with pytest.raises(ConfigError, match="no such file"):
-        load_space("other.yaml", base=tmp_path)
+        load_space(str(tmp_path / "other.yaml"))
     with pytest.raises(ConfigError, match=r"^nms_io: no such field"):
         load_space({"nms_io": 0.5})
 

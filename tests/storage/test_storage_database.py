@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StorageError
 from tuner.storage import migrate
 from tuner.storage.database import Database, connect, upgrade
-from tuner.storage.tables import PREFIX, Base, StudyRow, now
+from tuner.storage.tables import Base, StudyRow, now
 from tuner.storage.urls import resolve
 
 HEAD = migrate.head()
@@ -42,7 +42,7 @@ def test_a_new_database_is_made_by_the_migrations_and_equals_the_models(database
             connection,
             opts={
                 "version_table": migrate.VERSION_TABLE,
-                "include_object": lambda thing, name, kind, *_: kind != "table" or name.startswith(PREFIX),
+                "include_object": lambda thing, name, kind, *_: kind != "table" or name.startswith("tuner_"),
             },
         )
         differences = compare_metadata(context, Base.metadata)

@@ -20,7 +20,6 @@ from tuner.config.weights import NAMED
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[dhms]\s*)+$")
-_PASSWORD = re.compile(r"^([^:/?#]+://[^:@/]*):.*@")
 
 
 def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None) -> StudySpec:
@@ -108,10 +107,8 @@ def base_config(spec: StudySpec) -> TrialConfig:
 
 
 def dump_study_spec(spec: StudySpec) -> str:
-    """The spec as YAML that `load_study_spec` reads again; a password in the storage URL becomes `***`."""
+    """The spec as YAML that `load_study_spec` reads again."""
     data = spec.model_dump(mode="json", exclude_none=True)
-    if spec.storage is not None:
-        data["storage"] = _PASSWORD.sub(r"\1:***@", spec.storage)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -23,19 +23,18 @@ _KINDS = {kind.model_fields["type"].default: kind for kind in (FloatDimension, I
                                                                FixedDimension)}  # fmt: skip
 
 
-def load_space(source: str | dict[str, Any], *, base: Path = Path()) -> SearchSpace:
+def load_space(source: str | dict[str, Any]) -> SearchSpace:
     """Read and check a search space.
 
     Args:
         source: Name of a ready-made space ("default"), path of a YAML file, or the dimensions themselves.
-        base: Folder that a relative path starts from.
 
     Raises:
         ConfigError: Names the file, line and key of each problem.
     """
     if isinstance(source, str):
         if is_path(source):
-            path = base / Path(source).expanduser()
+            path = Path(source).expanduser()
             return _build(path.stem, read_yaml(path))
         return _build(source, ready_made(source))
     name = source.file.stem if isinstance(source, Section) else "inline"

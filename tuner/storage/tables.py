@@ -27,10 +27,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-PREFIX = "tuner_"
-"""What the names of our tables start with."""
-
-
 OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 """Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_rows`."""
 
@@ -53,7 +49,6 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
 
 
 @compiles(now, "mysql")
-@compiles(now, "mariadb")
 def _now_mysql(element: now, compiler: SQLCompiler, **_: Any) -> str:
     return "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)"
 

@@ -28,10 +28,10 @@ def rank_correlations(curves: Sequence[Sequence[float]]) -> list[float | None]:
     return found
 
 
-def trusted_from(correlations: Sequence[float | None], least: float = TRUSTED) -> int:
-    """The first epoch from which no correlation is below `least`; the last epoch at worst."""
+def trusted_from(correlations: Sequence[float | None]) -> int:
+    """The first epoch from which no correlation is below `TRUSTED`; the last epoch at worst."""
     epoch = len(correlations)
-    while epoch > 1 and (correlations[epoch - 2] or 0.0) > least - 1e-9:  # ranks of few trials give just 0.8
+    while epoch > 1 and (correlations[epoch - 2] or 0.0) > TRUSTED - 1e-9:  # ranks of few trials give just 0.8
         epoch -= 1
     return epoch
 

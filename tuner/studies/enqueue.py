@@ -112,9 +112,7 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
         raise StudyError(f"study {earlier.name!r} has no complete trial{limits} to start from")
 
 
-def warm_points(
-    spec: StudySpec, space: SearchSpace, earlier: StudyReader, count: int = WARM_START
-) -> tuple[list[dict[str, Any]], list[str]]:
+def warm_points(spec: StudySpec, space: SearchSpace, earlier: StudyReader) -> tuple[list[dict[str, Any]], list[str]]:
     """The best configs of an earlier study, as far as the space of a new one holds them.
 
     Post-processing that the earlier study swept and the new one samples is what was found best after the trial.
@@ -123,7 +121,6 @@ def warm_points(
         spec: The new study's.
         space: Its space.
         earlier: The earlier study.
-        count: How many to take at most.
 
     Returns:
         Their parameters, best first, and what was skipped, for a reader.
@@ -136,7 +133,7 @@ def warm_points(
     points: list[dict[str, Any]] = []
     skipped: list[str] = []
     for trial in earlier.ranked():
-        if len(points) == count:
+        if len(points) == WARM_START:
             break
         given = {name: get_value(trial.config, name) for name in space.sampled}
         found = _found(earlier, trial, space)

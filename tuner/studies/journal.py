@@ -1,4 +1,5 @@
-"""What workers write about their trials: new trials, epochs, and how attempts end. Each function is one transaction."""
+"""What workers write about their trials: new trials, epochs, and how attempts end, each in a transaction of its
+caller's."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
-from tuner.studies.records import INFEASIBLE, UNCOUNTED, Assignment, TrialState, WorkerInfo
+from tuner.studies.records import UNCOUNTED, Assignment, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
@@ -25,7 +26,7 @@ RETRIED = (FailureKind.KILLED, FailureKind.LOST, FailureKind.DEVICE, FailureKind
 _BLAMELESS = (FailureKind.DISK, FailureKind.BAD_DATA)
 """Those of them that end the whole run: somebody must begin the next, so that they need no limit."""
 
-_PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED, INFEASIBLE)
+_PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 

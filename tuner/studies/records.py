@@ -73,11 +73,9 @@ class WorkerInfo:
     """Who runs a trial.
 
     Attributes:
-        slot: Number of the slot on its host.
         device: What it trains on, for the record: "cpu" or the GPU's name and UUID.
     """
 
-    slot: int = 0
     device: str = "cpu"
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)

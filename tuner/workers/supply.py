@@ -104,7 +104,7 @@ class Supply:
         plan, study, patience = slot.plan, self._study, self._timing.ask_patience
         if self._ledger.running:  # an ask may take long, and is waited for: not of a server that answers nobody
             self._ledger.call(study.ping)
-        worker = WorkerInfo(slot=plan.index, device=plan.recorded)
+        worker = WorkerInfo(device=plan.recorded)
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:
             return False
