@@ -137,6 +137,9 @@ def test_grid() -> None:
     assert all(space.dimensions["augment.mosaic"].contains(value) for value in grid(space)["augment.mosaic"])
     assert grid_size(SamplerSpec(name="grid"), space) == 25
     assert grid_size(SamplerSpec(), space) is None
+    assert grid(load_space({"batch_size": {"type": "int", "low": 2, "high": 4, "log": True}})) == {
+        "batch_size": [2, 3, 4]
+    }
     with pytest.raises(ConfigError, match=r"learning_rate is a range without steps: 0\.0001 … 0\.1"):
         build_sampler(SamplerSpec(name="grid"), load_space(SPACE), 0, {})
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.errors import ConfigError
+from tuner.config.objective import CRITERION
 from tuner.postprocess.matching import Matches, TruthIndex
+from tuner.postprocess.pairs import rank_in_run
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,14 @@ class Criterion:
         """
         if text in ("f1", "count"):
             return cls(text)
-        match = re.fullmatch(r"(recall)@(precision)=([\d.]+)|(precision)@(recall)=([\d.]+)", text)
-        try:
-            maximise, subject_to, least = [part for part in match.groups() if part] if match else ("", "", "")
-            limit = float(least)
-        except ValueError:
-            limit = -1.0
-        if not 0.0 <= limit <= 1.0:
-            raise ConfigError(
-                f"operating criterion {text!r} is not known",
-                hint="Use f1, count, recall@precision=X or precision@recall=X with X in 0 … 1.",
-            )
-        return cls(maximise, subject_to, limit)
+        if (match := CRITERION.fullmatch(text)) is not None:
+            maximise, subject_to, least = [part for part in match.groups() if part]
+            if float(least) <= 1.0:
+                return cls(maximise, subject_to, float(least))
+        raise ConfigError(
+            f"operating criterion {text!r} is not known",
+            hint="Use f1, count, recall@precision=X or precision@recall=X with X in 0 … 1.",
+        )
 
 
 @dataclass(frozen=True)
@@ -227,11 +224,8 @@ class Hits:
 def _rank(values: NDArray[np.int32]) -> NDArray[np.int64]:
     """How many equal values stand before each."""
     order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    place = np.arange(len(values), dtype=np.int64)
-    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
     rank = np.empty(len(values), dtype=np.int64)
-    rank[order] = place - np.repeat(begins, np.diff(begins, append=len(values)))
+    rank[order] = rank_in_run(values[order])
     return rank
 
 

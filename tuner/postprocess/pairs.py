@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def rank_in_run(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def rank_in_run(values: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, 2, … within each run of equal values."""
     place = np.arange(len(values), dtype=np.int64)
     begins = np.flatnonzero(np.diff(values, prepend=-1))

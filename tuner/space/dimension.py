@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -74,7 +75,7 @@ class CategoricalDimension(_Searched):
 
         return CategoricalDistribution(self.choices)
 
-    def points(self, most: int) -> list[Any] | None:
+    def points(self, most: float = math.inf) -> list[Any] | None:
         """All values; None where they are more than `most`."""
         return list(self.choices) if len(self.choices) <= most else None
 
@@ -148,7 +149,7 @@ class FloatDimension(_Range):
 
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    def points(self, most: int) -> list[float] | None:
+    def points(self, most: float = math.inf) -> list[float] | None:
         """All values; None for a range without steps, and where they are more than `most`."""
         if self.step is None:
             return None
@@ -180,7 +181,7 @@ class IntDimension(_Range):
 
         return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
 
-    def points(self, most: int) -> list[int] | None:
+    def points(self, most: float = math.inf) -> list[int] | None:
         """All values; None where they are more than `most`."""
         found = range(self.low, self.high + 1, self.step or 1)
         return list(found) if len(found) <= most else None

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
+from tuner.config.seeds import MAX_SEED
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import StudyRow, TrialRow, now
@@ -31,8 +32,7 @@ from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
 from tuner.studies.taking_over import take_over
 
-_SEEDS = 2**31
-"""Seeds are below it, since a column of the database holds them."""
+_SEEDS = MAX_SEED + 1
 
 
 GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)

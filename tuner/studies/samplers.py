@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 
 from tuner.config.errors import ConfigError
 from tuner.config.study import SamplerSpec
-from tuner.space.dimension import CategoricalDimension, SampledDimension
+from tuner.space.dimension import SampledDimension
 from tuner.space.space import SearchSpace
 from tuner.studies.foresight import ForesightSampler
 from tuner.studies.nearby import NEAR_BEST, NearbySampler
@@ -95,19 +95,13 @@ def grid_size(spec: SamplerSpec, space: SearchSpace) -> int | None:
 
 
 def _points(name: str, dimension: SampledDimension) -> list[Any]:
-    if isinstance(dimension, CategoricalDimension):
-        return list(dimension.choices)
-    step = dimension.step
-    if dimension.type == "int" and not dimension.log:
-        step = step or 1
-    if step is None:
+    points: list[Any] | None = dimension.points()
+    if points is None:
         raise ConfigError(
             f"sampler: a grid needs the values of each dimension, but {name} is a range without steps: {dimension}",
             hint=f"Give {name} a `step`, or write it as categorical with `choices`.",
         )
-    count = round((dimension.high - dimension.low) / step) + 1
-    points = [dimension.low + step * i for i in range(count)]
-    return [int(p) for p in points] if dimension.type == "int" else [min(float(p), dimension.high) for p in points]
+    return points
 
 
 def _startup(spec: SamplerSpec) -> int:

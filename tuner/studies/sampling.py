@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from tuner.config.seeds import MAX_SEED
 from tuner.config.study import SamplerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import InfeasibleConfig
@@ -117,7 +118,7 @@ class TrialSampler:
             again = np.random.default_rng([self.spec.sampler.seed, view.asked, attempt])
             left = self.database.run(self.untried)
             point = left[int(again.integers(len(left)))] if left else None
-            spec = SamplerSpec(name="random", seed=int(again.integers(2**31)))
+            spec = SamplerSpec(name="random", seed=int(again.integers(MAX_SEED, endpoint=True)))
             sample = self._draw(view, sampler=spec, point=point, instead=tried)
         return sample
 
