@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.studies.budgets import covered, expected_gain, noise_of
+from tuner.studies.budgets import covered, epoch_noise, expected_gain
 
 MOMENT = st.integers(0, 30)
 
@@ -27,6 +27,6 @@ def test_gain_of_the_last_trials_over_those_before() -> None:
 
 def test_noise_is_the_change_at_the_end_of_the_median_curve() -> None:
     rising_then_flat = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.52, 0.5]
-    assert noise_of([rising_then_flat]) == pytest.approx(0.02)
-    assert noise_of([rising_then_flat, [0.0, 1.0], [0.3] * 8]) == pytest.approx(0.02)
-    assert noise_of([[0.4]]) == noise_of([]) == 0.0
+    assert epoch_noise([rising_then_flat]) == pytest.approx(0.02)
+    assert epoch_noise([rising_then_flat, [0.0, 1.0], [0.3] * 8]) == pytest.approx(0.02)
+    assert epoch_noise([[0.4]]) == epoch_noise([]) == 0.0

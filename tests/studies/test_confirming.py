@@ -181,7 +181,8 @@ def test_a_run_that_failed_for_a_passing_reason_is_made_anew_when_it_is_asked_fo
     (again,) = repeats.unfinished()
     assert (again.params, again.last_epoch) == ({"trial": failing, "seed": 3}, 0)
     found = confirmation(study)
-    assert found is None or (found.to_come, found.left_out, found.lost_seeds) == (1, {}, {})
+    assert found is not None
+    assert (found.to_come, found.left_out, found.lost_seeds) == (1, {}, {})
     found = confirm(study, 1, 3, values)
     assert found is not None
     assert (found.seeds, found.left_out, found.lost_seeds, found.to_come) == ((1, 2, 3), {}, {}, 0)

@@ -32,7 +32,7 @@ OPTIMIZER = {"type": "categorical", "choices": ["adamw", "sgd"]}
         ("- {momentum: 0.96}", "momentum is given, but its conditions do not hold"),
         (
             "- {learning_rate: 1e-3}\n- {optimizer: sgd}",
-            r"points.yaml:2: point 2: the default config's momentum = 0.9 lies outside the .*\nGive a value for it",
+            r"points.yaml:2: point 2: the config's momentum = 0.9 lies outside the .*\nGive a value for it",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name is meant by an unknown one.
 
     Returns:
-        "did you mean 'x'?" where one is close, else the list of known names; nothing where there are none.
+        "Did you mean 'x'?" where one is close, else the list of the known names; nothing where there are none.
     """
     names = sorted(known)
     if not names:

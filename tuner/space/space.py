@@ -131,7 +131,7 @@ class SearchSpace(Frozen):
             value = get_value(config, name)
             if not dimension.contains(value):
                 raise ConfigError(
-                    f"the default config's {name} = {value!r} lies outside the search space {self.name!r}: {dimension}",
+                    f"the config's {name} = {value!r} lies outside the search space {self.name!r}: {dimension}",
                     hint=f"Widen the space, or set {name} under `defaults` in the study file.",
                 )
             return dimension_value(dimension, value)

@@ -127,7 +127,7 @@ def expected_gain(values: list[float], last: int, rising: bool) -> float | None:
     return max(0.0, max(signed[-last:]) - max(signed[:-last]))
 
 
-def noise_of(curves: Iterable[list[float]]) -> float:
+def epoch_noise(curves: Iterable[list[float]]) -> float:
     """Mean absolute change from epoch to epoch over the last quarter of a curve, for the median curve."""
     ends = [curve[-max(2, 1 + len(curve) // 4) :] for curve in curves]
     steps = [statistics.fmean(abs(b - a) for a, b in pairwise(end)) for end in ends if len(end) > 1]
@@ -163,7 +163,7 @@ def _gain(session: Session, study_id: int, spec: StudySpec) -> tuple[float, floa
     for trial_id, value in points:
         if value is not None:
             curves[trial_id].append(value)
-    return gain, noise_of(curves.values())
+    return gain, epoch_noise(curves.values())
 
 
 def _sum(session: Session, wanted: ColumnElement[bool], column: object) -> float:

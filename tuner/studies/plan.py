@@ -82,7 +82,7 @@ def expected_epochs(pruner: PrunerSpec, epochs: int, trials: int) -> float:
     return epochs + reached + complete * (epochs - before)
 
 
-def last_trials(pruner: PrunerSpec, epochs: int) -> int:
+def closing_epochs(pruner: PrunerSpec, epochs: int) -> int:
     """Epochs that a trial may still take which is the last that must be finished."""
     return epochs if pruner.name == "none" else epochs - min(epochs, first_rung(pruner, epochs))
 
@@ -98,7 +98,7 @@ def begin_until(spec: StudySpec, plan: PlanSpec, epoch_seconds: float) -> float:
         epoch_seconds: What an epoch really takes. Where that is more than was planned, trials begin for less long.
     """
     rounds = math.ceil(2 / plan.slots) if spec.pruner.name == "promote" else 1
-    closing = rounds * last_trials(spec.pruner, plan.epochs) * epoch_seconds
+    closing = rounds * closing_epochs(spec.pruner, plan.epochs) * epoch_seconds
     return max(0.0, plan.hours * 3600 - plan.confirm_seconds - closing)
 
 
@@ -133,7 +133,7 @@ def _line(
 ) -> Iterator[PlanSpec]:
     for length, count, top, seeds in _sizes(wanted, epochs, trials):
         spent = expected_epochs(pruner, length, count)
-        idle = last_trials(pruner, length) * (1 - 1 / slots)  # the last trial runs while other slots wait
+        idle = closing_epochs(pruner, length) * (1 - 1 / slots)  # the last trial runs while other slots wait
         yield PlanSpec(
             hours=hours,
             slots=slots,
