@@ -117,10 +117,14 @@ def test_tiles_on_the_command_line(
     image = split.images_dir / split.file_names[0]
     assert run("predict", model, image, "-o", tmp_path / "out", "--device", "cpu", "--tile", 64) == 0
     assert data.test is not None
-    assert (
-        run("evaluate", model, "--data", data.path(data.test), "--tile", 64, "--overlap", 0.3, "--device", "cpu") == 0
-    )
-    capsys.readouterr()
+    wanted = ("evaluate", model, "--data", data.path(data.test), "--overlap", 0.3, "--device", "cpu", "--cost")
+    costs = []
+    for size in (64, 0):
+        capsys.readouterr()
+        assert run(*wanted, "--tile", size, "--json") == 0
+        costs.append(json.loads(capsys.readouterr().out)["cost"]["multiply_adds"])
+    windows = len(windows_of(*split.sizes[0].tolist(), Tiles(size=64, overlap=0.3)))
+    assert costs[0] == windows * costs[1] > costs[1]
     assert run("predict", model, image, "-o", tmp_path / "out", "--tile", 8) == 1
     assert "tiles of 8 pixels are too small" in capsys.readouterr().err
 

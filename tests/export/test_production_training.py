@@ -47,6 +47,7 @@ def test_evaluate_gives_the_numbers_of_training(
         for name in ("map", "map50", "ar100"):
             assert found["metrics"][name] == pytest.approx(stored["metrics"][name], abs=1e-9)
         assert found["f1"] == stored["f1"]
+        assert found["split"] is None  # of a file alone nobody knows
         assert found["detail"]["micro"]["f1"] == pytest.approx(stored["f1"])
         assert len(found["detail"]["curves"]["macro"]) == 101
 
@@ -56,6 +57,9 @@ def test_evaluate_takes_a_study_file(
 ) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(f"name: scenes\ndata: {json.dumps(data.model_dump(mode='json'))}\n")
+    for split in ("train", "val", "test"):
+        assert run("evaluate", model, "--data", study, "--split", split, "--device", "cpu", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["split"] == split
     assert run("evaluate", model, "--data", study, "--split", "val", "--device", "cpu") == 0
     said = capsys.readouterr().out
     assert "AP 0.50:0.95 (mAP)" in said

@@ -52,18 +52,18 @@ def evaluate(
     tiles = tiles_of(tile, overlap)
     if pictures is not None and not errors:
         raise ConfigError("--pictures goes with --errors")
-    if data.suffix in (".yaml", ".yml"):
+    of_study = data.suffix in (".yaml", ".yml")
+    if of_study:
         if images is not None:
             raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
-        spec, which = load_study_spec(data).data, split
+        spec = load_study_spec(data).data
     else:
         folder = images_folder(data, images)
         # One file only: it stands for every split of the data set.
         spec = DataSpec(root=Path.cwd(), images=folder, train=data, val=data, test=data)
-        which = "test"
     if on_bad_boxes is not None:
         spec = spec.model_copy(update={"on_bad_boxes": on_bad_boxes})
-    annotated, boxes = load_split(spec, which, needs_boxes=False)
+    annotated, boxes = load_split(spec, split, needs_boxes=False)
     if not boxes.clean:
         typer.echo(boxes.text(), err=as_json)
 
@@ -84,7 +84,7 @@ def evaluate(
     metrics = evaluate_model(
         loaded,
         annotated,
-        which,
+        split if of_study else None,
         found,
         evaluate=(lambda found: evaluate_by_oracle(annotated, found)) if evaluator == "pycocotools" else None,
     )
@@ -99,7 +99,7 @@ def evaluate(
         written = draw_worst(explain(annotated, shown), pictures)
         tables.append(f"\n{len(written)} pictures of the worst errors at the operating point in {pictures}")
     if cost:
-        parts["cost"] = measured = cost_of(loaded, annotated, where)
+        parts["cost"] = measured = cost_of(loaded, annotated, where, tiles=tiles)
         tables.append(cost_table(measured))
     if as_json:
         print_json(

@@ -55,8 +55,8 @@ def detect(model: LoadedModel, split: Split, device: torch.device, *, tiles: Til
     return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 
-def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost:
-    """What an image costs the model on a device, measured on the first images of a split.
+def cost_of(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> ImageCost:
+    """What an image costs the model on a device, measured on the first images of a split; arguments as of `detect`.
 
     Raises:
         DataError: An image cannot be read; named.
@@ -65,7 +65,8 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device) -> ImageCost
     with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
         cached = open_cache(first, model.canvas, Path(folder))
         precision, point = inference_precision(model.config, device), model.operating_point
-        return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, point)
+        merging = point.model_copy(update={"tiles": tiles or point.tiles})
+        return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, merging)
 
 
 def evaluate_model(
@@ -81,7 +82,7 @@ def evaluate_model(
     Args:
         model: A trained model.
         split: Annotated images with the model's classes.
-        name: Of the split, for the record.
+        name: Of the split, for the record; None where it is of none.
         found: What the model `detect`s on it.
         evaluate: Computes the COCO metrics; None: the built-in evaluator.
     """

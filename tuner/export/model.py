@@ -41,9 +41,9 @@ class ModelConfig(Frozen):
 
 
 class ModelMetrics(Frozen):
-    """How good the model is, and on what; None where there is no split that may judge it."""
+    """How good the model is, and on what; figures are None where there is no split that may judge it."""
 
-    split: Literal["test", "val"] | None
+    split: Literal["train", "val", "test"] | None = Field(description="None of a single annotation file")
     metrics: Metrics | None
     precision: float | None = Field(description="at the exported operating point, all classes together, IoU 0.5")
     recall: float | None
