@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
-from tuner.data import scenes
+from tuner.data import cache, scenes
 from tuner.data.coco import load_dataset
 from tuner.data.tiles import windows_of
 from tuner.evaluation import latency
@@ -112,6 +114,20 @@ def test_learns(task: TrainingTask) -> None:
     assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
     assert results[-1].metrics.operating_point is not None
     assert results[-1].metrics.operating_point.f1 > 0.5
+
+
+def test_all_threads_of_a_trial_decode_images(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2, timeout=30)
+    real = cache.read_image
+
+    def waiting(path: Path) -> Any:
+        together.wait()
+        return real(path)
+
+    monkeypatch.setattr(cache, "read_image", waiting)
+    fresh = dataclasses.replace(task, threads=2, cache_dir=task.cache_dir.with_name("fresh"))
+    with contextlib.closing(train(variant(fresh, "decoding"), never)) as epochs:
+        assert next(epochs).epoch == 1
 
 
 def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(

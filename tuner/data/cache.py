@@ -89,7 +89,7 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
     )
 
 
-def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path) -> list[CachedImages]:
+def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, threads: int = 1) -> list[CachedImages]:
     """`open_cache` for several splits, of which all are looked at before the faults of any are raised.
 
     Raises:
@@ -100,7 +100,7 @@ def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path) -> lis
     faults: dict[str, DataError] = {}
     for split in splits:
         try:
-            opened.append(open_cache(split, canvas, cache_dir))
+            opened.append(open_cache(split, canvas, cache_dir, threads=threads))
         except DataError as error:
             faults[split.name] = error
     if faults:

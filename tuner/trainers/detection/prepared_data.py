@@ -6,6 +6,8 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from tuner.config.study import DataSpec
 from tuner.data.cache import CachedImages, open_caches
 from tuner.data.coco import Dataset, load_dataset
@@ -38,6 +40,8 @@ def prepared_data(
 ) -> PreparedData:
     """The data set on a canvas; the same object for the same arguments while it is kept.
 
+    Images are decoded by as many threads as torch computes with.
+
     Args:
         spec: The data set.
         image_size: Longer side of the canvas that suits the images of the training split, in pixels.
@@ -49,7 +53,9 @@ def prepared_data(
     """
     dataset, evaluator = _indexed(spec)
     chosen = Canvas(*canvas) if canvas else canvas_for(dataset.train.sizes, image_size)
-    train_images, val_images = open_caches((dataset.train, dataset.val), chosen, cache_dir)
+    # No argument, which would open the images anew for each number of threads.
+    threads = torch.get_num_threads()
+    train_images, val_images = open_caches((dataset.train, dataset.val), chosen, cache_dir, threads=threads)
     return PreparedData(dataset, chosen, train_images, val_images, evaluator)
 
 
