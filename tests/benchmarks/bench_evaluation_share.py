@@ -21,13 +21,16 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import WHOLE, NmsKind, TrialConfig
 from tuner.data import scenes
 from tuner.data.coco import load_dataset
+from tuner.data.letterbox import canvas_for
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.models.anchors import resolve_anchors
-from tuner.models.predictions import RawPredictions
+from tuner.models.build import build_detector
 from tuner.postprocess.swept import Swept
-from tuner.trainers.contract import TrainingTask
-from tuner.trainers.detection.judging import EVIDENCE
+from tuner.trainers.contract import CHECKPOINT, TrainingTask
+from tuner.trainers.detection import checkpoint
+from tuner.trainers.detection.precision import inference_precision
+from tuner.trainers.detection.tiling import predict_tiles
 from tuner.trainers.detection.train import train
 
 
@@ -65,7 +68,11 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
         share = result.eval_seconds / (result.train_seconds + result.eval_seconds)
         costs.append((result.cpu_seconds * (1 - share), result.cpu_seconds * share))
     trainer.close()
-    raw = RawPredictions.load(task.workdir / EVIDENCE)
+    state = checkpoint.load(task.workdir / CHECKPOINT)
+    assert state is not None
+    detector = build_detector(config, len(dataset.train.classes), state["model"])
+    canvas = canvas_for(dataset.train.sizes, config.image_size)
+    raw = predict_tiles(detector, dataset.val, WHOLE, canvas, inference_precision(config, torch.device("cpu")), 16)
     evaluator = CocoEvaluator(dataset.val)
 
     def judged(swept: Swept) -> float:

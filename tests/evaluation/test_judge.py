@@ -8,6 +8,7 @@ import pytest
 from tests.evaluation.cases import make_predictions, make_split, raw_case
 from tuner.config.objective import Objective
 from tuner.config.trial import WHOLE, Tiles, TrialConfig
+from tuner.evaluation.at_point import hits_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.evaluation.named import objective_value
@@ -32,12 +33,13 @@ def test_judgement_with_everything_swept():
     evaluator = CocoEvaluator(split)
     judgement = judge(evaluator, [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.3, 0.8), confidence=(0.0, 1.0)))
     point = judgement.metrics.operating_point
-    every = [evaluator.evaluate(suppress(raw, r.nms_iou, max_detections=50)) for r in judgement.rows]
+    every = [evaluator.evaluate(suppress(raw, nms_iou, max_detections=50)) for nms_iou in NMS_IOUS]
     assert judgement.metrics.map == max(m.map for m in every)
     assert judgement.metrics.model_copy(update=dict.fromkeys(("operating_point", "count_mae", "count_bias"))) in every
     assert point.confidence in raw.scores
     assert point.criterion == "f1"
-    assert judgement.curve.at(point.confidence).f1 == judgement.curve.f1.max()
+    curve = hits_of(judgement.detections, evaluator.truth).curve()
+    assert curve.at(point.confidence).f1 == curve.f1.max()
     assert 0 < point.f1 < 1
 
 
@@ -52,12 +54,11 @@ def test_judgement_over_tiles_and_kinds_of_nms():
         evaluator = CocoEvaluator(split)
         found = judge(evaluator, iter(seen), CONFIG, every)
         alone = [judge(evaluator, [one], CONFIG, Swept(nms=(kind,))) for one in seen for kind in every.nms]
-        assert len(found.rows) == 2 * 3 * len(NMS_IOUS)
         assert found.metrics.map == max(one.metrics.map for one in alone)
         point = found.metrics.operating_point
-        assert found.raw is dict(seen)[point.tiles]
-        want = suppress(found.raw, point.nms_iou, kind=point.nms, max_detections=50)
-        assert evaluator.evaluate(want).map == found.metrics.map
+        want = suppress(dict(seen)[point.tiles], point.nms_iou, kind=point.nms, max_detections=50)
+        np.testing.assert_array_equal(found.detections.scores, want.scores)
+        assert evaluator.evaluate(found.detections).map == found.metrics.map
     assert point.tiles == WHOLE
     given = judge(
         evaluator, [(tiles, other)], CONFIG.model_copy(update={"nms": "wbf"}), Swept(nms_iou=None, confidence=None)
@@ -71,7 +72,7 @@ def test_a_narrower_range_is_kept_to():
     best = wide.metrics.operating_point.confidence
     low, high = best / 3, best / 2
     judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=(0.5, 0.62), confidence=(low, high)))
-    assert [row.nms_iou for row in judgement.rows] == [0.5, 0.54, 0.58, 0.62]
+    assert judgement.metrics.operating_point.nms_iou in (0.5, 0.54, 0.58, 0.62)
     assert low <= judgement.metrics.operating_point.confidence <= high
     raw = dataclasses.replace(raw, scores=raw.scores * np.float32(0.9))
     out_of_reach = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=None, confidence=(0.95, 1.0)))
@@ -147,7 +148,7 @@ def test_judgement_with_nothing_swept():
     point = judgement.metrics.operating_point
     assert (point.nms_iou, point.confidence, point.criterion) == (0.45, 0.3, "given")
     assert judgement.metrics.map == evaluator.evaluate(suppress(raw, 0.45, max_detections=50)).map
-    assert point.f1 == judgement.curve.at(0.3).f1
+    assert point.f1 == hits_of(judgement.detections, evaluator.truth).curve().at(0.3).f1
     assert point.f1_spread is None
 
 
@@ -158,7 +159,7 @@ def test_nothing_to_find_gives_no_operating_point():
         judgement = judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, Swept(nms_iou=nms_ious, confidence=confidences))
         assert judgement.metrics.map is None
         assert judgement.metrics.operating_point is None
-        assert np.isnan(judgement.curve.f1).all()
+        assert len(judgement.detections.scores) == 1
 
 
 def test_no_detections():

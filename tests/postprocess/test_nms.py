@@ -86,15 +86,15 @@ def test_nan_is_refused():
 
 def test_saved_predictions_come_back(tmp_path):
     _, raw = raw_case(5)
-    raw.save(tmp_path / "evidence.npz")
-    loaded = RawPredictions.load(tmp_path / "evidence.npz")
+    raw.save(tmp_path / "predictions.npz")
+    loaded = RawPredictions.load(tmp_path / "predictions.npz")
     for name in ("boxes", "scores", "labels", "offsets"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(raw, name))
-    assert [p.name for p in tmp_path.iterdir()] == ["evidence.npz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["predictions.npz"]
 
 
 def test_broken_files_of_predictions_are_refused(tmp_path):
-    path = tmp_path / "evidence.npz"
+    path = tmp_path / "predictions.npz"
     with pytest.raises(DataError, match="no such file"):
         RawPredictions.load(path)
     path.write_bytes(b"PK nothing")

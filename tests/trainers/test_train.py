@@ -30,6 +30,7 @@ from tuner.trainers.contract import (
     DETECTIONS,
     BadConfig,
     BadData,
+    DiskFull,
     Diverged,
     EpochResult,
     Interrupted,
@@ -37,7 +38,6 @@ from tuner.trainers.contract import (
     TrainingTask,
 )
 from tuner.trainers.detection import checkpoint, judging
-from tuner.trainers.detection.judging import EVIDENCE
 from tuner.trainers.detection.train import train
 
 
@@ -166,12 +166,11 @@ def test_predictions_that_are_no_numbers_mean_that_the_training_diverged(
 def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     task: TrainingTask, undisturbed: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = []
+    tried: dict[Tiles, RawPredictions] = {}
     real = judging.predict_tiles
 
     def counted(*arguments: Any) -> RawPredictions:
-        tried.append(arguments[2])
-        return real(*arguments)
+        return tried.setdefault(arguments[2], real(*arguments))
 
     monkeypatch.setattr(latency, "SECONDS", 0.0)
     monkeypatch.setattr(judging, "predict_tiles", counted)
@@ -179,26 +178,25 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     swept = Swept(tiles=(small, large), nms=("soft-linear", "diou"))
     asked = dataclasses.replace(variant(task, "tiled", epochs=2), swept=swept, measure_cost=True)
     results = list(train(asked, never))
-    assert tried == [small, large]
+    assert list(tried) == [small, large]
     first, last = (r.metrics.operating_point for r in results)
     assert first is None or (first.tiles, first.nms) == (WHOLE, "greedy")
     assert last is not None
     assert last.tiles in swept.tiles
     assert last.nms in swept.nms
-    raw = RawPredictions.load(asked.workdir / EVIDENCE)
     kept = Detections.load(asked.workdir / DETECTIONS)
-    want = suppress(raw, last.nms_iou, kind=last.nms, max_detections=asked.config.max_detections)
+    want = suppress(tried[last.tiles], last.nms_iou, kind=last.nms, max_detections=asked.config.max_detections)
     np.testing.assert_array_equal(kept.scores, want.scores)
-    assert len(raw.scores) > len(RawPredictions.load(variant(task, "whole").workdir / EVIDENCE).scores)
     # An image costs as many passes as it has windows.
     costs = [r.metrics.cost for r in results]
     windows = len(windows_of(160, 120, last.tiles))
     assert costs[1].multiply_adds == windows * costs[0].multiply_adds
     assert costs[1].single == costs[1].batch
     # Tiles that are not swept are those of every epoch.
+    tried.clear()
     fixed = variant(task, "fixed", epochs=1, tiles=large, warmup_epochs=0.5)
     (result,) = train(dataclasses.replace(fixed, swept=NOTHING), never)
-    assert tried[2:] == [large]
+    assert list(tried) == [large]
     assert result.metrics.operating_point is not None
     assert result.metrics.operating_point.tiles == large
 
@@ -229,12 +227,12 @@ def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytes
     assert plain[-1].metrics.cost is None
 
 
-def test_leaves_evidence_and_a_checkpoint_without_code(
+def test_leaves_detections_and_a_checkpoint_without_code(
     undisturbed: tuple[TrainingTask, list[EpochResult]],
 ) -> None:
     task, results = undisturbed
-    raw = RawPredictions.load(task.workdir / EVIDENCE)
-    assert len(raw.offsets) == 16 + 1
+    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
+    assert len(Detections.load(task.workdir / DETECTIONS).offsets) == 16 + 1
     assert results[-1].cpu_seconds > 0
     assert results[-1].peak_memory > 2**20
     assert results[-1].executed["precision"] in ("fp32", "bf16")
@@ -273,9 +271,24 @@ def test_pruned_then_continued_is_the_same_run(undisturbed: tuple[TrainingTask, 
     epochs = train(task, never)
     results = [next(epochs)]
     epochs.close()
-    assert (task.workdir / EVIDENCE).exists()
+    assert (task.workdir / DETECTIONS).exists()
     results += list(train(task, never))
     assert comparable(results) == comparable(expected)
+
+
+def test_what_cannot_be_saved_ends_a_trial_and_hides_no_other_reason(task: TrainingTask) -> None:
+    task = variant(task, "unwritable")
+    stop = False
+    epochs = train(task, lambda: stop)
+    next(epochs)
+    (task.workdir / DETECTIONS).unlink()
+    (task.workdir / DETECTIONS).mkdir()
+    stop = True
+    with pytest.raises(Interrupted):
+        next(epochs)
+    with pytest.raises(DiskFull, match=rf"{DETECTIONS} cannot be written: Is a directory"):
+        next(train(dataclasses.replace(task, first_epoch=2), never))
+    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
 
 
 def test_an_epoch_that_arrived_is_not_judged_again(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:

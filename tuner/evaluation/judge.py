@@ -29,16 +29,11 @@ class Judgement:
     Attributes:
         metrics: COCO metrics at the chosen NMS IoU without confidence threshold (which could only lower AP), with the
             operating point.
-        curve: Precision, recall and F1 at the chosen NMS IoU for every confidence threshold, all classes together,
-            IoU 0.5, counted on all images.
-        rows: All suppressions that were tried, with mAP as their score.
-        raw: The predictions that the chosen one is of.
+        detections: What the chosen suppression leaves, with no confidence threshold.
     """
 
     metrics: Metrics
-    curve: Curve
-    rows: tuple[SweepRow, ...]
-    raw: RawPredictions
+    detections: Detections
 
 
 def judge(
@@ -60,8 +55,7 @@ def judge(
 
     Args:
         evaluator: Of the split that was predicted on.
-        seen: Predictions before suppression, for each way to cut the images; one at a time is held in memory, and the
-            best.
+        seen: Predictions before suppression, for each way to cut the images; one at a time is held in memory.
         config: Gives `max_detections`, and what is not swept.
         swept: What there is to choose from; NMS IoU in steps (`nms_grid`).
         objective: See `tuner.config.objective.Objective.parse`.
@@ -81,16 +75,15 @@ def judge(
         return _at_thresholds(row, found, config, swept, criterion, evaluator.split.classes)
 
     values = nms_grid(*swept.nms_iou) if swept.nms_iou else (config.nms_iou,)
-    rows: list[SweepRow] = []
-    best: tuple[tuple[float, float, float], SweepRow, Metrics, RawPredictions] | None = None
+    best: tuple[tuple[float, float, float], SweepRow, Metrics, Detections] | None = None
     for tiles, raw in seen:
-        metrics: list[Metrics] = []
+        judged: list[tuple[Metrics, Detections]] = []
 
-        def score(detections: Detections, metrics: list[Metrics] = metrics) -> float | None:
-            metrics.append(evaluator.evaluate(detections))
-            return metrics[-1].map
+        def score(detections: Detections, judged: list[tuple[Metrics, Detections]] = judged) -> float | None:
+            judged.append((evaluator.evaluate(detections), detections))
+            return judged[-1][0].map
 
-        tried = sweep(
+        rows = sweep(
             raw,
             evaluator.truth,
             values,
@@ -100,7 +93,7 @@ def judge(
             score=score,
             device=device,
         )
-        for row, coco in zip(tried, metrics, strict=True):
+        for row, (coco, detections) in zip(rows, judged, strict=True):
             curve = row.hits.curve() if asked else None
             found = coco.model_copy(update={"criteria": {c: best_value(curve, c) for c in asked} if curve else {}})
             value = value_after_nms(wanted, whole(row, found) if by_thresholds else found)
@@ -110,12 +103,11 @@ def judge(
                 -abs(row.nms_iou - config.nms_iou),
             )
             if best is None or rank > best[0]:
-                best = rank, row, found, raw
-        rows += tried
+                best = rank, row, found, detections
     if best is None:
         raise ValueError("there is nothing to judge")
-    _, row, found, chosen = best
-    return Judgement(whole(row, found), row.hits.curve(), tuple(rows), chosen)
+    _, row, found, detections = best
+    return Judgement(whole(row, found), detections)
 
 
 def operating_criterion(objective: Objective) -> str:

@@ -66,9 +66,12 @@ class _FlatBoxes:
     def save(self, path: Path) -> None:
         """Write an .npz file without pickles; it appears under its name only once it is complete."""
         partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, boxes=self.boxes, scores=self.scores, labels=self.labels, offsets=self.offsets)
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, boxes=self.boxes, scores=self.scores, labels=self.labels, offsets=self.offsets)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -29,7 +29,7 @@ class TrainingTask:
         data: The data set; `data.train` is trained on, `data.val` judged by.
         device: "cpu", "cuda" or "cuda:N".
         threads: CPU threads for the whole trial.
-        workdir: Folder of this trial alone, for checkpoints and evidence.
+        workdir: Folder of this trial alone, for checkpoints and detections.
         cache_dir: Folder that trials share, for decoded images.
         swept: Post-processing that is chosen after the last epoch instead of taken from the config (decision 4).
         objective: What it is chosen by, as of `tuner.config.objective.Objective.parse`.

@@ -12,10 +12,9 @@ from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.judge import judge
 from tuner.evaluation.metrics import Metrics
 from tuner.models.detector import Detector
-from tuner.models.predictions import RawPredictions
-from tuner.postprocess.nms import suppress
+from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.operating_point import Merging, OperatingPoint
-from tuner.trainers.contract import DETECTIONS, Diverged, TrainingTask
+from tuner.trainers.contract import DETECTIONS, DiskFull, Diverged, TrainingTask
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.cuda_errors import is_out_of_memory
 from tuner.trainers.detection.precision import Precision, peak_memory
@@ -23,8 +22,6 @@ from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.prepared_data import PreparedData
 from tuner.trainers.detection.tiling import predict_tiles
 
-EVIDENCE = "evidence.npz"
-"""File in the trial's folder with the raw validation predictions of the last epoch."""
 LEAST_AT_ONCE = 16
 
 
@@ -48,15 +45,15 @@ class EpochJudge:
         self._detector = detector
         self._precision = precision
         self._at_once = max(task.config.batch_size, LEAST_AT_ONCE)
-        self._raw: RawPredictions | None = None
         self._point: OperatingPoint | None = None
         self._cost: ImageCost | None = None
 
     def __call__(self, epoch: int, *, last: bool) -> Metrics:
-        """The metrics after an epoch; tiles and NMS are swept after the last one only.
+        """The metrics after an epoch, whose detections are saved; tiles and NMS are swept after the last one only.
 
         Raises:
             Diverged: Not all predictions are numbers.
+            DiskFull: The detections cannot be saved.
         """
         task = self._task
         swept = task.swept if last else task.swept.within_training()
@@ -70,8 +67,9 @@ class EpochJudge:
             criteria=task.criteria,
             device=str(self._precision.device),
         )
-        metrics, self._raw = judgement.metrics, judgement.raw
+        metrics = judgement.metrics
         self._point = metrics.operating_point
+        self._save(judgement.detections)
         if task.measure_cost:
             # After the first epoch, so that pruned trials have it; after the last once more, because the time of
             # post-processing hangs on what was learnt.
@@ -80,15 +78,17 @@ class EpochJudge:
             metrics = metrics.model_copy(update={"cost": self._cost})
         return metrics
 
-    def save_evidence(self) -> None:
-        """Write the last validation predictions beside the checkpoint, before and after suppression."""
-        if self._raw is None:
-            return
-        self._raw.save(self._task.workdir / EVIDENCE)
-        if self._point is not None:
-            most = self._task.config.max_detections
-            found = suppress(self._raw, self._point.nms_iou, kind=self._point.nms, max_detections=most)
-            found.save(self._task.workdir / DETECTIONS)
+    def _save(self, detections: Detections) -> None:
+        """Write the detections beside the checkpoint."""
+        path = self._task.workdir / DETECTIONS
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            detections.save(path)
+        except OSError as error:
+            raise DiskFull(
+                f"detections {path} cannot be written: {error.strerror or error}",
+                hint="Free disk space, then run the study again.",
+            ) from error
 
     def _predict(self, tiles: Tiles, epoch: int) -> RawPredictions:
         """Raw predictions, of fewer images at a time where the GPU's memory asks for it."""

@@ -18,8 +18,8 @@ from tuner.trainers.detection.run import TrainingRun
 def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
     """Train and judge a trial, epoch by epoch, from its last checkpoint if it has one; see `Trainer`.
 
-    After each epoch `task.workdir` holds the checkpoint; once the generator ends or is closed, it also holds
-    the raw validation predictions of the last epoch (`judging.EVIDENCE`).
+    After each epoch `task.workdir` holds the checkpoint and what was detected on the validation images
+    (`tuner.trainers.contract.DETECTIONS`).
 
     A checkpoint at the end of an epoch does not say whether that epoch's result arrived, so a continued training
     first judges it and yields it again, unless `task.first_epoch` says that it did.
@@ -53,4 +53,3 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
             )
     finally:
         run.batches.close()
-        run.judge.save_evidence()
