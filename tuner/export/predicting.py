@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,20 +13,18 @@ import torch
 
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
-from tuner.data.batches import evaluation_batches
-from tuner.data.cache import open_cache
 from tuner.data.images import read_image
-from tuner.data.letterbox import placements
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
 from tuner.trainers.detection.precision import inference_precision
-from tuner.trainers.detection.predict import predict as predict_batches
 from tuner.trainers.detection.tiling import predict_tiles
 
 CHUNK = 256
-"""Images that are decoded at a time, so that a large folder never fills the disk."""
+"""Images whose raw predictions are held in memory at a time, where only those that are shown are wanted."""
+BATCH = 8
+"""Images or tiles that the network sees at a time."""
 
 
 def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, list[str]]:
@@ -83,52 +80,33 @@ def images_of(split: Split, rows: slice) -> Split:
     )
 
 
-def predict(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiles: Tiles | None = None
-) -> RawPredictions:
+def predict(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
     Args:
         model: On `device`.
         split: Images of any sizes.
         device: Where to compute.
-        batch_size: Images at a time.
         tiles: How images are cut; None: as the model's operating point says.
 
     Raises:
         DataError: An image cannot be read, or has another size than the split says; named.
     """
     tiles = tiles or model.operating_point.tiles
-    return _joined(list(_predict_chunks(model, split, device, batch_size, tiles)), RawPredictions)
+    return _joined(list(_predict_chunks(model, split, device, tiles)), RawPredictions)
 
 
-def predict_shown(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int = 8, *, tiles: Tiles | None = None
-) -> Detections:
+def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
     """What production shows on a split; see `predict` and `shown`."""
-    chunks = _predict_chunks(model, split, device, batch_size, tiles or model.operating_point.tiles)
+    chunks = _predict_chunks(model, split, device, tiles or model.operating_point.tiles)
     return _joined([shown(raw, model.info) for raw in chunks], Detections)
 
 
-def _predict_chunks(
-    model: LoadedModel, split: Split, device: torch.device, batch_size: int, tiles: Tiles
-) -> Iterator[RawPredictions]:
+def _predict_chunks(model: LoadedModel, split: Split, device: torch.device, tiles: Tiles) -> Iterator[RawPredictions]:
     for start in range(0, len(split), CHUNK):
-        rows = slice(start, start + CHUNK)
-        part = images_of(split, rows)
+        part = images_of(split, slice(start, start + CHUNK))
         precision = inference_precision(model.config, device)
-        if tiles.size:
-            yield predict_tiles(model.detector, part, tiles, model.canvas, precision, batch_size)
-            continue
-        with tempfile.TemporaryDirectory(prefix="tuner-predict-") as folder:
-            cached = open_cache(part, model.canvas, Path(folder))
-            yield predict_batches(
-                model.detector,
-                evaluation_batches(cached, batch_size),
-                placements(part.sizes, model.canvas),
-                part.sizes,
-                precision,
-            )
+        yield predict_tiles(model.detector, part, tiles, model.canvas, precision, BATCH)
 
 
 Boxes = TypeVar("Boxes", RawPredictions, Detections)

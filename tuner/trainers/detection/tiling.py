@@ -1,4 +1,4 @@
-"""Sliced prediction (`tuner.config.trial.Tiles`): raw predictions of all windows on an image as those of the image."""
+"""Prediction on image files, whole or in tiles (`tuner.config.trial.Tiles`), with no file in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def predict_tiles(
     Args:
         detector: On `precision.device`; put into eval mode.
         split: Images of any sizes.
-        tiles: How images are cut.
+        tiles: How images are cut; `WHOLE`: not at all.
         canvas: That every window is letterboxed into.
         precision: Arithmetic.
         batch_size: Windows at a time.
