@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tuner
 from tuner.config.study import DataSpec
@@ -41,7 +44,9 @@ def folder(data: DataSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = call(folder, "init", f"--images={data.root / 'images'}", *files, "--name=cells", "-o", "study.yaml")
     assert "tuner run study.yaml" in text
     assert "boxes" in call(folder, "anchors", "study.yaml", "-k", "6", "--image-size", "128")
-    assert "3" in call(folder, "run", "study.yaml", "--trials=3", "--epochs=3", "--dry-run")
+    plan = call(folder, "run", "study.yaml", "--trials=3", "--epochs=3", "--dry-run")
+    assert "budget     3 trials, 3 epochs at most for each" in plan
+    assert not (folder / "tuner-studies" / "cells").exists()
     text = call(folder, "run", "study.yaml", "--trials=3", "--epochs=3")
     assert "tuner export cells" in text
     assert "tuner dashboard" in text
@@ -99,14 +104,28 @@ def test_deleting_asks_first_and_leaves_nothing(folder: Path) -> None:
     assert json.loads(call(folder, "list", where, "--json")) == []
 
 
-def test_the_readme_s_three_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    file = folder / "study.yaml"
-    (folder / "api.yaml").write_text(file.read_text().replace("name: cells", "name: api"))
-    overrides = {"budget.trials": 1, "defaults.epochs": 1, "storage": "sqlite:///api/tuner.db"}
-    study = tuner.create_or_open(tuner.load_study_spec("api.yaml", overrides))
-    report = tuner.run_worker(study)
-    assert report.complete == 1
-    best = study.best()
-    assert best is not None
-    assert best.number == 0
+def test_the_readme_s_scripts(folder: Path, data: DataSpec, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    search, use = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    values = yaml.safe_load((folder / "study.yaml").read_text())
+    values["defaults"] |= {"epochs": 1}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(values | {"name": "script", "budget": {"trials": 1}}))
+    shutil.copy(sorted((data.root / "images").iterdir())[0], tmp_path / "photo.jpg")
+
+    def script(text: str) -> str:
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "NMS IoU" in script(search)
+    call(tmp_path, "train", "best.yaml", "-o", "model")
+    call(tmp_path, "predict", "model", "photo.jpg")
+    found = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert script(use).count("photo.jpg") == len(found["annotations"])
+
+
+def test_the_package_shows_what_a_script_needs() -> None:
+    assert {name for name in dir(tuner) if not name.startswith("__")} == set(tuner.__all__)
+    assert {getattr(tuner, name).__name__ for name in tuner.__all__} == set(tuner.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tuner.nothing  # noqa: B018

@@ -1,11 +1,21 @@
-"""Hyperparameter optimisation of object detectors, on the GPUs at hand.
+"""Hyperparameter optimisation of object detectors, on the GPUs at hand: what a script needs.
+
+From a study file to the config of production training:
 
 ```python
 import tuner
 
 study = tuner.create_or_open(tuner.load_study_spec("study.yaml"))
 tuner.run_worker(study)
-print(study.best())
+tuner.save_production(tuner.production_config(study), "best.yaml")
+```
+
+and with the model folder that `tuner train` makes of that:
+
+```python
+model = tuner.load_model("model")
+for path, found in tuner.predict(model, ["photo.jpg"]).by_image():
+    print(path, found.labels, found.scores, found.boxes)
 ```
 """
 
@@ -15,19 +25,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.config.load import load_study_spec
-    from tuner.studies.study import create_or_open, open_study
-    from tuner.workers.worker import run_worker
-
-__all__ = ["create_or_open", "load_study_spec", "open_study", "run_worker"]
-__version__ = "0.1.0"
+    from tuner.config.errors import TunerError as TunerError
+    from tuner.config.load import load_study_spec as load_study_spec
+    from tuner.config.study import StudySpec as StudySpec
+    from tuner.export.model import load_model as load_model
+    from tuner.export.predicting import predict as predict
+    from tuner.export.production import production_config as production_config
+    from tuner.export.yaml_files import save_production as save_production
+    from tuner.studies.study import create_or_open as create_or_open
+    from tuner.studies.study import open_study as open_study
+    from tuner.workers.worker import run_worker as run_worker
 
 _HOMES = {
+    "StudySpec": "tuner.config.study",
+    "TunerError": "tuner.config.errors",
     "create_or_open": "tuner.studies.study",
+    "load_model": "tuner.export.model",
     "load_study_spec": "tuner.config.load",
     "open_study": "tuner.studies.study",
+    "predict": "tuner.export.predicting",
+    "production_config": "tuner.export.production",
     "run_worker": "tuner.workers.worker",
+    "save_production": "tuner.export.yaml_files",
 }
+__all__ = [*_HOMES]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -35,3 +57,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tuner' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, *(name for name in globals() if name.startswith("__"))])

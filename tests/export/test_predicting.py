@@ -23,7 +23,7 @@ from tuner.data.images import read_image
 from tuner.data.tiles import windows_of
 from tuner.export.judging import cost_of
 from tuner.export.model import LoadedModel, load_model
-from tuner.export.predicting import CHUNK, coco_json, predict, predict_shown, shown, unlabelled_split
+from tuner.export.predicting import CHUNK, coco_json, predict, predict_raw, predict_shown, shown, unlabelled_split
 from tuner.export.yaml_files import write_yaml
 
 CPU = torch.device("cpu")
@@ -57,17 +57,17 @@ def test_predict_writes_coco_json_and_pictures(
 def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
-    whole = predict(loaded, split, CPU)
+    whole = predict_raw(loaded, split, CPU)
     assert len(split) < CHUNK
     monkeypatch.setattr("tuner.export.predicting.CHUNK", 3)
-    parts = predict(loaded, split, CPU)
+    parts = predict_raw(loaded, split, CPU)
     np.testing.assert_array_equal(whole.offsets, parts.offsets)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
     for start, end in itertools.pairwise(whole.offsets):  # in any order: of almost equal scores rounding decides
         distance = np.abs(whole.boxes[start:end, None] - parts.boxes[None, start:end]).max(axis=-1)
         assert distance.min(axis=1).max() < 1e-3
     np.testing.assert_array_equal(
-        predict_shown(loaded, split, CPU).offsets, shown(predict(loaded, split, CPU), loaded.info).offsets
+        predict_shown(loaded, split, CPU).offsets, shown(predict_raw(loaded, split, CPU), loaded.info).offsets
     )
 
 
@@ -83,8 +83,8 @@ def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path
     for i, (left, top, right, bottom) in enumerate(windows):
         paths.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
-    alone = predict(loaded, unlabelled_split(paths, loaded.info)[0], CPU)
-    whole = predict(
+    alone = predict_raw(loaded, unlabelled_split(paths, loaded.info)[0], CPU)
+    whole = predict_raw(
         loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info)[0], CPU, tiles=tiles
     )
     boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
@@ -92,8 +92,8 @@ def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path
     order = np.argsort(-alone.scores, kind="stable")
     np.testing.assert_allclose(whole.scores, alone.scores[order], atol=1e-5)
     np.testing.assert_allclose(np.sort(whole.boxes, axis=0), np.sort(boxes, axis=0), atol=0.05)
-    untouched = predict(loaded, split, CPU)
-    large = predict(loaded, split, CPU, tiles=Tiles(size=96))
+    untouched = predict_raw(loaded, split, CPU)
+    large = predict_raw(loaded, split, CPU, tiles=Tiles(size=96))
     np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_images_of_another_size_than_annotated_are_refused(
     with pytest.raises(
         DataError, match=rf"{split.file_names[0]} is 96 x 72, not {96 * factor:.0f} x {72 * factor:.0f}"
     ):
-        predict(load_model(model), wrong, CPU, tiles=tiles)
+        predict_raw(load_model(model), wrong, CPU, tiles=tiles)
 
 
 def test_tiles_on_the_command_line(
@@ -139,11 +139,11 @@ def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, 
     split, _ = load_split(data, "test")
     tiled, plain = load_model(folder), load_model(model)
     assert tiled.operating_point == point
-    want = predict(plain, split, CPU, tiles=tiles)
-    np.testing.assert_array_equal(predict(tiled, split, CPU).scores, want.scores)
+    want = predict_raw(plain, split, CPU, tiles=tiles)
+    np.testing.assert_array_equal(predict_raw(tiled, split, CPU).scores, want.scores)
     np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(want, tiled.info).scores)
-    whole = predict(tiled, split, CPU, tiles=Tiles())
-    np.testing.assert_array_equal(whole.scores, predict(plain, split, CPU).scores)
+    whole = predict_raw(tiled, split, CPU, tiles=Tiles())
+    np.testing.assert_array_equal(whole.scores, predict_raw(plain, split, CPU).scores)
 
 
 def test_what_was_trained_in_fp16_on_a_gpu_predicts_on_a_cpu(model: Path, data: DataSpec) -> None:
@@ -151,7 +151,7 @@ def test_what_was_trained_in_fp16_on_a_gpu_predicts_on_a_cpu(model: Path, data: 
     loaded = load_model(model)  # its precision is auto
     config = loaded.config.model_copy(update={"precision": "fp16"})
     moved = LoadedModel(loaded.detector, loaded.info.model_copy(update={"config": config}))
-    np.testing.assert_array_equal(predict(moved, split, CPU).scores, predict(loaded, split, CPU).scores)
+    np.testing.assert_array_equal(predict_raw(moved, split, CPU).scores, predict_raw(loaded, split, CPU).scores)
     assert cost_of(moved, split, CPU).precision == cost_of(loaded, split, CPU).precision
 
 
@@ -219,6 +219,22 @@ def test_reads_images_without_annotations(model: Path, data: DataSpec) -> None:
     assert faults == []
     np.testing.assert_array_equal(bare.sizes, split.sizes)
     assert len(bare.boxes) == 0
+
+
+def test_a_script_predicts_on_files(model: Path, data: DataSpec, tmp_path: Path) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(str(model))
+    (tmp_path / "broken.jpg").write_text("no image")
+    paths = [split.images_dir / name for name in split.file_names]
+    found = predict(loaded, [str(paths[0]), tmp_path / "broken.jpg", *paths[1:]])
+    assert [path for path, _ in found.by_image()] == paths
+    want = predict_shown(loaded, split, CPU)
+    for i, (_, here) in enumerate(found.by_image()):
+        np.testing.assert_array_equal(here.scores, want.scores[want.image_index == i])
+        assert here.offsets.tolist() == [0, len(here.boxes)]
+    assert len(found.faults) == 1
+    assert "broken.jpg" in found.faults[0]
+    assert predict(loaded, [tmp_path / "broken.jpg"]).by_image() == predict(loaded, []).by_image() == []
 
 
 def test_a_long_image_has_its_picture(model: Path, tmp_path: Path) -> None:

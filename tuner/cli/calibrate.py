@@ -176,14 +176,14 @@ def _predict(
 ) -> tuple[RawPredictions, int, Tiles]:
     from tuner.export.judging import check_classes
     from tuner.export.model import load_model
-    from tuner.export.predicting import predict
+    from tuner.export.predicting import predict_raw
     from tuner.trainers.detection.precision import resolve_device
 
     where = resolve_device(device)
     model = load_model(folder, where)
     check_classes(model.info, annotated, data)
     tiles = tiles or model.operating_point.tiles
-    return predict(model, annotated, where, tiles=tiles), model.config.max_detections, tiles
+    return predict_raw(model, annotated, where, tiles=tiles), model.config.max_detections, tiles
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:

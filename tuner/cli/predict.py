@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -43,42 +44,38 @@ def predict(
         )
 
     from tuner.data.images import frames, read_image
+    from tuner.export import predicting
     from tuner.export.model import load_model
-    from tuner.export.predicting import coco_json, predict_shown, unlabelled_split
     from tuner.export.yaml_files import write_text
     from tuner.report.pictures import draw_boxes, write_picture
     from tuner.trainers.detection.precision import resolve_device
 
-    where = resolve_device(device)
-    loaded = load_model(model, where)
+    loaded = load_model(model, resolve_device(device))
     output.mkdir(parents=True, exist_ok=True)
-    split, faults = unlabelled_split(paths, loaded.info)
-    paths = [Path(name) for name in split.file_names]
-    for path in paths:
+    found = predicting.predict(loaded, paths, tiles=tiles)
+    each = found.by_image()
+    if not each:
+        raise _unreadable(found.faults)
+    for path, _ in each:
         if (number := frames(path)) > 1:
             typer.echo(f"note: {path} has {number} pictures; only the first is looked at")
-    if not paths:
-        raise _unreadable(faults)
-    detections = predict_shown(loaded, split, where, tiles=tiles)
-    names = picture_names(paths)
+    names = picture_names([path for path, _ in each])
     with TemporaryDirectory(prefix=".drawn-", dir=output) as folder:  # earlier results stay until these are there
         fresh = Path(folder) / drawn.name
         fresh.mkdir()
-        for i, path in enumerate(paths):
-            mine = slice(detections.offsets[i], detections.offsets[i + 1])
-            boxes, labels = detections.boxes[mine], detections.labels[mine]
-            picture = draw_boxes(read_image(path), boxes, labels, loaded.classes, detections.scores[mine])
-            write_picture(picture, fresh, names[i])
+        for (path, here), name in zip(each, names, strict=True):
+            picture = draw_boxes(read_image(path), here.boxes, here.labels, loaded.classes, here.scores)
+            write_picture(picture, fresh, name)
         if drawn.exists():
             shutil.rmtree(drawn)
         fresh.replace(drawn)
-    write_text(written, json.dumps(coco_json(detections, split, loaded.info)))
+    write_text(written, json.dumps(predicting.coco_json(found.detections, found.split, loaded.info)))
     typer.echo(
-        f"{len(detections.scores)} detections on {len(paths)} images at confidence "
+        f"{len(found.detections.scores)} detections on {len(each)} images at confidence "
         f"{loaded.operating_point.confidence:.3f} and above: {written}, pictures in {drawn}"
     )
-    if faults:
-        raise _unreadable(faults)
+    if found.faults:
+        raise _unreadable(found.faults)
 
 
 def _check_output(output: Path, drawn: Path, read: list[Path]) -> None:
@@ -94,7 +91,7 @@ def _check_output(output: Path, drawn: Path, read: list[Path]) -> None:
         )
 
 
-def _unreadable(faults: list[str]) -> DataError:
+def _unreadable(faults: Sequence[str]) -> DataError:
     return DataError(
         f"{len(faults)} images cannot be read and have no results:\n  " + "\n  ".join(faults),
         hint="Replace these files, or leave them out.",

@@ -19,7 +19,7 @@ from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
 from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
-from tuner.export.predicting import images_of, predict
+from tuner.export.predicting import images_of, predict_raw
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
 from tuner.trainers.detection.cost import measure_cost
@@ -51,7 +51,7 @@ def detect(model: LoadedModel, split: Split, device: torch.device, *, tiles: Til
         tiles: How images are cut; None: as the model's operating point says.
     """
     point = model.operating_point
-    raw = predict(model, split, device, tiles=tiles)
+    raw = predict_raw(model, split, device, tiles=tiles)
     return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 

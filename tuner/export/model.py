@@ -63,6 +63,11 @@ class LoadedModel:
     info: ModelConfig
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.detector.parameters()).device
+
+    @property
     def config(self) -> TrialConfig:
         """What was trained."""
         return self.info.config
@@ -108,7 +113,7 @@ def save_metrics(folder: Path, metrics: ModelMetrics) -> None:
     write_text(folder / METRICS, json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n")
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a trained model.
 
     Args:
@@ -119,6 +124,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
         ConfigError: The folder is missing or is no trained model; names the part that is missing.
         WeightsError: The weights are unreadable or do not fit the config.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder", hint="Train a model with `tuner train CONFIG -o FOLDER`.")
     for part in (WEIGHTS, CONFIG):

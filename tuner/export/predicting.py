@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,37 @@ CHUNK = 256
 """Images whose raw predictions are held in memory at a time, where only those that are shown are wanted."""
 BATCH = 8
 """Images or tiles that the network sees at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What production shows on image files.
+
+    Attributes:
+        split: The images that could be read, in the order asked for, without ground truth; its files are absolute.
+        detections: What was found on them.
+        faults: What is wrong with each of the other files, which have no result.
+    """
+
+    split: Split
+    detections: Detections
+    faults: tuple[str, ...]
+
+    def by_image(self) -> list[tuple[Path, Detections]]:
+        """Each image that could be read, and what was found on it."""
+        return [(Path(name), self.detections.of_image(i)) for i, name in enumerate(self.split.file_names)]
+
+
+def predict(model: LoadedModel, paths: Sequence[Path | str], *, tiles: Tiles | None = None) -> Predicted:
+    """Detections on image files at the model's operating point.
+
+    Args:
+        model: Of `load_model`, on the device that computes.
+        paths: Image files.
+        tiles: How images are cut; None: as the model's operating point says.
+    """
+    split, faults = unlabelled_split([Path(path) for path in paths], model.info)
+    return Predicted(split, predict_shown(model, split, model.device, tiles=tiles), tuple(faults))
 
 
 def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, list[str]]:
@@ -80,7 +111,9 @@ def images_of(split: Split, rows: slice) -> Split:
     )
 
 
-def predict(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> RawPredictions:
+def predict_raw(
+    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None
+) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
     Args:
@@ -97,7 +130,7 @@ def predict(model: LoadedModel, split: Split, device: torch.device, *, tiles: Ti
 
 
 def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
-    """What production shows on a split; see `predict` and `shown`."""
+    """What production shows on a split; see `predict_raw` and `shown`."""
     chunks = _predict_chunks(model, split, device, tiles or model.operating_point.tiles)
     return _joined([shown(raw, model.info) for raw in chunks], Detections)
 
@@ -113,11 +146,13 @@ Boxes = TypeVar("Boxes", RawPredictions, Detections)
 
 
 def _joined(parts: Sequence[Boxes], kind: type[Boxes]) -> Boxes:
-    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    nothing = kind(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(1, np.int64))
+    every = list(parts) or [nothing]
+    counts = np.concatenate([np.diff(part.offsets) for part in every])
     return kind(
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.boxes for part in every]),
+        np.concatenate([part.scores for part in every]),
+        np.concatenate([part.labels for part in every]),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
 

@@ -18,12 +18,13 @@ from tuner.export.production import ProductionConfig
 Model = TypeVar("Model", bound=Frozen)
 
 
-def save_production(production: ProductionConfig, path: Path, *, force: bool = False) -> None:
+def save_production(production: ProductionConfig, path: Path | str, *, force: bool = False) -> None:
     """Write the config as YAML with a header that says what it is.
 
     Raises:
         ConfigError: The file exists and `force` is not set, or its folder does not exist.
     """
+    path = Path(path)
     source = production.provenance
     header = [
         f"Production config: trial {source.trial} of study {source.study}, written by tuner {source.tuner}.",

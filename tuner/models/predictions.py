@@ -36,6 +36,12 @@ class _FlatBoxes:
         """(P,) int64, the index of the image that each box lies in."""
         return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), np.diff(self.offsets))
 
+    def of_image(self, index: int) -> Self:
+        """The boxes of one image."""
+        start, end = self.offsets[index : index + 2].tolist()
+        here = slice(start, end)
+        return type(self)(self.boxes[here], self.scores[here], self.labels[here], np.array([0, end - start]))
+
     def subset(self, kept: NDArray[np.bool_]) -> Self:
         """Those boxes for which the (P,) mask is true."""
         before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept, dtype=np.int64)])
