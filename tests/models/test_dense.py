@@ -15,10 +15,10 @@ from tuner.config.trial import AnchorSizes, TrialConfig
 from tuner.data.batch import IGNORE, PADDING
 from tuner.models.boxes import iou
 from tuner.models.build import build_detector
-from tuner.models.dense import MAX_CANDIDATES, DenseDetector, anchor_grid
+from tuner.models.dense import DenseDetector, anchor_grid
 from tuner.models.dense_network import DenseHead
 from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, shufflenet
-from tuner.models.detector import Detector
+from tuner.models.detector import MAX_CANDIDATES, Detector
 from tuner.models.losses import quality_focal_loss
 
 ANCHORS: AnchorSizes = (((12.0, 12.0),), ((28.0, 28.0),), ((60.0, 60.0),))
@@ -168,7 +168,7 @@ def test_quality_focal_loss_from_its_definition() -> None:
 
 
 def test_anchors_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="3 anchor levels of equal length"):
+    with pytest.raises(ConfigError, match="1 levels, but dense-tiny has 3"):
         build_detector(TrialConfig(anchor_sizes=(((1.0, 1.0),),)), 2)
     with pytest.raises(ConfigError, match="has anchors, but the config holds none"):
         build_detector(TrialConfig(), 2)

@@ -10,11 +10,13 @@ from torchvision.ops import batched_nms
 
 from tests.models.torchvision_scenes import BOXES, LABELS, NAMES, SIZE, build, scenes
 from tuner.config.errors import ConfigError
+from tuner.config.trial import TrialConfig
 from tuner.data.batch import PADDING
 from tuner.data.letterbox import Canvas
+from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
+from tuner.models.detector import MAX_CANDIDATES
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
-from tuner.models.torchvision_detectors import MAX_CANDIDATES
 
 
 def follow_last_batch(detector):
@@ -179,7 +181,7 @@ def test_ssd_heads_follow_different_counts():
 def test_unequal_counts_are_refused_where_heads_are_shared():
     sizes = (((10.0, 10.0),),) * 4 + (((10.0, 10.0), (20.0, 20.0)),)
     with pytest.raises(ConfigError, match="share one head"):
-        build("retinanet-resnet50", anchor_sizes=sizes)
+        build_detector(TrialConfig(model="retinanet-resnet50", image_size=64, anchor_sizes=sizes), 2)
 
 
 def test_equal_seeds_build_equal_networks():

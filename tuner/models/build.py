@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
+from tuner.models.anchors import check_anchors
 from tuner.models.catalog import family
-from tuner.models.dense_build import build_dense
+from tuner.models.dense_build import SIZES, build_dense
 from tuner.models.detector import Detector
 from tuner.models.torchvision_build import build_torchvision
 from tuner.models.weights import StateDict
@@ -30,9 +31,11 @@ def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | N
             f"{config.model} has anchors, but the config holds none",
             hint="Resolve them first: tuner.models.anchors.resolve_anchors(config, train).",
         )
+    if config.anchor_sizes is not None:
+        check_anchors(config.anchor_sizes, described)
     if trained is not None:
         config = config.model_copy(update={"weights": "none"})
-    if config.model.startswith("dense"):
+    if config.model in SIZES:
         detector = build_dense(config, num_classes)
     else:
         detector = build_torchvision(config, num_classes, trained)

@@ -12,11 +12,11 @@ from tuner.data.batch import IGNORE
 from tuner.models.assigner import AnchorGrid, atss
 from tuner.models.boxes import decode, giou
 from tuner.models.dense_network import DenseNetwork
-from tuner.models.detector import Candidates, Detector
+from tuner.models.detector import Candidates, Detector, best_pairs
 from tuner.models.losses import quality_focal_loss
 
-MAX_CANDIDATES = 1000
-MIN_SCORE = 1e-3
+BOX_WEIGHT = 2.0
+"""Weight of the box loss against the class loss."""
 
 
 class DenseDetector(Detector):
@@ -26,17 +26,13 @@ class DenseDetector(Detector):
         network: The bare network.
         anchor_sizes: (width, height) pairs in pixels per level, as many as the network's head has.
         strides: Stride of each level in pixels.
-        box_weight: Weight of the box loss against the class loss.
     """
 
-    def __init__(
-        self, network: DenseNetwork, anchor_sizes: AnchorSizes, strides: tuple[int, ...], box_weight: float = 2.0
-    ) -> None:
+    def __init__(self, network: DenseNetwork, anchor_sizes: AnchorSizes, strides: tuple[int, ...]) -> None:
         super().__init__()
         self.network = network
         self.anchor_sizes = anchor_sizes
         self.strides = strides
-        self.box_weight = box_weight
         self._grid = functools.lru_cache(maxsize=4)(self._make_grid)
 
     @property
@@ -70,7 +66,7 @@ class DenseDetector(Detector):
         box_loss = ((1 - similarity) * weight).sum() / weight.sum().clamp(min=1.0)
         return {
             "class": class_loss / positive.sum().clamp(min=1.0),
-            "box": self.box_weight * box_loss,
+            "box": BOX_WEIGHT * box_loss,
         }
 
     def divisors(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -81,15 +77,11 @@ class DenseDetector(Detector):
             return {"class": positive.sum(), "box": _box_weight(logits, positive).sum()}
 
     def candidates(self, images: Tensor) -> Candidates:
-        """See `Detector.candidates`: the best `MAX_CANDIDATES` (anchor, class) pairs of each image."""
+        """See `Detector.candidates`: the best (anchor, class) pairs of each image."""
         logits, deltas = self.network(_scaled(images))
         boxes = decode(deltas, self._grid(*images.shape[-2:], images.device).boxes)
-        scores, pair = logits.sigmoid().flatten(1).topk(min(MAX_CANDIDATES, logits[0].numel()), dim=1)
-        scores = torch.where(scores < MIN_SCORE, 0.0, scores)  # NaN stays, to be refused
-        anchor = pair.div(logits.shape[-1], rounding_mode="floor")
-        return Candidates(
-            boxes=boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores=scores, labels=pair % logits.shape[-1]
-        )
+        scores, anchor, labels = best_pairs(logits.sigmoid())
+        return Candidates(boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores, labels)
 
     def _make_grid(self, height: int, width: int, device: torch.device) -> AnchorGrid:
         return anchor_grid(self.anchor_sizes, self.strides, height, width, device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
 from tuner.models.catalog import check_pretrained, family
 from tuner.models.dense import DenseDetector
@@ -42,18 +41,11 @@ def build_dense(config: TrialConfig, num_classes: int) -> Detector:
     """A `DenseDetector` of the config's size, with the config's anchors.
 
     Raises:
-        ConfigError: The anchors do not fit the head: one set per stride, of equal length. Or there are no pretrained
-            weights.
+        ConfigError: There are no pretrained weights.
         WeightsError: The pretrained weights are missing, out of reach or of another shape.
     """
     check_pretrained(config.model, config.weights)
-    strides = family(config.model).strides
     sizes = config.anchor_sizes or ()
-    if len(sizes) != len(strides) or len({len(level) for level in sizes}) != 1:
-        raise ConfigError(
-            f"{config.model} needs {len(strides)} anchor levels of equal length, found lengths "
-            f"{[len(level) for level in sizes]}"
-        )
     size = SIZES[config.model]
     network = DenseNetwork(size.trunk(config.weights), size.width, size.depth, len(sizes[0]), num_classes)
-    return DenseDetector(network, sizes, strides)
+    return DenseDetector(network, sizes, family(config.model).strides)

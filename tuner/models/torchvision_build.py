@@ -31,7 +31,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import AnchorSizes, TrialConfig
-from tuner.models.anchors import check_anchors
 from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.catalog import family
 from tuner.models.detector import Detector
@@ -53,14 +52,11 @@ def build_torchvision(config: TrialConfig, num_classes: int, trained: StateDict 
         trained: What the detector is to be filled with, as far as its build depends on it.
 
     Raises:
-        ConfigError: No such family, or anchors that it cannot use.
+        ConfigError: No such family.
         WeightsError: The pretrained weights are missing, out of reach or of another shape.
     """
-    kind = family(config.model)
     if config.model not in _BUILDERS:
         raise ConfigError(f"model: {config.model} is not one of torchvision's")
-    if config.anchor_sizes is not None:
-        check_anchors(config.anchor_sizes, kind)
     builder = _BUILDERS[config.model]
     if config.model == "ssdlite320-mobilenet" and trained is not None:
         builder = partial(_ssdlite, whole_tail=_has_whole_tail(trained))

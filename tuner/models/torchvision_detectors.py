@@ -23,7 +23,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from tuner.data.batch import IGNORE
 from tuner.models.boxes import decode
-from tuner.models.detector import Candidates, Detector
+from tuner.models.detector import Candidates, Detector, best_pairs
 from tuner.models.torchvision_crowds import (
     FOREGROUND,
     CrowdBlindFCOSHead,
@@ -33,10 +33,6 @@ from tuner.models.torchvision_crowds import (
     CrowdBlindSSD,
 )
 from tuner.models.torchvision_transform import CanvasTransform
-
-MAX_CANDIDATES = 1000
-"""Most (box, class) pairs per image, the best by score over all levels."""
-MIN_SCORE = 1e-3
 
 
 class TorchvisionDetector(Detector):
@@ -123,7 +119,7 @@ class SingleStageDetector(TorchvisionDetector):
         levels = list(features.values())
         outputs = self.network.head(levels)  # type: ignore[operator]
         anchors = self.network.anchor_generator(images, levels)[0]  # type: ignore[operator]
-        scores, anchor, labels = _best_pairs(self._scores(outputs))
+        scores, anchor, labels = best_pairs(self._scores(outputs))
         deltas = outputs["bbox_regression"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = self._decode(deltas, anchors[anchor])
         return Candidates(clip_boxes_to_image(boxes, images.image_sizes[0]), scores, labels)
@@ -205,18 +201,10 @@ class TwoStageDetector(TorchvisionDetector):
         # Padded rows score 0.
         boxes = pad_sequence(list(decoded.split(counts)), batch_first=True)
         scores = pad_sequence(list(logits.softmax(-1)[:, 1:].split(counts)), batch_first=True)
-        best, proposal, labels = _best_pairs(scores)
+        best, proposal, labels = best_pairs(scores)
         pair = (proposal * scores.shape[-1] + labels)[..., None].expand(-1, -1, 4)
         chosen = boxes.flatten(1, 2).gather(1, pair)
         return Candidates(clip_boxes_to_image(chosen, images.image_sizes[0]), best, labels)
-
-
-def _best_pairs(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
-    classes = scores.shape[-1]
-    best, pair = scores.flatten(1).topk(min(MAX_CANDIDATES, scores[0].numel()), dim=1)
-    best = torch.where(best < MIN_SCORE, 0.0, best)  # NaN stays, to be refused
-    return best, pair.div(classes, rounding_mode="floor"), pair % classes
 
 
 def _float32_outputs(_module: nn.Module, _inputs: object, outputs: Any) -> Any:
