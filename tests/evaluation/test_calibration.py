@@ -10,6 +10,7 @@ from tuner.evaluation.calibration import GRID, calibrate, map_by_confidence
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.results import suppressed_at
 from tuner.models.predictions import RawPredictions
+from tuner.postprocess.curve import Criterion
 from tuner.postprocess.nms import suppress
 
 
@@ -42,7 +43,9 @@ def test_points_and_maps():
     point = found.points["f1"]
     row = next(r for r in found.rows if (r.nms, r.nms_iou) == (point.nms, point.nms_iou))
     assert row.hits.curve().at(point.confidence).f1 == max(r.hits.curve().f1.max() for r in found.rows)
-    assert found.points["recall@precision=0.9"] is None or found.points["recall@precision=0.9"].recall < 1
+    limited = found.points["recall@precision=0.9"]
+    reached = [r.hits.curve().best(Criterion.parse("recall@precision=0.9")) for r in found.rows]
+    assert (limited is None) == (set(reached) == {None})
 
 
 def test_nothing_to_find_is_undefined():

@@ -12,7 +12,7 @@ from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
-from tuner.export.yaml_files import load_production, read_yaml_model, save_production, write_yaml
+from tuner.export.yaml_files import load_production, read_yaml_model, save_production, write_text, write_yaml
 from tuner.postprocess.operating_point import OperatingPoint
 
 POINT = OperatingPoint(
@@ -118,3 +118,10 @@ def test_a_study_file_is_told_from_a_production_config(tmp_path: Path) -> None:
 def test_says_that_the_folder_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write"):
         save_production(production(), tmp_path / "none" / "best.yaml")
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write .*best\.yaml: Is a directory"):
+        write_text(tmp_path / "best.yaml", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]

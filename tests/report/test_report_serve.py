@@ -127,3 +127,8 @@ def test_no_artifact_outside_the_folders(tmp_path: Path) -> None:
 )
 def test_knows_loopback_addresses(host: str, local: bool) -> None:
     assert is_loopback(host) is local
+
+
+def test_an_upload_needs_a_study_that_has_begun() -> None:
+    with pytest.raises(StudyError, match="no study here has a folder"):
+        StudyArtifacts(lambda: iter(())).write("a", io.BytesIO(b"text"))

@@ -102,7 +102,8 @@ def calibrate(
         notes, suppressed = [], False
     else:
         raw, most = read_results(source, annotated), 100
-        notes, suppressed = limits(raw, annotated), suppressed_at(raw) is not None
+        at = suppressed_at(raw)
+        notes, suppressed = limits(raw, annotated, at), at is not None
     evaluator = CocoEvaluator(annotated)
     notes = doubts(raw, annotated, evaluator.truth) + notes
     if not as_json:  # said even if there is no point to be found

@@ -20,9 +20,11 @@ def delete(
     from tuner.studies.study import open_study
 
     opened = open_study(study, storage)
-    trials = len(opened.trials())
+    trials = sum(opened.summary().counts.values())
+    folder = opened.folder
+    opened.close()
     if not yes:
-        typer.confirm(f"Delete study {study!r} with its {trials} trials and the folder {opened.folder}?", abort=True)
+        typer.confirm(f"Delete study {study!r} with its {trials} trials and the folder {folder}?", abort=True)
     delete_study(study, storage)
     if as_json:
         print_json({"deleted": study, "trials": trials})

@@ -32,6 +32,7 @@ def status(
                 {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running
             ]
             trust = _trust_json(name, storage) if opened.has_repeats() else {"noise": None, "confirmation": None}
+            opened.close()
             result.append(asdict(found) | {"running": rows} | trust)
             continue
         typer.secho(name, bold=True)

@@ -1,4 +1,4 @@
-"""The same metrics by pycocotools, slowly: what `tuner.evaluation.coco` is tested against."""
+"""The same metrics by pycocotools, slowly: for `--evaluator pycocotools`, and what ours is tested against."""
 
 from __future__ import annotations
 

@@ -78,10 +78,9 @@ def suppressed_at(raw: RawPredictions) -> float | None:
     return next((value for value, row in zip(values, kept, strict=True) if row.sum() == len(raw.scores)), None)
 
 
-def limits(raw: RawPredictions, split: Split) -> list[str]:
-    """Sentences on what these predictions cannot tell, because something was cut from them before."""
+def limits(raw: RawPredictions, split: Split, at: float | None) -> list[str]:
+    """Sentences on what these predictions, `suppressed_at` an IoU, cannot tell, as something was cut from them."""
     found = []
-    at = suppressed_at(raw)
     if at is not None and len(raw.scores):
         found.append(
             f"These detections seem to be suppressed already: no two of a class overlap by more than {at:.2f}. Above "

@@ -106,9 +106,10 @@ def write_text(path: Path, text: str) -> None:
         ConfigError: The folder does not exist or is not writable.
     """
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            partial.write_text(text, encoding="utf-8")
+            partial.chmod(0o644)
+            partial.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Choose a folder that is writable.") from None

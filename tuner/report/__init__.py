@@ -1,1 +1,1 @@
-"""Tables, plots, the HTML report and what is attached to the dashboard."""
+"""Plots and pictures, what is attached to the dashboard, and its server."""

@@ -52,8 +52,14 @@ class StudyArtifacts:
             return
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keep a file that was uploaded on the page, in the first folder."""
-        folder = next(iter(self._folders()))
+        """Keep a file that was uploaded on the page, in the first folder.
+
+        Raises:
+            StudyError: There is no folder yet.
+        """
+        folder = next(iter(self._folders()), None)
+        if folder is None:
+            raise StudyError("no study here has a folder for artifacts yet", hint="Upload it once a trial has begun.")
         folder.mkdir(parents=True, exist_ok=True)
         FileSystemArtifactStore(folder).write(artifact_id, content_body)
 
