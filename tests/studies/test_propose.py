@@ -97,3 +97,27 @@ def test_what_a_gpu_is_proposed_lies_in_the_larger_space_too(study: Path, datase
     defaults = propose(dataset, with_train(survey(dataset), images=images), cuda=True, slots=1).defaults
     values = {f"defaults.{name}": choice.value for name, choice in defaults.items()}
     load_space("detection").default_config(base_config(load_study_spec(study, values)))
+
+
+@pytest.mark.parametrize(("cuda", "target"), [(False, 1600), (True, 3000)])
+@pytest.mark.parametrize("images", [4, 20, 60, 400])
+def test_small_data_sets_have_as_many_steps_as_others(dataset: Dataset, cuda: bool, target: int, images: int) -> None:
+    few = replace(with_train(survey(dataset), images=images, class_boxes=(images, 0)), small_object=0.2)
+    proposal = propose(dataset, few, cuda=cuda, slots=2)
+    epochs = proposal.defaults["epochs"]
+    steps = epochs.value * images / proposal.defaults["batch_size"].value
+    assert epochs.value == 400 or target <= steps < 1.1 * target + images
+    assert ("instead of the" in epochs.reason) == (steps < target)
+    if proposal.pruner:
+        assert 250 <= proposal.pruner["first_rung"].value * steps <= 330
+    assert proposal.hours is None or proposal.hours < 4
+
+
+def test_the_hours_of_a_small_study_count_what_an_epoch_takes_besides_its_images(dataset: Dataset) -> None:
+    numbers = survey(dataset)
+    hours = [
+        propose(dataset, replace(with_train(numbers, images=images), small_object=0.2), cuda=False, slots=1).hours
+        for images in (4, 8)  # 400 epochs each, of half as many images and as many
+    ]
+    assert hours[0] is not None and hours[1] is not None
+    assert 400 * 9 * 0.1 / 3600 < hours[0] < hours[1] < 1.5 * hours[0]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tuner.config.study import PrunerSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import Dataset
 from tuner.data.letterbox import Canvas, canvas_for
@@ -17,9 +15,10 @@ from tuner.data.unseen import unseen_notes
 from tuner.models.anchors import letterboxed_sizes
 from tuner.models.catalog import family
 from tuner.models.kmeans import RATIO_LIMIT, ratio
+from tuner.studies.choice import Choice
+from tuner.studies.first_length import first_length, first_pruner
 from tuner.studies.first_rates import WARMUP_STEPS, first_learning_rate, highest_rate
-from tuner.studies.plan import TRIALS, expected_epochs
-from tuner.studies.promotion import REDUCTION_FACTOR, first_rung
+from tuner.studies.plan import TRIALS
 
 SEEN = 16
 """Pixels that a small object should have on the canvas: two cells of the finest level (stride 8)."""
@@ -28,31 +27,10 @@ SEEN_ON_CPU = 48
 `dense-tiny` and a pretrained ShuffleNet gained by 416 px on BCCD, where a tenth of the objects is below 40 px at 320,
 and lost by it on photographs of raccoons, where that is 108 px."""
 CPU_SIZES = (320, 416)
-CPU_HOURS = 4.0
-MIN_EPOCHS = 8
-CPU_STEPS = 1600
-"""Optimiser steps of a full training at 320 px: as many as bring `dense-tiny` near its plateau on 200 images."""
-GPU_STEPS = 3000
-JUDGED_AFTER = 300
-"""Optimiser steps after which trainings from scratch can be compared. Of 30 random configs of dense-tiny on BCCD, mAP
-after 156 steps had a rank correlation of 0.67 with that after 1,248, but of 0.05 among the better half; after 312 steps
-0.85 and 0.42. On small data sets that is later than the default first rung."""
 CPU_BATCH = 4
 """A CPU gains little by larger batches: at 8 an epoch took a tenth less time than at 4, but its half as many steps
 brought less (dense-tiny on BCCD, 24 epochs: mAP 0.535 against 0.553; on a raccoon data set, 40 epochs, two seeds:
 0.333 against 0.344)."""
-
-_SECONDS_PER_MEGAPIXEL = 0.22
-"""dense-tiny on one core, all included: about 4.2 s for an epoch of 205 images of 320 x 256 pixels and 87 to judge by,
-which count a third."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A value of the study's default config and why it was chosen."""
-
-    value: Any
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +73,9 @@ def propose(
     canvas = canvas_for(dataset.train.sizes, image_size.value)
     batch_size = _batch_size(survey, cuda, image_size.value)
     steps = survey.train.images / batch_size.value
-    epochs, hours = _epochs(survey, steps, canvas, cuda, slots, chosen.value, pretrained)
+    epochs, hours = first_length(
+        survey, steps, canvas, cuda=cuda, slots=slots, model=chosen.value, pretrained=pretrained
+    )
     defaults = {
         "model": chosen,
         "weights": _weights(weights),
@@ -105,7 +85,7 @@ def propose(
         **_rates(survey, batch_size.value, steps, chosen.value),
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
     }
-    return Proposal(defaults, _pruner(epochs.value, steps, pretrained), TRIALS, hours)
+    return Proposal(defaults, first_pruner(epochs.value, steps, pretrained), TRIALS, hours)
 
 
 def _model(asked: str | None, cuda: bool, pretrained: bool) -> Choice:
@@ -183,45 +163,6 @@ def _rates(survey: Survey, batch_size: int, steps: float, model: str) -> dict[st
         few = f"warm-up in optimiser steps, as an epoch has just {steps:.0f}; at most an eighth of the training"
         rates["warmup_steps"] = Choice(WARMUP_STEPS, few)
     return rates
-
-
-def _epochs(
-    survey: Survey, steps: float, canvas: Canvas, cuda: bool, slots: int, model: str, pretrained: bool
-) -> tuple[Choice, float | None]:
-    """Epochs for a number of steps, fewer of larger images on a CPU, where dense-tiny's study ends within hours."""
-    target = GPU_STEPS if cuda else CPU_STEPS * min(1.0, (CPU_SIZES[0] / max(canvas.width, canvas.height)) ** 2)
-    epochs = min(max(math.ceil(target / steps), 12), 100 if cuda else 60)
-    reason = f"about {epochs * steps:.0f} optimiser steps"
-    reason += "" if pretrained else ", which small detectors need from scratch"
-    if cuda or model != "dense-tiny":
-        return Choice(epochs, f"{reason}; the first trial shows how long one takes"), None
-    pixels = canvas.width * canvas.height * (survey.train.images + survey.splits[1].images / 3) / 1e6
-    options = {name: choice.value for name, choice in _pruner(epochs, steps, pretrained).items()}
-    pruner = PrunerSpec.model_validate(options)
-    share = expected_epochs(pruner, epochs, TRIALS) / epochs
-    hours_per_epoch = share * pixels * _SECONDS_PER_MEGAPIXEL / slots / 3600
-    affordable = math.floor(CPU_HOURS / hours_per_epoch)
-    if affordable < epochs:
-        epochs = max(affordable, MIN_EPOCHS)
-        reason = f"{epochs * steps:.0f} optimiser steps; more would take a CPU longer than {CPU_HOURS:g} hours"
-    hours = epochs * hours_per_epoch
-    return Choice(epochs, reason), hours
-
-
-def _pruner(epochs: int, steps: float, pretrained: bool) -> dict[str, Choice]:
-    """A first rung after which trainings from scratch can be compared; nothing where the default one suits.
-
-    It is a share, which stays right where the epochs are changed.
-    """
-    if pretrained or first_rung(PrunerSpec(), epochs) * steps >= JUDGED_AFTER:
-        return {}
-    share = math.floor(100 * min(1 / REDUCTION_FACTOR, JUDGED_AFTER / (epochs * steps))) / 100
-    reason = (
-        f"share of the epochs after which trials are first compared: about {share * epochs * steps:.0f} optimiser "
-        "steps, since what small detectors reach before says little about what they will"
-    )
-    once = "one trial of so many goes on: one more than usual, as the comparison comes late"
-    return {"first_rung": Choice(share, reason), "reduction_factor": Choice(REDUCTION_FACTOR + 1, once)}
 
 
 def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Choice:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tuner.config.study import DataSpec, StudySpec
 from tuner.data.check import BoxReport
-from tuner.studies.propose import Choice, Proposal
+from tuner.studies.choice import Choice
+from tuner.studies.propose import Proposal
 
 _WIDTH = 118
 
@@ -57,7 +58,7 @@ objective:
   metric: {spec.objective.metric}
 {pruner}
 # Whichever comes first ends the study; it goes on when you raise one and run it again.
-{_comment(f"{took}Weak trials are pruned after a few epochs.", 0)}
+{_comment(f"{took}Weak trials are pruned before their last epoch.", 0)}
 budget:
   trials: {proposal.trials}
   # timeout: 2h
