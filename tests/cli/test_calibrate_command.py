@@ -401,3 +401,32 @@ def test_a_folder_as_ground_truth_is_told_from_a_file_that_is_not_there(tuner, t
     _, results = write_case(tmp_path)
     for more in ((), ("--images", tmp_path)):
         assert f"--data: {tmp_path} is a folder; expected a COCO JSON" in tuner(results, "--data", tmp_path, *more)[2]
+
+
+def test_as_many_detections_count_as_an_image_has(tuner, tmp_path: Path) -> None:
+    """A perfect detector of images with more objects than the 100 that COCO keeps."""
+    boxes = [[20 * (i % 20), 20 * (i // 20), 12, 12] for i in range(250)]
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 400, "height": 300} for i in range(6)],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [
+            {"id": 1000 * i + k + 1, "image_id": i, "category_id": 1, "bbox": box}
+            for i in range(6)
+            for k, box in enumerate(boxes)
+        ],
+    }
+    results = [
+        {"image_id": row["image_id"], "category_id": 1, "bbox": row["bbox"], "score": 0.9 - row["id"] % 1000 * 1e-4}
+        for row in truth["annotations"]
+    ]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    code, out, err = tuner("results.json", "--data", "truth.json")
+    assert code == 0, err
+    assert yaml.safe_load((tmp_path / "operating-point.yaml").read_text())["f1"] == 1.0
+    assert "hold more objects" not in out
+    assert "holds 250 objects of class cell: COCO's mAP looks at the best 100" in out
+    _, out, _ = tuner("results.json", "--data", "truth.json", "--max-detections", "100", "--force")
+    assert yaml.safe_load((tmp_path / "operating-point.yaml").read_text())["f1"] < 0.6
+    assert "6 of 6 images of truth hold more objects than the 100 detections" in out
+    assert "raise --max-detections" in out

@@ -18,7 +18,7 @@ from tuner.models.build import build_detector
 from tuner.models.dense import DenseDetector, anchor_grid
 from tuner.models.dense_network import DenseHead
 from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, shufflenet
-from tuner.models.detector import MAX_CANDIDATES, Detector
+from tuner.models.detector import Detector
 from tuner.models.losses import quality_focal_loss
 
 ANCHORS: AnchorSizes = (((12.0, 12.0),), ((28.0, 28.0),), ((60.0, 60.0),))
@@ -82,11 +82,20 @@ def test_candidates_are_padded_sorted_and_bounded() -> None:
     detector = tiny(classes=3).eval()
     with torch.inference_mode():
         found = detector.candidates(squares()[0])
-    rows = min(MAX_CANDIDATES, (12 * 8 + 6 * 4 + 3 * 2) * 3)
+    rows = min(Detector.max_candidates, (12 * 8 + 6 * 4 + 3 * 2) * 3)
     assert found.boxes.shape == (2, rows, 4)
     assert found.boxes.dtype == torch.float32
     assert (found.scores.diff(dim=1) <= 0).all()
     assert int(found.labels.max()) <= 2
+
+
+def test_there_are_ten_candidates_for_each_detection_that_is_kept() -> None:
+    assert tiny().max_candidates == tiny(max_detections=20).max_candidates == 1000
+    detector = tiny(max_detections=200)
+    assert detector.max_candidates == 2000
+    with torch.inference_mode():
+        found = detector.eval().candidates(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+    assert found.scores.shape == (1, 2000)
 
 
 def test_an_image_without_objects_teaches_that_there_is_nothing() -> None:

@@ -15,7 +15,7 @@ from tuner.data.batch import PADDING
 from tuner.data.letterbox import Canvas
 from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
-from tuner.models.detector import MAX_CANDIDATES
+from tuner.models.detector import Detector
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
 
 
@@ -65,7 +65,7 @@ def test_candidates_are_padded_sorted_and_on_the_canvas(name):
         boxes, scores, labels = build(name).eval().candidates(images)
     assert boxes.shape == (*scores.shape, 4)
     assert scores.shape == labels.shape
-    assert scores.shape[1] <= MAX_CANDIDATES
+    assert scores.shape[1] <= Detector.max_candidates
     assert (boxes.dtype, scores.dtype, labels.dtype) == (torch.float32, torch.float32, torch.int64)
     assert (scores.diff(dim=1) <= 0).all()
     assert set(labels.unique().tolist()) <= {0, 1}

@@ -119,5 +119,17 @@ def test_the_hours_of_a_small_study_count_what_an_epoch_takes_besides_its_images
         propose(dataset, replace(with_train(numbers, images=images), small_object=0.2), cuda=False, slots=1).hours
         for images in (4, 8)  # 400 epochs each, of half as many images and as many
     ]
-    assert hours[0] is not None and hours[1] is not None
+    assert hours[0] is not None
+    assert hours[1] is not None
     assert 400 * 9 * 0.1 / 3600 < hours[0] < hours[1] < 1.5 * hours[0]
+
+
+@pytest.mark.parametrize(("objects", "kept"), [(66, None), (67, 200), (100, 200), (134, 300), (268, 500)])
+def test_as_many_detections_are_kept_as_the_fullest_image_needs(study: Path, objects: int, kept: int | None) -> None:
+    content = json.loads((study.parent / "all.json").read_text())
+    content["annotations"] = [{**content["annotations"][0], "id": i + 1} for i in range(objects)]
+    write_json(study.parent / "all.json", content)
+    dataset = load_dataset(load_study_spec(study).data)
+    found = propose(dataset, survey(dataset), cuda=False, slots=1).defaults.get("max_detections")
+    assert (found and found.value) == kept
+    assert found is None or f"one holds {objects} objects" in found.reason

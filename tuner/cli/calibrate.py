@@ -47,7 +47,7 @@ def calibrate(
     per_class: Annotated[bool, typer.Option("--per-class", help="Choose a threshold for each class.")] = False,
     max_detections: Annotated[
         int | None,
-        typer.Option(min=1, show_default="the model's; 100 for results", help="Detections kept for each image."),
+        typer.Option(min=1, show_default="the model's; all of results", help="Detections kept for each image."),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write the point; the picture lies beside it as PNG.")
@@ -90,7 +90,10 @@ def calibrate(
     if not boxes.clean:
         typer.echo(boxes.text(), err=as_json)
 
+    import numpy as np
+
     from tuner.config.trial import WHOLE
+    from tuner.data.crowded import crowded_notes
     from tuner.evaluation.calibration import CRITERIA
     from tuner.evaluation.calibration import calibrate as compute
     from tuner.evaluation.coco import CocoEvaluator
@@ -101,11 +104,14 @@ def calibrate(
         raw, most, tiles = _predict(source, annotated, data, device, tiles)
         notes, suppressed = [], False
     else:
-        raw, most = read_results(source, annotated), 100
+        raw = read_results(source, annotated)
+        most = max(1, int(np.diff(raw.offsets).max(initial=0)))
         at = suppressed_at(raw)
         notes, suppressed = limits(raw, annotated, at), at is not None
     evaluator = CocoEvaluator(annotated)
-    notes = doubts(raw, annotated, evaluator.truth) + notes
+    kept = max_detections or most
+    crowded = crowded_notes([annotated], kept, "raise --max-detections")
+    notes = doubts(raw, annotated, evaluator.truth) + notes + crowded
     if not as_json:  # said even if there is no point to be found
         typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
         for note in notes:
@@ -117,7 +123,7 @@ def calibrate(
         kinds=kinds,  # type: ignore[arg-type]  # checked above
         criteria=tuple(dict.fromkeys((*CRITERIA, criterion))),
         tiles=tiles or WHOLE,
-        max_detections=max_detections or most,
+        max_detections=kept,
         per_class=per_class,
     )
     if not as_json:

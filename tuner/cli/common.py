@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from tuner.config.trial import Tiles
+    from tuner.config.trial import Tiles, TrialConfig
     from tuner.data.coco import Dataset
 
 Storage = Annotated[
@@ -90,15 +90,19 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=ascii_only, default=str))
 
 
-def print_notes(dataset: Dataset, image_size: int) -> None:
-    """Print on stderr what is doubtful about a data set, and stops nothing, for training at an image size.
+def print_notes(dataset: Dataset, config: TrialConfig) -> None:
+    """Print on stderr what is doubtful about a data set, and stops nothing, for training a config on it.
 
     Raises:
-        DataError: No object can be seen at that size.
+        DataError: No object can be seen at its image size.
     """
+    from tuner.data.crowded import crowded_notes
     from tuner.data.unseen import unseen_notes
 
-    for note in (*dataset.warnings, *unseen_notes(dataset.train, image_size)):
+    unseen = unseen_notes(dataset.train, config.image_size)
+    remedy = "raise `max_detections` under `defaults` in the study file"
+    crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, remedy)
+    for note in (*dataset.warnings, *unseen, *crowded):
         typer.echo(f"note: {note}", err=True)
 
 

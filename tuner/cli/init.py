@@ -64,6 +64,7 @@ def init(
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights
     from tuner.data.check import turn_notes
+    from tuner.data.crowded import crowded_notes
     from tuner.data.find_splits import find_data
     from tuner.data.survey import survey
     from tuner.data.unseen import unseen_notes
@@ -103,8 +104,10 @@ def init(
         for path in (*found.files, output):
             (Path(unchecked) / path.name).replace(path)
     turned = turn_notes([split.images_dir / name for split in dataset.splits for name in split.file_names])
-    unseen = unseen_notes(dataset.train, proposal.defaults["image_size"].value)
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned, *unseen))
+    config = base_config(spec)
+    unseen = unseen_notes(dataset.train, config.image_size)
+    crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned, *unseen, *crowded))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")

@@ -96,7 +96,7 @@ def run(
             print_json(stored(spec) | {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats})
         else:
             show_plan(spec, plans, checked, points, baseline_repeats)
-        print_notes(checked[2], base_config(spec).image_size)
+        print_notes(checked[2], base_config(spec))
         return
     started = time.monotonic()
 
@@ -112,7 +112,7 @@ def run(
             check_source(warm_start, laid_out)
             study = create_or_open(laid_out, checked)
             say_ruled_out({} if exists else checked[1])
-            print_notes(checked[2], base_config(laid_out).image_size)
+            print_notes(checked[2], base_config(laid_out))
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
             queue(study, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)

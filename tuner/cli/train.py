@@ -81,7 +81,7 @@ def _compare_data(production: ProductionConfig) -> None:
 
     source = production.provenance
     dataset = load_dataset(source.data)
-    print_notes(dataset, production.config.image_size)
+    print_notes(dataset, production.config)
     if source.fingerprint is None:
         return
     differences = source.fingerprint.differences(fingerprint(source.data, dataset), dataset)

@@ -11,6 +11,9 @@ from tuner.models.detector import Detector
 from tuner.models.torchvision_build import build_torchvision
 from tuner.models.weights import StateDict
 
+CANDIDATES_FOR_EACH = 10
+"""Candidates for each detection that is kept of an image, as suppression leaves few of the many around an object."""
+
 
 def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | None = None) -> Detector:
     """Build the detector of a resolved config, with its pretrained weights where asked for.
@@ -39,6 +42,7 @@ def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | N
         detector = build_dense(config, num_classes)
     else:
         detector = build_torchvision(config, num_classes, trained)
+    detector.max_candidates = max(Detector.max_candidates, CANDIDATES_FOR_EACH * config.max_detections)
     if trained is not None:
         detector.load_state_dict(trained)
     return detector

@@ -80,7 +80,7 @@ class DenseDetector(Detector):
         """See `Detector.candidates`: the best (anchor, class) pairs of each image."""
         logits, deltas = self.network(_scaled(images))
         boxes = decode(deltas, self._grid(*images.shape[-2:], images.device).boxes)
-        scores, anchor, labels = best_pairs(logits.sigmoid())
+        scores, anchor, labels = best_pairs(logits.sigmoid(), self.max_candidates)
         return Candidates(boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores, labels)
 
     def _make_grid(self, height: int, width: int, device: torch.device) -> AnchorGrid:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-MAX_CANDIDATES = 1000
-"""Most (box, class) pairs per image, the best by score over all levels."""
 MIN_SCORE = 1e-3
 
 
@@ -29,6 +27,9 @@ class Candidates(NamedTuple):
 
 class Detector(nn.Module, ABC):
     """A detector on letterboxed images; labels are 0 … K-1 on both sides, whatever the network counts inside."""
+
+    max_candidates = 1000
+    """Most (box, class) pairs per image, the best by score over all levels."""
 
     @property
     @abstractmethod
@@ -58,9 +59,9 @@ class Detector(nn.Module, ABC):
         """Predictions before suppression for (B, 3, H, W) uint8 RGB images, in eval mode under `inference_mode`."""
 
 
-def best_pairs(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `MAX_CANDIDATES` (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
+def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `most` best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
     classes = scores.shape[-1]
-    best, pair = scores.flatten(1).topk(min(MAX_CANDIDATES, scores[0].numel()), dim=1)
+    best, pair = scores.flatten(1).topk(min(most, scores[0].numel()), dim=1)
     best = torch.where(best < MIN_SCORE, 0.0, best)  # NaN stays, to be refused
     return best, pair.div(classes, rounding_mode="floor"), pair % classes

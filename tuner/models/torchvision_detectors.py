@@ -119,7 +119,7 @@ class SingleStageDetector(TorchvisionDetector):
         levels = list(features.values())
         outputs = self.network.head(levels)  # type: ignore[operator]
         anchors = self.network.anchor_generator(images, levels)[0]  # type: ignore[operator]
-        scores, anchor, labels = best_pairs(self._scores(outputs))
+        scores, anchor, labels = best_pairs(self._scores(outputs), self.max_candidates)
         deltas = outputs["bbox_regression"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = self._decode(deltas, anchors[anchor])
         return Candidates(clip_boxes_to_image(boxes, images.image_sizes[0]), scores, labels)
@@ -201,7 +201,7 @@ class TwoStageDetector(TorchvisionDetector):
         # Padded rows score 0.
         boxes = pad_sequence(list(decoded.split(counts)), batch_first=True)
         scores = pad_sequence(list(logits.softmax(-1)[:, 1:].split(counts)), batch_first=True)
-        best, proposal, labels = best_pairs(scores)
+        best, proposal, labels = best_pairs(scores, self.max_candidates)
         pair = (proposal * scores.shape[-1] + labels)[..., None].expand(-1, -1, 4)
         chosen = boxes.flatten(1, 2).gather(1, pair)
         return Candidates(clip_boxes_to_image(chosen, images.image_sizes[0]), best, labels)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import Dataset
+from tuner.data.crowded import most_objects
 from tuner.data.letterbox import Canvas, canvas_for
 from tuner.data.survey import Survey
 from tuner.data.unseen import unseen_notes
@@ -84,6 +85,7 @@ def propose(
         "epochs": epochs,
         **_rates(survey, batch_size.value, steps, chosen.value),
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
+        **_max_detections(dataset),
     }
     return Proposal(defaults, first_pruner(epochs.value, steps, pretrained), TRIALS, hours)
 
@@ -186,3 +188,15 @@ def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Ch
     if balanced:
         reason += f", each class weighing the same, as one has {survey.imbalance:.0f} times the boxes of another"
     return Choice("kmeans-iou-balanced" if balanced else "kmeans-iou", f"{reason}; the study tries others too")
+
+
+def _max_detections(dataset: Dataset) -> dict[str, Choice]:
+    """Enough for the image with the most objects; nothing where the default is."""
+    usual = TrialConfig().max_detections
+    most = most_objects((dataset.train, dataset.val))
+    wanted = 100 * math.ceil(1.5 * most / 100)
+    if wanted <= usual:
+        return {}
+    reason = f"detections kept of an image, where one holds {most} objects; the default of {usual} "
+    reason += "would miss the rest" if most > usual else "leaves little room for wrong ones"
+    return {"max_detections": Choice(wanted, reason)}
