@@ -12,6 +12,7 @@ from tuner.data.coco import Dataset, load_dataset
 from tuner.data.survey import Survey, survey
 from tuner.space.load import load_space
 from tuner.studies.propose import propose
+from tuner.studies.study_file import study_file
 
 
 @pytest.fixture
@@ -133,3 +134,19 @@ def test_as_many_detections_are_kept_as_the_fullest_image_needs(study: Path, obj
     found = propose(dataset, survey(dataset), cuda=False, slots=1).defaults.get("max_detections")
     assert (found and found.value) == kept
     assert found is None or f"one holds {objects} objects" in found.reason
+
+
+def test_classes_that_differ_by_their_side_are_not_flipped(study: Path) -> None:
+    names = {"turn_left": {"augment.horizontal_flip"}, "u-turn": set()}
+    for name, expected in names.items():
+        content = json.loads((study.parent / "all.json").read_text())
+        content["categories"][0]["name"], content["categories"][1]["name"] = name, "TurnRight"
+        write_json(study.parent / "all.json", content)
+        dataset = load_dataset(load_study_spec(study).data)
+        proposal = propose(dataset, survey(dataset), cuda=False, slots=1)
+        assert set(proposal.defaults) & {"augment.horizontal_flip"} == expected
+        text = study_file("x", load_study_spec(study).data, {}, proposal, folder=study.parent, device="cpu")
+        written = study.with_name("written.yaml")
+        written.write_text(text)
+        assert base_config(load_study_spec(written)).augment.horizontal_flip == (0 if expected else 0.5)
+        assert ("flipped left-right" in text) != bool(expected)

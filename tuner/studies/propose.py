@@ -11,6 +11,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.coco import Dataset
 from tuner.data.crowded import most_objects
 from tuner.data.letterbox import Canvas, canvas_for
+from tuner.data.mirrored import mirrored_classes
 from tuner.data.survey import Survey
 from tuner.data.unseen import unseen_notes
 from tuner.models.anchors import letterboxed_sizes
@@ -39,7 +40,7 @@ class Proposal:
     """A study that suits a data set and a device.
 
     Attributes:
-        defaults: Fields of `TrialConfig` with their reasons, in the order of the file.
+        defaults: Fields of `TrialConfig`, nested ones by their dotted names, with reasons, in the order of the file.
         pruner: Options of the pruner with their reasons; empty where its own defaults suit.
         trials: The study's budget.
         hours: Estimate of its wall time; None where it cannot be foreseen.
@@ -85,6 +86,7 @@ def propose(
         "epochs": epochs,
         **_rates(survey, batch_size.value, steps, chosen.value),
         "anchors": _anchors(dataset, survey, chosen.value, canvas),
+        **_flips(survey),
         **_max_detections(dataset),
     }
     return Proposal(defaults, first_pruner(epochs.value, steps, pretrained), TRIALS, hours)
@@ -188,6 +190,15 @@ def _anchors(dataset: Dataset, survey: Survey, model: str, canvas: Canvas) -> Ch
     if balanced:
         reason += f", each class weighing the same, as one has {survey.imbalance:.0f} times the boxes of another"
     return Choice("kmeans-iou-balanced" if balanced else "kmeans-iou", f"{reason}; the study tries others too")
+
+
+def _flips(survey: Survey) -> dict[str, Choice]:
+    """None where they would turn one class into another."""
+    pair = mirrored_classes(survey.classes)
+    if pair is None:
+        return {}
+    reason = f"a left-right flip, by default of every second image, would turn {pair[0]} into {pair[1]}"
+    return {"augment.horizontal_flip": Choice(0, reason)}
 
 
 def _max_detections(dataset: Dataset) -> dict[str, Choice]:

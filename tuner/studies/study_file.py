@@ -32,6 +32,11 @@ def study_file(
     """
     pruner = f"\npruner:\n{_choices(proposal.pruner)}\n" if proposal.pruner else ""
     spec = StudySpec(name=name, data=data)
+    flips = ""
+    if "augment.horizontal_flip" not in proposal.defaults:
+        flips = (
+            "# Every second image is flipped left-right; where that makes another class: augment.horizontal_flip: 0\n"
+        )
     took = ""
     if proposal.hours is not None:
         took = f"{_hours(proposal.hours)} to {_hours(4 * proposal.hours)}, by the machine: a guess. ".capitalize()
@@ -44,7 +49,7 @@ data:
 {_data(data, reports, folder)}
 
 # The default config: what the first trial trains, and what all gains are measured against.
-defaults:
+{flips}defaults:
 {_choices(proposal.defaults)}
 
 # What is searched around it: a ready-made space (default: learning rate, weight decay, mosaic, anchors, NMS IoU and
