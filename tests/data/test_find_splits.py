@@ -147,3 +147,31 @@ def test_dividing_is_stratified_and_blind_to_the_order_of_images(tmp_path: Path)
         assert len(val) == 12
         sides.append({split.file_names[i] for i in val})
     assert sides[0] == sides[1]
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+@pytest.mark.parametrize("empty", [0, 1, 2])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_at_most_half_of_few_images_are_put_aside(tmp_path: Path, count: int, empty: int, together: int) -> None:
+    """Each class on so many images of its own; some images show nothing."""
+    names = names_of("x", count + empty)
+    write_images(tmp_path / "images", names)
+    content = coco(names)
+    content["categories"] = [{"id": k + 1, "name": f"class {k}"} for k in range(count)]
+    content["annotations"] = [
+        {
+            "id": i + 1,
+            "image_id": i + 1,
+            "category_id": i // together + 1,
+            "bbox": [8, 8, 9, 9],
+            "area": 81,
+            "iscrowd": 0,
+        }
+        for i in range(count)
+    ]
+    write_json(tmp_path / "all.json", content)
+    split = load_dataset(DataSpec(root=tmp_path, train="all.json", val="all.json")).train
+    train, val = divide(split)
+    assert 1 <= len(val) <= len(train)
+    assert set(val.tolist()) & set(range(count))
+    assert set(train.tolist()) & set(range(count))

@@ -100,7 +100,7 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
     """Divide images so that every class has about its share of images on both sides.
 
     The rarest class is divided first, then the next among the images left, at last the images without
-    objects. Who goes where depends on the file names alone.
+    objects; at most half of all are put aside. Who goes where depends on the file names alone.
 
     Returns:
         Indices of the images to train on and of those to validate on, both ascending.
@@ -129,6 +129,8 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
         members = np.flatnonzero(holds[:, column])
         free = members[side[members] < 0]
         wanted = max(round(share * len(members)), min(1, len(members) // 2)) - int((side[members] == 1).sum())
+        # Classes of a few images each, on images of their own, would together take too many.
+        wanted = min(wanted, len(split) // 2 - int((side == 1).sum()))
         ordered = free[np.argsort(draw[free])]
         side[ordered] = np.arange(len(ordered)) < wanted
     # Classes of a single image each stay in training, which may leave nothing to validate on.
@@ -136,6 +138,10 @@ def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], N
     movable = np.flatnonzero(shows & (side == 0))
     alone = (holds[movable] & (holds[side == 0].sum(axis=0) == 1)).any(axis=1)
     side[movable[np.lexsort((draw[movable], alone))][: max(0, short)]] = 1
+    # That may be more than half together with images without objects, which go back.
+    empty = np.flatnonzero(~shows & (side == 1))
+    over = int((side == 1).sum()) - len(split) // 2
+    side[empty[np.argsort(draw[empty])][: max(0, over)]] = 0
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
