@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -346,6 +348,26 @@ def test_objects_too_small_for_the_image_size_are_counted(tmp_path: Path) -> Non
     write_json(tmp_path / "all.json", content)
     output = run_init(*arguments).replace("\n", " ")
     assert re.search(r"note: 1 of \d+ boxes of train are below 1 px in width or height at image size 416", output)
+
+
+def test_crowded_images_and_narrow_ranges_are_noted(tmp_path: Path) -> None:
+    names = [f"a{i}.png" for i in range(8)]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / "images" / name), np.full((64, 96), 4000, np.uint16))
+    content = coco(names)
+    content["annotations"] = [{**content["annotations"][0], "id": i + 1, "image_id": i % 8 + 1} for i in range(8 * 120)]
+    write_json(tmp_path / "train.json", content)
+    write_json(tmp_path / "val.json", content)
+    study = tmp_path / "s.yaml"
+    output = run_init(tmp_path, "-o", study).replace("\n", " ")
+    assert "max_detections 200" in output
+    assert "holds 120 objects of class common: COCO's mAP" in output
+    assert "the largest value in 8 of them is 4000" in output
+    text = study.read_text()
+    study.write_text(text.replace("max_detections: 200", "max_detections: 90"))
+    dry = CliRunner().invoke(app, ["run", str(study), "--dry-run", "--storage", f"sqlite:///{tmp_path}/t.db"])
+    assert "8 of 8 images of val hold more objects than the 90 detections" in dry.output.replace("\n", " ")
 
 
 def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:

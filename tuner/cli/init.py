@@ -66,6 +66,7 @@ def init(
     from tuner.data.check import turn_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.find_splits import find_data
+    from tuner.data.narrow_range import narrow_range_notes
     from tuner.data.survey import survey
     from tuner.data.unseen import unseen_notes
     from tuner.models.catalog import check_pretrained
@@ -103,11 +104,12 @@ def init(
         load_space(spec.space).default_config(base_config(spec))
         for path in (*found.files, output):
             (Path(unchecked) / path.name).replace(path)
-    turned = turn_notes([split.images_dir / name for split in dataset.splits for name in split.file_names])
+    files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
+    seen = (*turn_notes(files), *narrow_range_notes(files))
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *turned, *unseen, *crowded))
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *seen, *unseen, *crowded))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")
