@@ -97,7 +97,7 @@ def print_findings(found: StudySummary, direction: str) -> None:
     trial, value = found.best
     typer.echo(f"best       {metric} {number(value)}, trial {trial}")
     if found.default_value is None:
-        typer.echo("default    its trial is not complete")
+        typer.echo("default    it has no complete trial")
     elif value == found.default_value:
         typer.echo("gain       none: no trial was better than the default config")
         if not value and found.metric in ("map", "map50"):

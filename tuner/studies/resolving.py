@@ -73,7 +73,7 @@ def resolve(
         journal.store_config(session, assignment, config)
         shown = {"config": config.model_dump(mode="json"), "seed": assignment.seed}
         optuna_rows.set_user_attrs(session, assignment.trial_id, shown)
-        searched = "anchors" in space.sampled and assignment.attempt_id == 1
+        searched = "anchors" in space.sampled and assignment.attempt_id == 1 and not assignment.is_default
         return twin(session, study_id, assignment.trial_id, config) if searched else None
 
     same = database.run(store)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.seeds import MAX_SEED
@@ -58,12 +58,14 @@ class View:
 
     Attributes:
         waiting: The trial that is next, where one waits.
+        default: Whether the default config is next, and does not wait.
         shown: What a sampler sees.
         asked: Trials of the study, here.
         known: Likewise at Optuna.
     """
 
     waiting: FrozenTrial | None
+    default: bool
     shown: Sequence[FrozenTrial]
     asked: int
     known: int
@@ -111,7 +113,7 @@ class TrialSampler:
         Where the sampler proposes what was tried already, it is another point by chance instead.
         """
         sample = self._draw(view)
-        for attempt in range(_MAX_AGAIN if view.waiting is None else 0):
+        for attempt in range(0 if view.default or view.waiting is not None else _MAX_AGAIN):
             tried = next((t.number for t in view.shown if same_params(t.params, sample.trial.params)), None)
             if tried is None:
                 break
@@ -142,7 +144,7 @@ class TrialSampler:
             drafting = Drafting(self.study, lambda: view.shown, draft=draft, number=view.known)
             study = optuna.Study(self.study.study_name, drafting, built)
             study.pruner = self.study.pruner  # Hyperband decides what a sampler sees
-            if view.waiting is None and view.known == 0:  # nothing waits and nothing ran: the default config begins
+            if view.default:
                 study.enqueue_trial(self.default, user_attrs={DEFAULT: True})
             elif point is not None:
                 study.enqueue_trial(point)
@@ -150,6 +152,8 @@ class TrialSampler:
             if instead is not None:
                 trial.set_user_attr(INSTEAD, instead)
             try:
+                if draft is not None:
+                    _refuse_outside(draft, self.space)
                 config = self.space.suggest(trial, self.base)
             except InfeasibleConfig as error:
                 config, message = self.base, error.message
@@ -159,24 +163,48 @@ class TrialSampler:
     def look(self, session: Session) -> View:
         """Read what a trial is sampled from."""
         heads = self.known.read(session)
-        waiting = self._waiting(session, heads)
+        counts = select(func.count(), func.count(case((TrialRow.is_default, 1)))).where(
+            TrialRow.study_id == self.study_id
+        )
+        asked, defaults = session.execute(counts).one()
+        waiting = self._waiting(session, heads, default=not defaults)
         begun = [trial for trial in heads if trial.state != optuna.trial.TrialState.WAITING]
         trials = as_pruned(begun, paused_trials(session, self.study_id))
         # A grid is walked to its end only by a sampler that sees every trial.
         shown = trials if self.spec.sampler.name == "grid" else seen(trials, self._rising)
         self.known.fill(session, shown, "params", "system_attrs", "intermediate_values")
-        asked = session.scalar(select(func.count()).where(TrialRow.study_id == self.study_id)) or 0
-        return View(waiting, shown, asked, len(heads))
+        return View(waiting, not defaults and waiting is None, shown, asked, len(heads))
 
-    def _waiting(self, session: Session, heads: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due."""
+    def _waiting(self, session: Session, heads: Sequence[FrozenTrial], *, default: bool) -> FrozenTrial | None:
+        """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due.
+
+        With `default` it is the default config's alone, which comes before points that an Optuna client has queued.
+        """
         running = [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.RUNNING]
         ours = set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running)))) if running else ()
         queue = [trial_id for trial_id in running if trial_id not in ours]
         queue += [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING]
-        return optuna_rows.read_trial(session, queue[0]) if queue else None
+        waiting = (optuna_rows.read_trial(session, trial_id) for trial_id in queue)
+        return next((trial for trial in waiting if DEFAULT in trial.user_attrs or not default), None)
 
     @property
     def _rising(self) -> bool | None:
         directions = self.study.directions
         return directions[0] == optuna.study.StudyDirection.MAXIMIZE if len(directions) == 1 else None
+
+
+def _refuse_outside(draft: FrozenTrial, space: SearchSpace) -> None:
+    """Check what any Optuna client may have queued; Optuna itself takes it as it is, or raises at some later point.
+
+    Raises:
+        InfeasibleConfig: A value lies outside the space, or is given for something that the space does not sample.
+            The trial has no parameters then.
+    """
+    for name, value in (draft.system_attrs.get("fixed_params", {}) | draft.params).items():
+        dimension = space.sampled.get(name)
+        if dimension is not None and dimension.contains(value):
+            continue
+        draft.params.clear()
+        draft.distributions.clear()
+        why = f"{name} = {value!r} lies outside {dimension}" if dimension else f"the space samples no {name!r}"
+        raise InfeasibleConfig(f"queued from outside: {why}")

@@ -73,9 +73,9 @@ def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: Sequence[
     if row.state == TrialState.COMPLETE:
         values: list[Any] = objective_values(spec, metrics) if spec.objectives and metrics else [row.value]
         study.tell(trial, values, state=optuna.trial.TrialState.COMPLETE)
-    elif row.state == TrialState.PRUNED:
+    elif row.state == TrialState.PRUNED and (row.params or row.kind != INFEASIBLE):
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    else:
+    else:  # one that was queued with values outside the space has no parameters, so there is nothing to learn from it
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 

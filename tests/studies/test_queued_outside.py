@@ -1,0 +1,87 @@
+"""Trials that an Optuna client other than tuner has queued or begun in a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy import update
+from study_cases import WORKER, train
+
+from tuner.storage.tables import TrialRow
+from tuner.studies.study import Study, TrialState
+
+Begin = Callable[..., Study]
+
+
+def client_of(study: Study) -> optuna.Study:
+    return optuna.load_study(study_name=study.name, storage=study.database.optuna)
+
+
+def run_one(study: Study, top: float) -> tuple[int, bool]:
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    train(study, assignment, top)
+    return assignment.number, assignment.is_default
+
+
+@pytest.mark.parametrize(
+    ("point", "why"),
+    [
+        ({"learning_rate": float("nan")}, "learning_rate = nan lies outside 0.0001 … 0.1 (log)"),
+        ({"learning_rate": "fast", "augment.mosaic": 0.1}, "learning_rate = 'fast' lies outside 0.0001 … 0.1 (log)"),
+        ({"learning_rate": 0.01, "augment.mosaic": None}, "augment.mosaic = None lies outside 0 … 1 in steps of 0.1"),
+        ({"learning_rate": 0.2}, "learning_rate = 0.2 lies outside 0.0001 … 0.1 (log)"),
+        ({"anchors": "kmeans"}, "anchors = 'kmeans' lies outside one of 'default', 'kmeans-iou'"),
+        ({"lr": 0.01}, "the space samples no 'lr'"),
+    ],
+    ids=["nan", "text", "none", "outside", "no choice", "no name"],
+)
+def test_a_point_outside_the_space_is_ended_and_the_study_goes_on(
+    studies_url: str, begin: Begin, point: dict[str, Any], why: str
+) -> None:
+    study = begin(studies_url)
+    run_one(study, 0.5)
+    client_of(study).enqueue_trial(point)
+    assert run_one(study, 0.4) == (2, False)
+    refused = study.trials()[1]
+    assert (refused.state, refused.kind, refused.params) == (TrialState.PRUNED, "infeasible", {})
+    assert refused.reason == f"queued from outside: {why}"
+    assert study.optuna.trials[1].state == optuna.trial.TrialState.FAIL  # so that no sampler learns from it
+    assert study.summary().queued == 0
+
+
+def test_a_trial_with_parameters_of_its_own_is_ended(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    run_one(study, 0.5)
+    client_of(study).ask().suggest_float("lr", 0.0, 1.0)
+    assert run_one(study, 0.4) == (2, False)
+    assert study.trials()[1].reason == "queued from outside: the space samples no 'lr'"
+
+
+@pytest.mark.parametrize("how", ["enqueued", "asked", "told"])
+def test_the_default_config_comes_first_all_the_same(studies_url: str, begin: Begin, how: str) -> None:
+    study = begin(studies_url)
+    client = client_of(study)
+    if how == "enqueued":
+        client.enqueue_trial({"learning_rate": 0.01})
+    else:
+        asked = client.ask()
+        if how == "told":
+            client.tell(asked, 0.3)
+    assert run_one(study, 0.5) == (1, True)
+    number, is_default = run_one(study, 0.4)
+    assert (number, is_default) == (2 if how == "told" else 0, False)
+    assert study.summary().default_value == pytest.approx(0.5)
+
+
+def test_a_study_that_began_without_the_default_config_trains_it_next(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    run_one(study, 0.4)
+    none_is_it = update(TrialRow).where(TrialRow.study_id == study._id).values(is_default=False)
+    study.database.run(lambda session: session.execute(none_is_it) and None)
+    client_of(study).enqueue_trial({"learning_rate": 0.01})
+    assert [run_one(study, 0.3) for _ in range(3)] == [(2, True), (1, False), (3, False)]
+    assert study.optuna.trials[2].params == study.optuna.trials[0].params
