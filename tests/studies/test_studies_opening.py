@@ -327,6 +327,20 @@ def test_an_optuna_study_of_others_is_left_alone(sqlite_url: str, begin: Begin, 
         create_or_open(study.spec.model_copy(update={"name": "theirs"}))
 
 
+@pytest.mark.parametrize("wanted", [["minimize"], ["maximize", "minimize"]])
+def test_an_empty_optuna_study_is_taken_over_with_the_same_directions_alone(
+    sqlite_url: str, begin: Begin, wanted: list[str]
+) -> None:
+    """Such as the button of Optuna's dashboard makes."""
+    study = begin(sqlite_url)
+    optuna.create_study(study_name="same", storage=study.database.optuna, direction="maximize")
+    create_or_open(study.spec.model_copy(update={"name": "same"})).close()
+    theirs = optuna.create_study(study_name="theirs", storage=study.database.optuna, directions=wanted)
+    with pytest.raises(StudyError, match="that tuner did not make"):
+        create_or_open(study.spec.model_copy(update={"name": "theirs"}))
+    assert theirs.metric_names is None
+
+
 def test_sampling_does_not_depend_on_restarts(sqlite_url: str, data: DataSpec) -> None:
     def walk(name: str, restart: bool) -> list[dict[str, Any]]:
         study = create_or_open(spec_for(data, sqlite_url, name, sampler={"name": "tpe", "startup_trials": 3}))

@@ -205,7 +205,8 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                 directions=directions(spec),
                 load_if_exists=True,
             )
-            if study.get_trials(deepcopy=False):
+            given = [direction.name.lower() for direction in study.directions]
+            if study.get_trials(deepcopy=False) or given != directions(spec):
                 raise StudyError(
                     f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
                     hint="Choose another name for the study.",
