@@ -5,6 +5,7 @@ import re
 import time
 from typing import Any
 
+import optuna
 import pytest
 
 from tests.cli.project import LIMIT, Project, check_curves, until
@@ -58,6 +59,18 @@ def test_a_worker_that_waits_says_that_its_study_was_deleted(
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1, out + err
     assert err == "error: study 'cells' was deleted\n"
+
+
+def test_a_worker_whose_study_an_optuna_client_deletes_ends_like_one_whose_study_was_deleted(project: Project) -> None:
+    project.misbehave(all={"seconds": 0.5})
+    process = project.start_run()
+    until(process, r"epoch 2/4")
+    optuna.delete_study(study_name="cells", storage=project.storage)
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1, out + err
+    assert err.endswith("error: study 'cells' was deleted\n")
+    assert "Traceback" not in err
+    assert "cannot be used" not in out + err
 
 
 def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from subprocess import Popen
 
+import optuna
 import psutil
 import pytest
 
@@ -70,6 +71,19 @@ def test_a_worker_whose_command_is_killed_saves_and_ends(project: Project) -> No
     process.kill()
     worker.wait(60)
     assert [trial["state"] for trial in project.trials()] == ["interrupted"]
+
+
+def test_a_study_that_was_deleted_is_not_begun_anew_by_a_worker_that_starts_again(project: Project) -> None:
+    project.misbehave(all={"seconds": 30})
+    process = project.start_run("--slots", "1")
+    until(process, r"trial 0 · slot 0")
+    worker = worker_of(process)
+    worker.suspend()
+    optuna.delete_study(study_name="cells", storage=project.storage)
+    worker.kill()
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1, out + err
+    assert "error: there is no study 'cells'" in err
 
 
 def test_ctrl_c_before_the_worker_listens_ends_it(project: Project) -> None:

@@ -17,6 +17,7 @@ from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Alive, Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
+from tuner.workers.trial_process import ORPHAN_GRACE
 
 
 @pytest.fixture
@@ -97,6 +98,17 @@ def test_stop_saves_and_the_next_run_goes_on(slot: Slot, task: Callable[..., Tra
     assert hear(slot) == Ended("interrupted")
     # The stop was for that run alone; the epoch that was reported last is reported again.
     assert run(slot, task(epochs=4)) == ([1, 2, 3, 4], Ended("complete"))
+
+
+def test_a_process_that_waits_for_a_verdict_ends_with_its_worker(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    slot.send(Run(task(epochs=4)))
+    assert hear(slot) == Ready()
+    assert isinstance(hear(slot), EpochReported)
+    slot.hang_up()
+    started = time.monotonic()
+    assert wait_for_death(slot) == 0
+    assert time.monotonic() - started < ORPHAN_GRACE / 2
 
 
 def test_a_trial_waits_while_its_worker_is_silent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -99,18 +100,20 @@ def run(
         print_notes(checked[2], base_config(spec))
         return
     started = time.monotonic()
+    begun = mmap(-1, 1)  # shared by all starts, of which the first may have died before it had the study
 
     def begin(first: bool) -> int:
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
-        exists = stored_spec(spec.name, spec.storage) is not None  # a first start may have died before
-        if exists and not first:
+        if begun[0]:
             study = _open_again(laid_out)
             points = points_of(enqueue, laid_out, study.space, {})
         else:
             checked = check_study(laid_out)
             points = points_of(enqueue, laid_out, *checked[:2])
             check_source(warm_start, laid_out)
+            exists = stored_spec(spec.name, spec.storage) is not None
             study = create_or_open(laid_out, checked)
+            begun[0] = 1
             say_ruled_out({} if exists else checked[1])
             print_notes(checked[2], base_config(laid_out))
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before

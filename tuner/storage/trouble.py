@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from tuner.config.errors import DiskError, StorageAway, StorageError, TunerError
 from tuner.storage.urls import masked, sqlite_file
@@ -61,7 +61,12 @@ def _cut(error: BaseException) -> bool:
 
 
 def asks_again(error: BaseException | None) -> bool:
-    """Whether the transaction gave way to another one, so that it may simply be run again."""
+    """Whether the transaction gave way to another one, so that it may simply be run again.
+
+    So it did where the other has made or deleted a row that this one refers to, which is seen the next time.
+    """
+    if isinstance(error, IntegrityError):
+        return True
     if not isinstance(error, OperationalError):
         return False
     original: Any = error.orig

@@ -36,7 +36,7 @@ from tuner.studies.ending import Ender
 from tuner.studies.judging import Judge
 from tuner.studies.pausing import Field, Rungs, rungs_of
 from tuner.studies.pruners import build_pruner
-from tuner.studies.reading import StudyReader
+from tuner.studies.reading import StudyReader, refuse_deleted
 from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.resolving import prepare
@@ -258,6 +258,7 @@ class Study(StudyReader):
 
         Takes over what another command may have changed meanwhile.
         """
+        refuse_deleted(session, self._id, self.name)
         row = read_current(session, self._id, self.name)
         pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
         if self.spec.pruner != pruner:

@@ -10,13 +10,14 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Double, Insert, Table, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
-from tuner.studies.records import UNCOUNTED, Assignment, TrialState, WorkerInfo
+from tuner.studies.records import UNCOUNTED, Assignment, LeaseLost, TrialState, WorkerInfo
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
@@ -56,6 +57,9 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
 
     Returns:
         What the pruner said about it, where it was asked before; else None.
+
+    Raises:
+        LeaseLost: See `tuner.studies.leases.hold`.
     """
     trial_id, attempt = assignment.trial_id, assignment.attempt_id
     row = {
@@ -81,7 +85,10 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     }
     this_attempt = {"of_trial": trial_id, "of_attempt": attempt}
     count = {"preserve_rowcount": True}
-    inserted: Any = session.execute(_insert_epoch(session.get_bind().dialect.name), row, execution_options=count)
+    try:
+        inserted: Any = session.execute(_insert_epoch(session.get_bind().dialect.name), row, execution_options=count)
+    except IntegrityError:  # there is no such trial any more
+        raise LeaseLost("the study was deleted while a worker ran it") from None
     if inserted.rowcount:
         extend(session, trial_id, attempt, _ADVANCE, new_epoch=result.epoch, new_value=value, **cost)
         session.execute(_CHARGE, this_attempt | cost)

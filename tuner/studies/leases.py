@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Double, Table, Update, bindparam, or_, select, update
+from sqlalchemy import CursorResult, Double, Table, Update, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
-from tuner.storage.tables import AttemptRow, StudyRow, TrialRow, now
+from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, now
 from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
 
 LEASE_SECONDS = 60.0
@@ -41,10 +41,14 @@ RENEW = (
         _TRIALS.c.token == bindparam("held_token"),
         _TRIALS.c.state == TrialState.RUNNING,
         _TRIALS.c.lease_until > RELEASED,
+        or_(_TRIALS.c.trial_id < 0, exists().where(OPTUNA_TRIALS.c.trial_id == bindparam("held_trial"))),
     )
     .values(lease_until=now() + bindparam("lease_seconds", type_=Double))
 )
-"""Renews a lease, see `extend`; made once, because making a statement costs more than running it."""
+"""Renews a lease, see `extend`; made once, because making a statement costs more than running it.
+
+There is none to renew where Optuna's trial was deleted, by an Optuna client or its dashboard; repeats have none there.
+"""
 
 
 @dataclass
@@ -137,7 +141,7 @@ def extend(session: Session, trial_id: int, token: int, statement: Update = RENE
     if held:
         return
     row = session.get(TrialRow, trial_id, populate_existing=True)
-    if row is None:
+    if row is None or ((row.token, row.state) == (token, TrialState.RUNNING) and row.lease_until > RELEASED):
         raise LeaseLost("the study was deleted while a worker ran it")
     if row.token != token:
         raise LeaseLost(f"trial {row.number} was given to another worker, because this one was not heard of")

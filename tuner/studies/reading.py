@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StudyError, nearest
@@ -59,10 +59,8 @@ class StudyReader:
         """
 
         def read(session: Session) -> StudySummary:
-            row = session.get(StudyRow, self._id)
-            if row is None:
-                raise StudyError(f"study {self.name!r} was deleted")
-            return history.read_summary(session, row)
+            refuse_deleted(session, self._id, self.name)
+            return history.read_summary(session, session.get_one(StudyRow, self._id))
 
         return self.database.run(read)
 
@@ -95,8 +93,17 @@ class StudyReader:
         return None if number is None else self.trials(numbers=[number])[0]
 
     def orders(self) -> Orders:
-        """What was ordered from outside."""
-        return self.database.run(lambda session: read_orders(session, self._id))
+        """What was ordered from outside.
+
+        Raises:
+            StudyError: The study was deleted meanwhile.
+        """
+
+        def read(session: Session) -> Orders:
+            refuse_deleted(session, self._id, self.name)
+            return read_orders(session, self._id)
+
+        return self.database.run(read)
 
     def unheard(self) -> list[tuple[int, str, int]]:
         """Trials whose worker was not heard of within its lease: number, and the worker's host and process."""
@@ -163,6 +170,19 @@ def find_study(database: Database, name: str) -> StudyRow | None:
         return row if session.scalar(theirs) == name.removesuffix(REPEATS) else None
 
     return database.run(find)
+
+
+def refuse_deleted(session: Session, study_id: int, name: str) -> None:
+    """Check that a study still is there, here and at Optuna, in whose dashboard it may have been deleted.
+
+    Raises:
+        StudyError: It was deleted.
+    """
+    theirs = OPTUNA_STUDIES.c.study_id == func.abs(StudyRow.optuna_study_id)  # that of its study, for repeats
+    names = select(StudyRow.name, OPTUNA_STUDIES.c.study_name).join(OPTUNA_STUDIES, theirs)
+    found = session.execute(names.where(StudyRow.id == study_id)).one_or_none()
+    if found is None or found[0].removesuffix(REPEATS) != found[1]:
+        raise StudyError(f"study {name.removesuffix(REPEATS)!r} was deleted")
 
 
 def refuse_repeats(name: str) -> None:

@@ -26,7 +26,7 @@ from tuner.studies import leases
 from tuner.studies.ending import Ender
 from tuner.studies.handle import Study
 from tuner.studies.journal import RETRIED
-from tuner.studies.reading import REPEATS
+from tuner.studies.reading import REPEATS, refuse_deleted
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
@@ -61,9 +61,8 @@ class Repeats(Study):
         """
 
         def look(session: Session) -> list[tuple[int, int]]:
-            study = session.get(StudyRow, self._id)
-            if study is None:
-                raise StudyError("the study was deleted while a worker ran it")
+            refuse_deleted(session, self._id, self.name)
+            study = session.get_one(StudyRow, self._id)
             if study.problem is not None:
                 raise StudyError(f"the repeats of the study have ended: {study.problem}")
             if study.control is not None:

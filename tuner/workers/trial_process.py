@@ -69,8 +69,11 @@ class Mailbox:
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
 
     def receive(self) -> Prepare | Run | Verdict | None:
-        """The next message; None: the worker has closed the pipe or is gone."""
-        return self._inbox.get()
+        """The next message; None, from then on: the worker has closed the pipe or is gone."""
+        message = self._inbox.get()
+        if message is None:
+            self._inbox.put(None)
+        return message
 
     def stop_requested(self) -> bool:
         """Whether the trial shall end; waits while the worker is silent for too long.

@@ -1,0 +1,78 @@
+"""Studies that an Optuna client deletes while a worker runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+from study_cases import WORKER, result, train
+
+from tuner.config.errors import FailureKind, StudyError
+from tuner.storage import optuna_rows
+from tuner.storage.tables import StudyRow
+from tuner.studies.repeats import open_repeats
+from tuner.studies.study import LeaseLost, Study
+
+Begin = Callable[..., Study]
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["theirs", "ours too"])
+def test_its_trials_are_lost_and_it_has_no_more(studies_url: str, begin: Begin, *, ours: bool) -> None:
+    """Another command may have removed our rows, too, once it found that Optuna's were gone."""
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    study.report(assignment, result(1, 0.1))
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    if ours:
+        mine = delete(StudyRow).where(StudyRow.id == study._id)
+        study.database.run(lambda session: session.execute(mine) and None)
+    calls: list[Callable[[], object]] = [
+        lambda: study.report(assignment, result(2, 0.2)),
+        lambda: study.renew(assignment),
+        lambda: study.complete(assignment),
+        lambda: study.interrupt(assignment),
+        lambda: study.fail(assignment, FailureKind.ERROR, "late"),
+    ]
+    for call in calls:
+        with pytest.raises(LeaseLost, match="the study was deleted while a worker ran it"):
+            call()
+    for call in (study.orders, study.summary, lambda: study.next_trial(WORKER)):
+        with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
+            call()
+
+
+def test_a_report_that_waits_for_the_deletion_is_lost_with_it(studies_url: str, begin: Begin) -> None:
+    """Optuna takes a minute to delete ten thousand trials."""
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    study.report(assignment, result(1, 0.1))
+    with ThreadPoolExecutor(1) as pool:
+        with Session(study.database.engine) as session, session.begin():
+            optuna_rows.delete_study(session, study.optuna._study_id)
+            report = pool.submit(study.report, assignment, result(2, 0.2))
+            with pytest.raises(TimeoutError):
+                report.result(0.5)
+        with pytest.raises(LeaseLost, match="deleted"):
+            report.result(30)
+
+
+def test_its_repeats_end_with_it(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    train(study, assignment, 0.5)
+    repeats = open_repeats(study)
+    repeats.plan({0: assignment.config}, [1], default=0)
+    run = repeats.next_trial(WORKER)
+    assert run is not None
+    repeats.report(run, result(1, 0.1))  # though Optuna knows nothing of it
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
+        repeats.next_trial(WORKER)
+    repeats.close()
