@@ -62,3 +62,18 @@ def test_a_password_is_never_shown(password: str, key: str) -> None:
 
 def test_a_password_in_a_broken_url_is_hidden() -> None:
     assert masked("postgresql://user:p@ss:w0rd@host:port/name") == "postgresql://user:***@host:port/name"
+
+
+@pytest.mark.parametrize("secret", ["s3c@r3t/Pw", "s3c@r3t:Pw", "s3c@r3t", "@", "s3c@?r3t", "s3c/r@3t?Pw"])
+def test_a_password_with_a_plain_at_sign_is_refused_and_hidden(secret: str) -> None:
+    """Its end would be taken for the host and the name of the database, and be shown."""
+    for query in ("", "?sslmode=require", "?sslrootcert=/a%40b"):
+        with pytest.raises(StorageError) as error:
+            resolve(f"postgres://user:{secret}@127.0.0.1/db{query}")
+        assert error.value.message == "'postgres://user:***@127.0.0.1/db' is not a database URL"
+        assert "write @ as %40, / as %2F" in error.value.hint
+
+
+def test_an_at_sign_in_a_query_or_a_file_is_none_of_a_password() -> None:
+    assert resolve("postgresql://user:secret@host/db?sslrootcert=/a@b").query == {"sslrootcert": "/a@b"}
+    assert resolve("sqlite:////home/a@b/c@d.db").database == "/home/a@b/c@d.db"

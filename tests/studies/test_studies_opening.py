@@ -432,4 +432,6 @@ def test_the_password_of_the_database_is_not_stored(sqlite_url: str, begin: Begi
     assert study.spec.storage == sqlite_url
     row = study.database.run(lambda session: session.get_one(StudyRow, study._id))
     assert "storage" not in row.spec
+    assert sqlite_url not in repr(study.spec) + str(study.spec)
+    assert study.spec.model_dump()["storage"] == sqlite_url
     assert not re.search("sqlite", json.dumps(row.spec))

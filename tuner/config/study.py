@@ -146,7 +146,8 @@ class StudySpec(Frozen):
     pruner: PrunerSpec = PrunerSpec()
     budget: BudgetSpec = BudgetSpec()
     plan: PlanSpec | None = Field(None, description="written by `tuner run --hours`, not by hand")
-    storage: str | None = Field(None, description="database URL; default: SQLite in ./tuner-studies")
+    # Not in its repr, for the sake of the password in it.
+    storage: str | None = Field(None, repr=False, description="database URL; default: SQLite in ./tuner-studies")
     keep: Literal["best", "all", "none"] = Field(
         "best", description="checkpoints of ended trials that stay; those of trials that may go on always do"
     )

@@ -26,7 +26,8 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
 }
 _SECRET = re.compile(r"password|passwd|secret|token|^pwd$", re.IGNORECASE)
-_PASSWORD = re.compile(r"(://[^:/?#@]*):[^/?#]*@")
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
+_ESCAPES = "In a password write @ as %40, / as %2F, : as %3A and ? as %3F."
 _FORMS = (
     "Write it as sqlite:///folder/file.db, postgresql://user:password@host/name or mysql://user:password@host/name."
 )
@@ -42,17 +43,17 @@ def resolve(url: str | None) -> URL:
         StorageError: The text is not a URL of a database that is supported.
     """
     text = url or os.environ.get(VARIABLE) or DEFAULT_URL
-    try:
-        parsed = make_url(text)
-    except (ArgumentError, ValueError):
-        raise StorageError(f"{masked(text)!r} is not a database URL", hint=_FORMS) from None
+    parsed = _parsed(text)
+    if parsed is None:
+        hint = _ESCAPES if text.count("@") > 1 else _FORMS
+        raise StorageError(f"{masked(text)!r} is not a database URL", hint=hint)
     backend = parsed.drivername.partition("+")[0]
     if backend not in _DRIVERS:
         raise StorageError(f"{backend!r} is not a database that can hold studies", hint=_FORMS)
     parsed = parsed.set(drivername=_DRIVERS[backend])
     if backend != "sqlite":
         if not parsed.database:
-            raise StorageError(f"{masked(parsed)} names no database", hint=_FORMS)
+            raise StorageError(f"{masked(text)} names no database", hint=_FORMS)
         return parsed
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
         raise StorageError(
@@ -63,13 +64,26 @@ def resolve(url: str | None) -> URL:
 
 
 def masked(url: str | URL) -> str:
-    """The URL as it may be printed, logged and stored: without its password."""
+    """The URL as it may be printed, logged and stored: without its password.
+
+    Of a text that is no URL, all up to its last @ is taken for the password, and what follows a host is left out.
+    """
+    parsed = _parsed(url) if isinstance(url, str) else url
+    if parsed is None:
+        return re.split("[?&]", _PASSWORD.sub(r"\1:***@", str(url)))[0]
+    hidden = {key: "***" if _SECRET.search(key) else value for key, value in parsed.query.items()}
+    return parsed.set(query=hidden).render_as_string(hide_password=True).replace("=%2A%2A%2A", "=***")
+
+
+def _parsed(text: str) -> URL | None:
+    """The URL that a text is; None where it is none, or holds more @ than belong there, so that it may be torn."""
     try:
-        url = make_url(url)
+        url = make_url(text)
     except (ArgumentError, ValueError):
-        return _PASSWORD.sub(r"\1:***@", str(url))
-    hidden = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
-    return url.set(query=hidden).render_as_string(hide_password=True).replace("=%2A%2A%2A", "=***")
+        return None
+    beyond = text.count("@") > 1 and "@" not in "".join(map(str, url.query.values()))
+    torn = beyond or "@" in f"{url.host}{url.database}{[*url.query]}"
+    return url if url.drivername.startswith("sqlite") or not torn else None
 
 
 def sqlite_file(url: URL) -> Path | None:
