@@ -1,4 +1,4 @@
-"""Trials that an Optuna client other than tuner has queued or begun in a study."""
+"""Trials that an Optuna client other than tuner has queued, begun or told of in a study."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import optuna
 import pytest
 from sqlalchemy import update
-from study_cases import WORKER, train
+from study_cases import WORKER, result, train
 
+from tuner.config.errors import FailureKind
 from tuner.storage.tables import TrialRow
 from tuner.studies.study import Study, TrialState
 
@@ -85,3 +86,25 @@ def test_a_study_that_began_without_the_default_config_trains_it_next(studies_ur
     client_of(study).enqueue_trial({"learning_rate": 0.01})
     assert [run_one(study, 0.3) for _ in range(3)] == [(2, True), (1, False), (3, False)]
     assert study.optuna.trials[2].params == study.optuna.trials[0].params
+
+
+@pytest.mark.parametrize("end", ["complete", "pruned", "failed"])
+def test_what_another_client_tells_of_a_running_trial_is_overwritten_at_its_end(
+    studies_url: str, begin: Begin, end: str
+) -> None:
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    study.report(assignment, result(1, 0.1))
+    client_of(study).tell(assignment.number, 0.99)
+    study.report(assignment, result(2, 0.2))
+    if end == "complete":
+        study.complete(assignment)
+    elif end == "pruned":
+        study.prune(assignment, "by hand")
+    else:
+        study.fail(assignment, FailureKind.ERROR, "a bug")
+    told = client_of(study).trials[0]
+    expected = {"complete": ("COMPLETE", [0.2]), "pruned": ("PRUNED", [0.2]), "failed": ("FAIL", None)}
+    assert (told.state.name, told.values) == expected[end]
+    assert told.intermediate_values == {1: 0.1, 2: 0.2}

@@ -174,8 +174,8 @@ def _write_parts(session: Session, before: FrozenTrial | None, after: FrozenTria
         old, new = {} if before is None else rows(before), rows(after)
         changed = {name: row for name, row in new.items() if old.get(name) != row}
         mine = table.c.trial_id == after._trial_id
-        if replaced := sorted(changed.keys() & old.keys()):
-            session.execute(delete(table).where(mine, table.c[key].in_(replaced)))
+        if stale := sorted(changed.keys() & old.keys() | old.keys() - new.keys()):
+            session.execute(delete(table).where(mine, table.c[key].in_(stale)))
         if changed:
             told = {"trial_id": after._trial_id}
             session.execute(insert(table), [told | {key: name} | row for name, row in changed.items()])

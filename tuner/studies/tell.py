@@ -47,9 +47,9 @@ def tell(session: Session, study: optuna.Study, trial_id: int) -> None:
     spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
     epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch)).all()
     before = optuna_rows.read_trial(session, trial_id)
-    if before.state.is_finished():
-        return
     after = changeable(before)
+    if before.state.is_finished():  # another Optuna client has told it, whatever it knew
+        after.state, after.values = optuna.trial.TrialState.RUNNING, None
     told = optuna.Study(study.study_name, Drafting(study, draft=after), study.sampler, study.pruner)
     _tell(told, spec, row, epochs, set(before.intermediate_values))
     optuna_rows.write_changes(session, before, after)
