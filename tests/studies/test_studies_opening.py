@@ -20,8 +20,9 @@ from tuner.config.errors import ConfigError, DataError, StudyError
 from tuner.config.study import DataSpec, PrunerSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_orphans, delete_study
-from tuner.studies.leases import AskBusy
+from tuner.studies.leases import AskBusy, asking
 from tuner.studies.plan import make_plan
+from tuner.studies.reading import read_study
 from tuner.studies.repeats import open_repeats
 from tuner.studies.study import (
     Assignment,
@@ -210,6 +211,8 @@ def test_list_and_delete(database_url: str, data: DataSpec) -> None:
     with pytest.raises(StudyError, match="worker holds trial 1"):
         delete_study("one", database_url)
     forget_worker(studies[0], running)
+    with asking(studies[0].database, studies[0]._id), pytest.raises(StudyError, match="a worker asks for its next"):
+        delete_study("one", database_url)
     (studies[0].folder / "artifacts").mkdir(parents=True, exist_ok=True)
     (studies[0].folder / "artifacts" / "picture.png").write_bytes(b"")
     delete_study("one", database_url)
@@ -253,6 +256,9 @@ def test_studies_of_one_name_in_two_databases_keep_their_files_apart(begin: Begi
 def test_a_study_takes_over_the_folder_of_one_that_its_database_has_lost(sqlite_url: str, begin: Begin) -> None:
     study = begin(sqlite_url)
     optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    with pytest.raises(StudyError, match="there is no study") as error:
+        read_study(study.name, sqlite_url)
+    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
     again = begin(sqlite_url)
     assert again.identity != study.identity
     assert again.folder == study.folder
@@ -272,6 +278,9 @@ def test_a_study_deleted_in_the_dashboard_can_be_begun_anew(sqlite_url: str, beg
     assert assignment is not None
     train(study, assignment, 0.4)
     optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    with pytest.raises(StudyError, match="there is no study") as error:
+        read_study(study.name, sqlite_url)
+    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
     again = begin(sqlite_url)
     first = again.next_trial(WORKER)
     assert first is not None

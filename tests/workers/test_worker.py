@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tuner.cli.progress import Progress
 from tuner.config.errors import StorageAway
 from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
@@ -310,8 +311,10 @@ def test_a_trial_that_was_given_to_another_worker_is_left_at_once(make_study: Ca
                 steal = update(TrialRow).values(token=TrialRow.token + 1, lease_until=0.0)
                 study.database.run(lambda session: session.execute(steal) and None)
 
-    thief = Thief()
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[thief])
+    thief, progress = Thief(), Progress(study)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[thief, progress])
+    assert "interrupted 0" in thief.events
+    assert not progress.running
     assert any("is stopped: trial 0 was given to another worker" in event for event in thief.events)
     (trial,) = study.trials()
     assert trial.state == TrialState.COMPLETE

@@ -11,7 +11,7 @@ from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_rows
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import study_folder
-from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
+from tuner.storage.tables import OPTUNA_STUDIES, StudyRow, now
 from tuner.studies.history import live_trials
 from tuner.studies.reading import REPEATS, find_study, refuse_repeats, unknown_study
 
@@ -38,9 +38,11 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
             # Locked, so that no worker begins a trial meanwhile.
             ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
             running = [number for one in ids for number in live_trials(session, one)]
-            if running:
+            asks = select(StudyRow.id).where(ours, StudyRow.ask_token.is_not(None), StudyRow.ask_until > now())
+            if running or session.scalar(asks) is not None:
+                does = f"holds trial {', '.join(map(str, running))}" if running else "asks for its next trial"
                 raise StudyError(
-                    f"study {name!r} is running: a worker holds trial {', '.join(map(str, running))}",
+                    f"study {name!r} is running: a worker {does}",
                     hint="Stop its workers first; one that was killed is taken for dead after a minute.",
                 )
             session.execute(delete(StudyRow).where(ours))

@@ -202,6 +202,7 @@ class Ledger:
         if running.ended is None:
             running.slot.kill()
         self._audience.notice(f"slot {running.slot.plan.index}: trial {running.assignment.number} is stopped: {why}")
+        self._audience.tell(lambda observer: observer.trial_ended(running.assignment, Ended("interrupted")))
         self._left(running, None)
 
 

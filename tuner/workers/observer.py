@@ -64,7 +64,7 @@ class Observer:
         """An epoch is in the database."""
 
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
-        """The attempt is over, and the database knows how."""
+        """The attempt is over, and the database knows how; "interrupted", too, where another worker has the trial."""
 
     def notice(self, text: str) -> None:
         """Something that a user should read, such as a process that died and is started again."""
