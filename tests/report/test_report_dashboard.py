@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from finished_study import fake_detections, finished_study, make_study, run_trial
 from optuna_dashboard import get_note
+from sqlalchemy import text
 
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
@@ -120,6 +121,20 @@ def test_what_cannot_be_drawn_is_left_out_with_one_line(tmp_path: Path, caplog: 
     assert lines[0].startswith("trial 0: no detections for the dashboard: ")
     names = [a["filename"] for a in details(study)["trials"][0]["artifacts"]]
     assert sorted(names) == FILES[:2]
+    study.close()
+
+
+def test_a_database_that_refuses_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Optuna hides what its storage met behind an error of its own."""
+    study = make_study(tmp_path)
+    drop = text("drop table study_system_attributes")
+    study.database.run(lambda session: session.execute(drop) and None)
+    with caplog.at_level(logging.WARNING):
+        run_trial(study, DashboardObserver(study), 0.9)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(" for the dashboard: ")[0] for line in lines] == [f"trial 0: no {n}" for n in ("note", *FILES)]
+    for line in lines:
+        assert f"the database {study.database.url.database} cannot be used: no such table" in line
     study.close()
 
 

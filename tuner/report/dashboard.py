@@ -113,7 +113,8 @@ class DashboardObserver(Observer):
     def _save_note(self, assignment: Assignment, text: str) -> None:
         # `save_note` wants a trial, but making one of Optuna's asks the sampler for values: these are what it reads.
         study = self._study.optuna
-        save_note(SimpleNamespace(storage=study._storage, study=study, _trial_id=assignment.trial_id), text)
+        with self._study.database.errors():
+            save_note(SimpleNamespace(storage=study._storage, study=study, _trial_id=assignment.trial_id), text)
 
     def _attach(self, trial_id: int, file: Path) -> None:
         """Store a file and tell the dashboard of it.
@@ -127,10 +128,9 @@ class DashboardObserver(Observer):
             self._store.write(number, body)
         kind, encoding = mimetypes.guess_type(file.name)
         meta = {"artifact_id": number, "filename": file.name, "mimetype": kind, "encoding": encoding}
-        study = self._study.optuna
-        study._storage.set_study_system_attr(
-            study._study_id, f"dashboard:artifacts:{trial_id}:{number}", json.dumps(meta)
-        )
+        study, name = self._study.optuna, f"dashboard:artifacts:{trial_id}:{number}"
+        with self._study.database.errors():
+            study._storage.set_study_system_attr(study._study_id, name, json.dumps(meta))
 
 
 def trial_note(record: TrialRecord, metric: str) -> str:
