@@ -96,13 +96,36 @@ class FeaturePyramid(nn.Module):
         return merged
 
 
+class Tower(nn.Sequential):
+    """3 x 3 convolutions of equal width, each with a group norm and ReLU.
+
+    Group norms (Wu and He, 2018, with their best group of 16 channels), as in the heads of FCOS and ATSS. With batch
+    norms an image unlike most, such as one on white, is scaled down in training by its own share of a small batch's
+    variance, and not in evaluation: a few such images, full of confident detections of nothing, took half of the mAP on
+    photographs of raccoons, in some runs almost all.
+
+    Args:
+        channels: Of the features, a multiple of 16.
+        depth: Convolutions.
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+            layers += [nn.GroupNorm(channels // GROUP, channels), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
 class DenseHead(nn.Module):
     """Class logits and box offsets for each anchor, by the same layers on all levels.
 
-    Its norms are group norms (Wu and He, 2018, with their best group of 16 channels), as in the heads of FCOS and ATSS.
-    With batch norms an image unlike most, such as one on white, is scaled down in training by its own share of a small
-    batch's variance, and not in evaluation: a few such images, full of confident detections of nothing, took half of
-    the mAP on photographs of raccoons, in some runs almost all.
+    Classes and boxes have a tower each, as in RetinaNet (Lin et al., 2017): in one for both, boxes leave little to the
+    classes for hundreds of steps, in which every object is found once as each class. What classes by one tower with
+    a last 1 x 1 convolution, these, and these with 3 x 3 reached (mAP of dense-tiny, one seed each): arrows to the left
+    and right, 600 steps, 0.48, 0.72, 0.91; three shapes, 780 steps, 0.67, 0.94, not tried; generated scenes 0.782, 0.802,
+    0.821; two seeds each: photographs of raccoons 0.427, 0.462, 0.436; BCCD 0.610, 0.612, 0.612. The second
+    tower costs a tenth of a training's time on a CPU.
 
     Args:
         channels: Of the features, a multiple of 16.
@@ -113,26 +136,21 @@ class DenseHead(nn.Module):
 
     def __init__(self, channels: int, anchors: int, classes: int, depth: int) -> None:
         super().__init__()
-        self.towers = nn.ModuleList(nn.Conv2d(channels, channels, 3, 1, 1, bias=False) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.GroupNorm(channels // GROUP, channels) for _ in range(depth))
-        self.classes = nn.Conv2d(channels, anchors * classes, 1)
+        self.class_tower = Tower(channels, depth)
+        self.box_tower = Tower(channels, depth)
+        self.classes = nn.Conv2d(channels, anchors * classes, 3, padding=1)
         self.boxes = nn.Conv2d(channels, anchors * 4, 3, padding=1)
-        nn.init.normal_(self.classes.weight, std=0.01)
         assert self.classes.bias is not None
         assert self.boxes.bias is not None
+        nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.constant_(self.classes.bias, -math.log((1 - 0.01) / 0.01))  # scores start at 0.01 (focal loss paper)
         nn.init.normal_(self.boxes.weight, std=0.01)
         nn.init.zeros_(self.boxes.bias)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """For each level (B, A * K, H, W) class logits and (B, A * 4, H, W) box offsets."""
-        logits, deltas = [], []
-        for x in features:
-            for conv, norm in zip(self.towers, self.norms, strict=True):
-                x = F.relu(norm(conv(x)), inplace=True)
-            logits.append(self.classes(x))
-            deltas.append(self.boxes(x))
-        return logits, deltas
+        logits = [self.classes(self.class_tower(x)) for x in features]
+        return logits, [self.boxes(self.box_tower(x)) for x in features]
 
 
 class DenseNetwork(nn.Module):
