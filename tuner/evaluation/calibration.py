@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.trial import WHOLE, NmsKind, Tiles
-from tuner.evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoEvaluator
+from tuner.evaluation.coco import IOU_THRESHOLDS, CocoEvaluator, interpolated
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
 from tuner.postprocess.curve import Criterion
@@ -121,19 +121,11 @@ def map_by_confidence(
         part = slice(*np.searchsorted(labels, [k, k + 1]))
         for t in range(len(IOU_THRESHOLDS)):
             bit = np.uint64(1 << t)
-            right = (taken[part] & bit) != 0
-            counted = np.cumsum((ignored[part] & bit) == 0)
-            hits = np.flatnonzero(right)
-            number = np.arange(1.0, len(hits) + 1)
-            precision = number / (counted[hits] + np.spacing(1))
-            place = np.searchsorted(number / positives[k], RECALLS, side="left")
+            hits = np.flatnonzero(taken[part] & bit)
+            counted = np.cumsum((ignored[part] & bit) == 0)[hits]
             above = np.searchsorted(-scores[part][hits], -confidences, side="right")
             ends, which = np.unique(above, return_inverse=True)  # few, where a class has few boxes
-            sums = []
-            for end in ends.tolist():
-                best = np.maximum.accumulate(precision[:end][::-1])[::-1]
-                sums.append(best[place[place < end]].sum())
-            means[k, t] = np.array(sums)[which] / len(RECALLS)
+            means[k, t] = np.array([interpolated(counted[:end], positives[k]).mean() for end in ends])[which]
     if not positives.any():
         return np.full(len(confidences), np.nan)
     result: NDArray[np.float64] = np.nanmean(means, axis=(0, 1))

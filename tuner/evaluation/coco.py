@@ -99,13 +99,21 @@ class CocoEvaluator:
                 hits = np.flatnonzero(right)
                 ends = np.searchsorted(hits, row_starts)
                 for k in np.flatnonzero((np.diff(ends) > 0) & (positives > 0)):
-                    number = np.arange(1.0, ends[k + 1] - ends[k] + 1)
-                    precision = number / (total[hits[ends[k] : ends[k + 1]]] + np.spacing(1))
-                    precision = np.maximum.accumulate(precision[::-1])[::-1]
-                    place = np.searchsorted(number / positives[k], RECALLS, side="left")
-                    reached = place < len(number)
-                    result[name][t, reached, k] = precision[place[reached]]
+                    result[name][t, :, k] = interpolated(total[hits[ends[k] : ends[k + 1]]], positives[k])
         return result
+
+
+def interpolated(counted: NDArray[np.int64], positives: int) -> NDArray[np.float64]:
+    """(R,) precision of one class at each of `RECALLS`: the best at that recall or a higher one; 0 beyond the last.
+
+    Args:
+        counted: (n,) detections that count up to each true positive, itself included, by descending score.
+        positives: Boxes to be found, at least one.
+    """
+    number = np.arange(1.0, len(counted) + 1)
+    precision = number / (counted + np.spacing(1))
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return best[np.searchsorted(number / positives, RECALLS, side="left")]
 
 
 def summarise(

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from tuner.config.base import Frozen
 from tuner.data.split import Split
-from tuner.evaluation.coco import AREA_RANGES, RECALLS
+from tuner.evaluation.coco import AREA_RANGES, interpolated
 from tuner.evaluation.pairing import PairedImage, paired_images
 from tuner.models.predictions import Detections
 
@@ -94,19 +94,9 @@ class Explained:
             asked -= np.bincount(self.split.labels[counting & unasked], minlength=classes)
         found = np.full(classes, np.nan)
         for k in np.flatnonzero(positives):
-            found[k] = _average_precision(right[order][labels[order] == k], int(asked[k]))
+            counted = np.flatnonzero(right[order][labels[order] == k]) + 1
+            found[k] = interpolated(counted, int(asked[k])).mean() if asked[k] else 1.0
         return found
-
-
-def _average_precision(right: NDArray[np.bool_], positives: int) -> float:
-    """COCO's AP (101 recalls) of one class's detections by descending score."""
-    if positives == 0:
-        return 1.0
-    hits = np.cumsum(right)
-    precision = hits / (np.arange(len(right)) + 1.0)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(hits / positives, RECALLS, side="left")
-    return float(np.append(precision, 0.0)[np.minimum(place, len(right))].mean())
 
 
 def explain(split: Split, detections: Detections) -> Explained:
