@@ -19,10 +19,3 @@ def class_thresholds(point: OperatingPoint, classes: Sequence[str]) -> NDArray[n
 def is_shown(detections: Detections, point: OperatingPoint, classes: Sequence[str]) -> NDArray[np.bool_]:
     """(P,) bool, whether a detection reaches the threshold of its class."""
     return detections.scores.astype(np.float64) >= class_thresholds(point, classes)[detections.labels]
-
-
-def select(detections: Detections, keep: NDArray[np.bool_]) -> Detections:
-    """The part of the detections that a (P,) mask names."""
-    counts = np.bincount(detections.image_index[keep], minlength=len(detections.offsets) - 1)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Detections(detections.boxes[keep], detections.scores[keep], detections.labels[keep], offsets)

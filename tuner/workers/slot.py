@@ -182,10 +182,7 @@ class Slot:
 
 def environment(plan: SlotPlan) -> dict[str, str]:
     """The environment of a slot's process: thread limits and the GPU it may see, set before anything is imported."""
-    threads = str(plan.threads)
-    limits = dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), threads
-    )
+    limits = dict.fromkeys(_THREAD_LIMITS, str(plan.threads))
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     environment = {**os.environ, **limits, "PYTHONPATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
     if plan.visible_gpu is not None:
