@@ -7,13 +7,13 @@ from hypothesis.extra.numpy import arrays
 from tuner.data.coco import load_split
 from tuner.data.letterbox import (
     PAD_VALUE,
+    STRIDE,
     Canvas,
     canvas_for,
     content_rects,
     letterbox,
     placements,
     to_canvas,
-    to_image,
 )
 
 sides = st.integers(1, 4000)
@@ -40,11 +40,11 @@ def test_the_canvas_follows_the_shapes(sizes, image_size, canvas):
     assert canvas_for(np.array(sizes), image_size) == canvas
 
 
-@given(shapes, st.integers(32, 1500), st.sampled_from([32, 64, 128]))
-def test_a_canvas_is_made_of_strides_and_as_long_as_asked_for(sizes, image_size, stride):
-    canvas = canvas_for(np.array(sizes), image_size, stride)
-    assert canvas.width % stride == canvas.height % stride == 0
-    assert image_size <= max(canvas) < image_size + stride
+@given(shapes, st.integers(32, 1500))
+def test_a_canvas_is_made_of_strides_and_as_long_as_asked_for(sizes, image_size):
+    canvas = canvas_for(np.array(sizes), image_size)
+    assert canvas.width % STRIDE == canvas.height % STRIDE == 0
+    assert image_size <= max(canvas) < image_size + STRIDE
 
 
 def test_the_canvas_of_real_data(real_spec):
@@ -57,13 +57,12 @@ def test_the_canvas_of_real_data(real_spec):
 
 
 @given(shapes, canvases, st.data())
-def test_boxes_go_to_the_canvas_and_back(sizes, canvas, data):
+def test_boxes_lie_on_the_canvas_in_proportion(sizes, canvas, data):
     sizes = np.array(sizes)
     placed = placements(sizes, canvas)
     corners = data.draw(arrays(np.float64, (len(sizes), 2, 2), elements=st.floats(0, 1)))
     boxes = np.sort(corners, axis=1).reshape(-1, 4) * np.tile(sizes, 2)
     inside = to_canvas(boxes, placed)
-    assert np.allclose(to_image(inside, placed), boxes, rtol=0, atol=1e-6)
     limits = np.array([canvas.width, canvas.height] * 2)
     assert (inside >= -0.5 - 1e-6).all()
     assert (inside <= limits + 0.5 + 1e-6).all()

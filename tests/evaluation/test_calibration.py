@@ -12,6 +12,7 @@ from tuner.evaluation.results import suppressed_at
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.curve import Criterion
 from tuner.postprocess.nms import suppress
+from tuner.postprocess.sweep import NMS_IOUS
 
 
 @settings(max_examples=15, deadline=None)
@@ -36,10 +37,10 @@ def test_points_and_maps():
         np.random.default_rng(3), images=30, classes=2, boxes=150, detections=1500, kind=RawPredictions
     )
     evaluator = CocoEvaluator(split)
-    found = calibrate(evaluator, raw, kinds=("greedy", "diou"), nms_ious=(0.4, 0.6))
-    assert found.map_grid.shape == found.f1_grid.shape == (4, len(GRID))
-    whole = suppress(raw, 0.6, kind="diou")
-    assert found.rows[3].score == pytest.approx(evaluator.evaluate(whole).map, abs=1e-12)
+    found = calibrate(evaluator, raw, kinds=("greedy", "diou"))
+    assert found.map_grid.shape == found.f1_grid.shape == (2 * len(NMS_IOUS), len(GRID))
+    whole = suppress(raw, NMS_IOUS[-1], kind="diou")
+    assert found.rows[-1].score == pytest.approx(evaluator.evaluate(whole).map, abs=1e-12)
     point = found.points["f1"]
     row = next(r for r in found.rows if (r.nms, r.nms_iou) == (point.nms, point.nms_iou))
     assert row.hits.curve().at(point.confidence).f1 == max(r.hits.curve().f1.max() for r in found.rows)

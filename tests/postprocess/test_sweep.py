@@ -12,7 +12,7 @@ from tests.evaluation.cases import raw_case
 from tests.postprocess import plain
 from tuner.config.errors import ConfigError
 from tuner.evaluation.coco import CocoEvaluator
-from tuner.postprocess.choice import FEW_BOXES, choose, cross_fit, few_boxes
+from tuner.postprocess.choice import FEW_BOXES, FOLDS, choose, cross_fit, few_boxes
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
@@ -202,8 +202,8 @@ def test_points_between_scores_and_outside():
 def test_cross_fitting_judges_each_fold_at_the_threshold_of_the_others():
     split, raw = raw_case(2, images=20, boxes=80, detections=600)
     (row,) = sweep(raw, TruthIndex(split), (0.6,))
-    fitted = cross_fit([row.hits], Criterion("f1"), folds=4)
-    fold = np.random.default_rng(0).permutation(20) % 4
+    fitted = cross_fit([row.hits], Criterion("f1"))
+    fold = np.random.default_rng(0).permutation(20) % FOLDS
     right = wrong = 0
     for f, confidence in enumerate(fitted.confidences):
         assert confidence == row.hits.curve(images=fold != f).best(Criterion("f1"))

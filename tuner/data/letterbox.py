@@ -15,21 +15,24 @@ from numpy.typing import ArrayLike, NDArray
 PAD_VALUE = 114
 """Grey of the canvas outside the image, in all channels."""
 
+STRIDE = 32
+"""Largest stride of the detectors, in pixels."""
+
 _TIE = 0.01
 
 
 class Canvas(NamedTuple):
-    """Size of the letterboxed image in pixels; both are multiples of the largest stride."""
+    """Size of the letterboxed image in pixels; both are multiples of `STRIDE`."""
 
     width: int
     height: int
 
 
-def canvas_for(sizes: NDArray[np.integer[Any]], image_size: int, stride: int = 32) -> Canvas:
+def canvas_for(sizes: NDArray[np.integer[Any]], image_size: int) -> Canvas:
     """The canvas whose aspect suits a set of images.
 
-    The longer side is `image_size`, rounded up to a multiple of `stride`. The shorter side, and whether the
-    canvas lies or stands, is chosen among all multiples of `stride` such that the images cover as much of the
+    The longer side is `image_size`, rounded up to a multiple of `STRIDE`. The shorter side, and whether the
+    canvas lies or stands, is chosen among all multiples of `STRIDE` such that the images cover as much of the
     canvas as possible: the greatest geometric mean of the covered shares (geometric, so that an image
     squeezed into a corner counts for more than one that fits perfectly). Among canvases within 1 % of the
     best, the largest is taken, and a lying one before a standing one.
@@ -37,14 +40,13 @@ def canvas_for(sizes: NDArray[np.integer[Any]], image_size: int, stride: int = 3
     Args:
         sizes: (N, 2) integers, (width, height) of the images in pixels; N > 0.
         image_size: Longer side of the canvas in pixels.
-        stride: Largest stride of the detector in pixels.
 
     Returns:
         The canvas; 640 x 480 images at 320 give 320 x 256, at 256 they give 256 x 192.
     """
-    longer = -(-image_size // stride) * stride
+    longer = -(-image_size // STRIDE) * STRIDE
     shapes, counts = np.unique(np.asarray(sizes, np.float64).reshape(-1, 2), axis=0, return_counts=True)
-    sides = range(longer, 0, -stride)
+    sides = range(longer, 0, -STRIDE)
     candidates = [Canvas(longer, side) for side in sides] + [Canvas(side, longer) for side in sides[1:]]
     covers = []
     for canvas in candidates:
@@ -97,11 +99,6 @@ def to_canvas(boxes: NDArray[np.floating[Any]], placement: NDArray[np.float64]) 
         (..., 4) float64, xyxy in pixels of the canvas; not clipped.
     """
     return boxes * placement[..., :1] + placement[..., [1, 2, 1, 2]]
-
-
-def to_image(boxes: NDArray[np.floating[Any]], placement: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes from canvas to original pixels; the inverse of `to_canvas`, not clipped."""
-    return (boxes - placement[..., [1, 2, 1, 2]]) / placement[..., :1]
 
 
 def letterbox(image: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:

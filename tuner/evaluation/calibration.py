@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.trial import WHOLE, NmsKind, Tiles
-from tuner.evaluation.coco import IOU_THRESHOLDS, CocoEvaluator, interpolated
+from tuner.evaluation.coco import IOU_THRESHOLDS, MAX_DETECTIONS, CocoEvaluator, interpolated
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
 from tuner.postprocess.curve import Criterion
@@ -45,7 +45,6 @@ def calibrate(
     raw: RawPredictions,
     *,
     kinds: Sequence[NmsKind] = ("greedy",),
-    nms_ious: Sequence[float] = NMS_IOUS,
     criteria: Sequence[str] = CRITERIA,
     tiles: Tiles = WHOLE,
     max_detections: int = 100,
@@ -68,7 +67,7 @@ def calibrate(
         maps.append(map_by_confidence(evaluator, found, GRID))
         return None if np.isnan(maps[-1][0]) else float(maps[-1][0])
 
-    rows = sweep(raw, evaluator.truth, nms_ious, kinds=kinds, tiles=tiles, max_detections=max_detections, score=score)
+    rows = sweep(raw, evaluator.truth, NMS_IOUS, kinds=kinds, tiles=tiles, max_detections=max_detections, score=score)
     classes = evaluator.split.classes
     few = few_boxes(rows[0].hits, classes) if per_class else {}
     warnings = [
@@ -111,7 +110,7 @@ def map_by_confidence(
         (G,) float64; NaN where there is nothing to be found.
     """
     truth = evaluator.truth
-    matches = truth.match(detections, IOU_THRESHOLDS.tolist(), max_detections=100)
+    matches = truth.match(detections, IOU_THRESHOLDS.tolist(), max_detections=MAX_DETECTIONS)
     positives = truth.positives.sum(axis=0)
     order = np.lexsort((-matches.scores, matches.labels))
     labels, scores = matches.labels[order], matches.scores[order]

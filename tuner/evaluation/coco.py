@@ -23,6 +23,8 @@ AREA_RANGES: dict[str, AreaRange] = {
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
+MAX_DETECTIONS = 100
+"""Detections that count for each image and class."""
 _T = len(IOU_THRESHOLDS)
 
 
@@ -45,21 +47,17 @@ class CocoEvaluator:
             for name, area in AREA_RANGES.items()
         }
 
-    def evaluate(self, detections: Detections, *, max_detections: int = 100) -> Metrics:
+    def evaluate(self, detections: Detections) -> Metrics:
         """Compute all of `Metrics` but the operating point.
 
         Args:
             detections: Of every image of the split, xyxy in original pixels.
-            max_detections: Detections that count for each image and class (COCO: 100), at least 10.
-                The AR with all of them is called `ar100` whatever the number.
 
         Raises:
             DataError: The detections are not of this split or not finite.
         """
-        if max_detections < 10:
-            raise ValueError(f"max_detections is {max_detections}, but AR10 needs at least 10")
-        matches = self.truth.match(detections, IOU_THRESHOLDS.tolist(), tuple(AREA_RANGES.values()), max_detections)
-        recall = {name: self._recall(matches, name, max_detections) for name in AREA_RANGES}
+        matches = self.truth.match(detections, IOU_THRESHOLDS.tolist(), tuple(AREA_RANGES.values()), MAX_DETECTIONS)
+        recall = {name: self._recall(matches, name, MAX_DETECTIONS) for name in AREA_RANGES}
         recall |= {"1": self._recall(matches, "all", 1), "10": self._recall(matches, "all", 10)}
         return summarise(self._precision(matches), recall, self.split.classes)
 

@@ -11,12 +11,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tuner.data.split import Split
-from tuner.evaluation.coco import AREA_RANGES, summarise
+from tuner.evaluation.coco import AREA_RANGES, MAX_DETECTIONS, summarise
 from tuner.evaluation.metrics import Metrics
 from tuner.models.predictions import Detections
 
 
-def evaluate(split: Split, detections: Detections, *, max_detections: int = 100) -> Metrics:
+def evaluate(split: Split, detections: Detections) -> Metrics:
     """Compute what `CocoEvaluator.evaluate` computes, with pycocotools.
 
     Annotations are numbered anew from 1, because pycocotools takes a match with an annotation 0 for none.
@@ -24,7 +24,7 @@ def evaluate(split: Split, detections: Detections, *, max_detections: int = 100)
     detections.check(len(split), len(split.classes))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_ground_truth(split), _results(split, detections), "bbox")
-        evaluation.params.maxDets = [1, 10, max_detections]
+        evaluation.params.maxDets = [1, 10, MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]

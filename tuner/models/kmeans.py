@@ -31,9 +31,7 @@ def ratio(sizes: FloatArray, anchors: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(quotient, 1 / quotient).min(axis=2))
 
 
-def cluster(
-    sizes: FloatArray, k: int, distance: Distance, weights: FloatArray | None = None, seed: int = 0
-) -> FloatArray:
+def cluster(sizes: FloatArray, k: int, distance: Distance, weights: FloatArray | None = None) -> FloatArray:
     """Find k box sizes that stand for many.
 
     "iou" (Redmon and Farhadi, YOLO9000, 2017) and "wh" are k-means with 1 - IoU and with the Euclidean
@@ -48,10 +46,9 @@ def cluster(
         k: Number of clusters.
         distance: The distance, see above.
         weights: (N,) positive; default: all alike. Only their ratios matter.
-        seed: Of the random numbers; the result is a function of the arguments alone.
 
     Returns:
-        (k, 2) (width, height), by ascending area.
+        (k, 2) (width, height), by ascending area; a function of the arguments alone.
     """
     points, inverse = np.unique(sizes, axis=0, return_inverse=True)
     weights = np.bincount(inverse.ravel(), weights=weights, minlength=len(points)).astype(np.float64)
@@ -59,19 +56,15 @@ def cluster(
     if len(points) <= k:
         centroids = _octaves(points, k)
     else:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         centroids = _kmeans(points, weights, k, _one_minus_iou if distance == "iou" else _squared_euclidean, rng)
         if distance == "ratio":
             centroids = _evolve(points, weights, centroids, rng)
     return centroids[np.argsort(centroids.prod(axis=1), kind="stable")]
 
 
-def ratio_fitness(sizes: FloatArray, weights: FloatArray, anchors: FloatArray) -> float:
-    """YOLOv5's fitness: weighted mean (weights of sum 1) of each box's best `ratio`, 0 where beyond the limit."""
-    return _log_fitness(np.log(sizes), weights, np.log(anchors))
-
-
 def _log_fitness(log_sizes: FloatArray, weights: FloatArray, log_anchors: FloatArray) -> float:
+    """YOLOv5's fitness: weighted mean (weights of sum 1) of each box's best `ratio`, 0 where beyond the limit."""
     # The worse side ratio is exp(-max |log difference|): without quotients, and with one exponential per box.
     width, height = (np.abs(log_anchors[:, side, None] - log_sizes[:, side]) for side in (0, 1))
     nearest = np.maximum(width, height).min(axis=0)

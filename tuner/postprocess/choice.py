@@ -13,6 +13,9 @@ from tuner.postprocess.curve import Criterion, Hits, Point, point
 FEW_BOXES = 50
 """A class with fewer boxes has its threshold drawn towards that of all classes together, in proportion."""
 
+FOLDS = 5
+"""Parts of the images, each of which judges what the others choose."""
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -86,10 +89,8 @@ class CrossFit:
     confidences: tuple[float, ...]
 
 
-def cross_fit(
-    candidates: Sequence[Hits], criterion: Criterion, *, folds: int = 5, seed: int = 0, per_class: bool = False
-) -> CrossFit | None:
-    """Choose on all folds of the images but one, suppression and thresholds, and count on that one, for each.
+def cross_fit(candidates: Sequence[Hits], criterion: Criterion, *, per_class: bool = False) -> CrossFit | None:
+    """Choose suppression and thresholds on all of `FOLDS` folds of the images but one, and count on that one, for each.
 
     Returns:
         None where it cannot be done: fewer than two folds with boxes to be found, or a part of the images on which no
@@ -97,12 +98,12 @@ def cross_fit(
     """
     positives = candidates[0].positives
     number = len(positives)
-    fold = np.random.default_rng(seed).permutation(number) % folds
-    used = [f for f in range(folds) if positives[fold == f].any()]
+    fold = np.random.default_rng(0).permutation(number) % FOLDS
+    used = [f for f in range(FOLDS) if positives[fold == f].any()]
     if len(used) < 2:
         return None
     confidences, counts, points = [], [], []
-    for f in range(min(folds, number)):
+    for f in range(min(FOLDS, number)):
         chosen = choose(candidates, criterion, images=fold != f, per_class=per_class)
         if chosen is None:
             return None

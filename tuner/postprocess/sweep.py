@@ -116,7 +116,6 @@ def best_operating_point(
     rows: SweepRow | Sequence[SweepRow],
     criterion: str = "f1",
     *,
-    folds: int = 5,
     classes: Sequence[str] | None = None,
     within: tuple[float, float] = (0.0, 1.0),
 ) -> OperatingPoint | None:
@@ -129,7 +128,6 @@ def best_operating_point(
     Args:
         rows: The chosen suppression, or several to choose from by the criterion.
         criterion: See `Criterion.parse`.
-        folds: Number of folds of the images.
         classes: Class names, for a threshold of each class; None: one for all.
         within: The lowest and the highest confidence threshold that may be chosen.
 
@@ -144,7 +142,7 @@ def best_operating_point(
     if chosen is None:
         return None
     row = rows[chosen.candidate]
-    fitted = cross_fit(candidates, wanted, folds=folds, per_class=classes is not None)
+    fitted = cross_fit(candidates, wanted, per_class=classes is not None)
     here = row.hits.counted(chosen.by_class, np.ones(len(row.hits.positives), dtype=np.bool_))
     expected = fitted.pooled if fitted else point(chosen.confidence, *here[:2], int(row.hits.positives.sum()))
     assert expected is not None  # `choose` found boxes

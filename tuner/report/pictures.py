@@ -29,6 +29,8 @@ _COLOURS = (
     (255, 255, 255),
     (0, 0, 0),
 )
+_TILE = 360
+"""Longer side of each image in a picture of several, in pixels."""
 _GAP = 6
 _JPEG_SIDE = 65_500
 """Pixels: the longest side that libjpeg writes."""
@@ -88,19 +90,18 @@ def choose_images(hits: NDArray[np.int64], found: NDArray[np.int64], present: ND
     return list(dict.fromkeys(picks))
 
 
-def side_by_side(split: Split, detections: Detections, images: Sequence[int], *, tile: int = 360) -> Image:
+def side_by_side(split: Split, detections: Detections, images: Sequence[int]) -> Image:
     """One picture: a row for each image, ground truth left, predictions right.
 
     Args:
         split: The annotated images.
         detections: What is shown on the right, on the same images.
         images: Indices of the images.
-        tile: Longer side of each image in the picture, in pixels.
     """
     rows = []
     for i in images:
         image = read_image(split.images_dir / split.file_names[i])
-        scale = tile / max(image.shape[:2])
+        scale = _TILE / max(image.shape[:2])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
@@ -113,9 +114,9 @@ def side_by_side(split: Split, detections: Detections, images: Sequence[int], *,
             small, detections.boxes[found] * scale, detections.labels[found], split.classes, detections.scores[found]
         )
         gap = np.full((small.shape[0], _GAP, 3), 255, np.uint8)
-        rows.append(_pad_to_width(np.hstack([left, gap, right]), 2 * tile + _GAP))
-        rows.append(np.full((_GAP, 2 * tile + _GAP, 3), 255, np.uint8))
-    return np.vstack(rows[:-1]) if rows else np.full((1, 2 * tile + _GAP, 3), 255, np.uint8)
+        rows.append(_pad_to_width(np.hstack([left, gap, right]), 2 * _TILE + _GAP))
+        rows.append(np.full((_GAP, 2 * _TILE + _GAP, 3), 255, np.uint8))
+    return np.vstack(rows[:-1]) if rows else np.full((1, 2 * _TILE + _GAP, 3), 255, np.uint8)
 
 
 def _pad_to_width(row: Image, width: int) -> Image:
