@@ -23,8 +23,10 @@ from tuner.data.images import read_image
 from tuner.data.tiles import windows_of
 from tuner.export.judging import cost_of
 from tuner.export.model import LoadedModel, load_model
-from tuner.export.predicting import CHUNK, coco_json, predict, predict_raw, predict_shown, shown, unlabelled_split
+from tuner.export.predicting import CHUNK, coco_json, predict, predict_raw, predict_shown, unlabelled_split
 from tuner.export.yaml_files import write_yaml
+from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.nms import shown_at
 
 CPU = torch.device("cpu")
 
@@ -54,6 +56,10 @@ def test_predict_writes_coco_json_and_pictures(
     assert cv2.imread(str(drawn[0])).shape[:2] == (72, 96)
 
 
+def shown(model: LoadedModel, raw: RawPredictions) -> Detections:
+    return shown_at(raw, model.operating_point, model.classes, max_detections=model.config.max_detections)
+
+
 def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
@@ -67,7 +73,7 @@ def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.
         distance = np.abs(whole.boxes[start:end, None] - parts.boxes[None, start:end]).max(axis=-1)
         assert distance.min(axis=1).max() < 1e-3
     np.testing.assert_array_equal(
-        predict_shown(loaded, split, CPU).offsets, shown(predict_raw(loaded, split, CPU), loaded.info).offsets
+        predict_shown(loaded, split, CPU).offsets, shown(loaded, predict_raw(loaded, split, CPU)).offsets
     )
 
 
@@ -141,7 +147,7 @@ def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, 
     assert tiled.operating_point == point
     want = predict_raw(plain, split, CPU, tiles=tiles)
     np.testing.assert_array_equal(predict_raw(tiled, split, CPU).scores, want.scores)
-    np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(want, tiled.info).scores)
+    np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(tiled, want).scores)
     whole = predict_raw(tiled, split, CPU, tiles=Tiles())
     np.testing.assert_array_equal(whole.scores, predict_raw(plain, split, CPU).scores)
 

@@ -130,9 +130,10 @@ def predict_raw(
 
 
 def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
-    """What production shows on a split; see `predict_raw` and `shown`."""
-    chunks = _predict_chunks(model, split, device, tiles or model.operating_point.tiles)
-    return _joined([shown(raw, model.info) for raw in chunks], Detections)
+    """What production shows on a split; see `predict_raw` and `shown_at`."""
+    point, most = model.operating_point, model.config.max_detections
+    chunks = _predict_chunks(model, split, device, tiles or point.tiles)
+    return _joined([shown_at(raw, point, model.classes, max_detections=most) for raw in chunks], Detections)
 
 
 def _predict_chunks(model: LoadedModel, split: Split, device: torch.device, tiles: Tiles) -> Iterator[RawPredictions]:
@@ -155,11 +156,6 @@ def _joined(parts: Sequence[Boxes], kind: type[Boxes]) -> Boxes:
         np.concatenate([part.labels for part in every]),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
-
-
-def shown(raw: RawPredictions, info: ModelConfig) -> Detections:
-    """What production shows: suppressed and cut at the operating point, its kind and class-wise thresholds honoured."""
-    return shown_at(raw, info.operating_point, info.classes, max_detections=info.config.max_detections)
 
 
 def coco_json(detections: Detections, split: Split, info: ModelConfig) -> dict[str, Any]:
