@@ -17,7 +17,8 @@ from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import DETECTIONS, DiskFull, Diverged, TrainingTask
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.cuda_errors import is_out_of_memory
-from tuner.trainers.detection.precision import Precision, peak_memory
+from tuner.trainers.detection.memory import peak_memory
+from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict
 from tuner.trainers.detection.prepared_data import PreparedData
 from tuner.trainers.detection.tiling import predict_tiles

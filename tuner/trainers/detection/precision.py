@@ -1,9 +1,8 @@
-"""Device, its memory and arithmetic of a training run."""
+"""The device of a training run, and in what it computes."""
 
 from __future__ import annotations
 
 import re
-import resource
 from contextlib import AbstractContextManager
 
 import torch
@@ -70,17 +69,3 @@ def _native(device: torch.device) -> str:
         with torch.cuda.device(device):  # torch answers for the current device
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
-
-
-def begin_peak_memory(device: torch.device) -> None:
-    """Count a GPU's peak anew, and give other processes what an earlier trial of this one left unused."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Largest memory so far in bytes: of the GPU since `begin_peak_memory`, or of the process where there is none."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

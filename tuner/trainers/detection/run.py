@@ -20,8 +20,9 @@ from tuner.trainers.contract import Diverged, Interrupted, LostState, StopReques
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.judging import EpochJudge
+from tuner.trainers.detection.memory import begin_peak_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
-from tuner.trainers.detection.precision import Precision, begin_peak_memory, resolve_device
+from tuner.trainers.detection.precision import Precision, resolve_device
 from tuner.trainers.detection.prepared_data import prepared_data
 from tuner.trainers.detection.step import TrainStep
 

@@ -10,8 +10,7 @@ import torch
 
 from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.trainers.contract import BadConfig, BadData, EpochResult, StopRequested, TrainingTask
-from tuner.trainers.detection.memory import keep_freed_memory
-from tuner.trainers.detection.precision import peak_memory
+from tuner.trainers.detection.memory import keep_freed_memory, peak_memory
 from tuner.trainers.detection.run import TrainingRun
 
 
