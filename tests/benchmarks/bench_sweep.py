@@ -18,9 +18,9 @@ import numpy as np
 from tests.evaluation.cases import random_case
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.curve import Hits
-from tuner.postprocess.matching import TruthIndex
+from tuner.postprocess.matching import MATCH_IOU, TruthIndex
 from tuner.postprocess.nms import suppress
-from tuner.postprocess.sweep import MATCH_IOU, sweep
+from tuner.postprocess.sweep import sweep
 
 
 def timed(function):

@@ -236,6 +236,6 @@ def test_one_image_cannot_be_cross_fitted():
 
 
 def test_grid_of_nms_values():
-    assert nms_grid(0.3, 0.8) == NMS_IOUS
+    assert NMS_IOUS == (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
     assert nms_grid(0.5, 0.5) == (0.5,)
     assert len(nms_grid(0.0, 1.0)) == 21

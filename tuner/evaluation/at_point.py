@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from tuner.models.predictions import Detections
 from tuner.postprocess.apply import class_thresholds
 from tuner.postprocess.curve import Hits, Point, point
-from tuner.postprocess.matching import TruthIndex
+from tuner.postprocess.matching import MATCH_IOU, TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 
 
 def hits_of(detections: Detections, truth: TruthIndex) -> Hits:
-    """Match detections to the ground truth by COCO's rule at IoU 0.5."""
-    return Hits.of(truth.match(detections, [0.5]), truth)
+    """Match detections to the ground truth by COCO's rule at `MATCH_IOU`."""
+    return Hits.of(truth.match(detections, (MATCH_IOU,)), truth)
 
 
 def point_of(hits: Hits, chosen: OperatingPoint, classes: Sequence[str]) -> Point | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tuner.data.check import listed
 from tuner.data.split import Split
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.matching import TruthIndex
+from tuner.postprocess.matching import MATCH_IOU, TruthIndex
 
 _BEYOND = 0.1
 """A box that reaches out of its image by more than this part of the image's side is not there by rounding."""
@@ -70,7 +70,7 @@ def doubts(raw: RawPredictions, split: Split, truth: TruthIndex) -> list[str]:
 def _found(boxes: NDArray[np.floating], raw: RawPredictions, truth: TruthIndex) -> int:
     """Number of boxes to be found that predictions find at any threshold, if they were at these places."""
     placed = Detections(boxes.astype(np.float32), raw.scores, raw.labels, raw.offsets)
-    return int((truth.match(placed, (0.5,)).taken != 0).sum())
+    return int((truth.match(placed, (MATCH_IOU,)).taken != 0).sum())
 
 
 def _otherwise(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

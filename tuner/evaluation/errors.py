@@ -22,6 +22,7 @@ from tuner.data.split import Split
 from tuner.evaluation.coco import AREA_RANGES, interpolated
 from tuner.evaluation.pairing import PairedImage, paired_images
 from tuner.models.predictions import Detections
+from tuner.postprocess.matching import MATCH_IOU
 
 Kind = Literal["classification", "localisation", "both", "duplicate", "background", "missed"]
 KINDS: dict[Kind, str] = {
@@ -34,7 +35,7 @@ KINDS: dict[Kind, str] = {
 }
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
 RIGHT, IGNORED = -1, -2
-_FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.1
+_BACKGROUND_IOU = 0.1
 SIZES = tuple(name for name in AREA_RANGES if name != "all")
 
 
@@ -110,7 +111,7 @@ def explain(split: Split, detections: Detections) -> Explained:
     mends = np.zeros(len(detections.scores), dtype=np.bool_)
     found = np.zeros(len(split.boxes), dtype=np.bool_)
     within_reach = np.zeros(len(split.boxes), dtype=np.bool_)
-    for image in paired_images(split, detections, _FOREGROUND_IOU):
+    for image in paired_images(split, detections):
         kinds, columns = _kinds(image)
         kind[image.detections] = kinds
         about = columns >= 0
@@ -140,9 +141,9 @@ def _kinds(image: PairedImage) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     near, elsewhere = own.argmax(axis=1), other.argmax(axis=1)
     left = wrong & ~image.ignored
     for number, condition, about in (
-        (_LOCALISATION, (own[rows, near] >= _BACKGROUND_IOU) & (own[rows, near] <= _FOREGROUND_IOU), near),
-        (_CLASSIFICATION, other[rows, elsewhere] >= _FOREGROUND_IOU, elsewhere),
-        (_DUPLICATE, (own * used).max(axis=1) >= _FOREGROUND_IOU, None),
+        (_LOCALISATION, (own[rows, near] >= _BACKGROUND_IOU) & (own[rows, near] <= MATCH_IOU), near),
+        (_CLASSIFICATION, other[rows, elsewhere] >= MATCH_IOU, elsewhere),
+        (_DUPLICATE, (own * used).max(axis=1) >= MATCH_IOU, None),
         (_BACKGROUND, image.iou.max(axis=1) <= _BACKGROUND_IOU, None),
         (_BOTH, left, None),
     ):

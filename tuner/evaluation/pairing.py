@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.data.split import Split
 from tuner.models.predictions import Detections
+from tuner.postprocess.matching import MATCH_IOU
 from tuner.postprocess.pairs import pair_iou
 
 
@@ -34,13 +35,12 @@ class PairedImage:
     ignored: NDArray[np.bool_]
 
 
-def paired_images(split: Split, detections: Detections, threshold: float = 0.5) -> Iterator[PairedImage]:
-    """Match the detections of each image, in the order of the split.
+def paired_images(split: Split, detections: Detections) -> Iterator[PairedImage]:
+    """Match the detections of each image at `MATCH_IOU`, in the order of the split.
 
     Args:
         split: The ground truth.
         detections: Of the same split, xyxy in original pixels.
-        threshold: IoU from which a detection of the right class finds a box.
 
     Raises:
         DataError: The detections are not of this split or not finite.
@@ -55,8 +55,8 @@ def paired_images(split: Split, detections: Detections, threshold: float = 0.5) 
         crowds, boxes = boxes[split.crowd[boxes]], boxes[~split.crowd[boxes]]
         iou = overlaps(found[rows], split.boxes[boxes])
         same = detections.labels[rows][:, None] == split.labels[boxes][None]
-        match = assign(np.where(same, iou, 0.0), threshold)
-        on_crowd = overlaps(found[rows], split.boxes[crowds], crowd=True) >= threshold
+        match = assign(np.where(same, iou, 0.0), MATCH_IOU)
+        on_crowd = overlaps(found[rows], split.boxes[crowds], crowd=True) >= MATCH_IOU
         on_crowd &= detections.labels[rows][:, None] == split.labels[crowds][None]
         yield PairedImage(rows, boxes, iou, same, match, on_crowd.any(axis=1) & (match < 0))
 

@@ -25,6 +25,8 @@ from tuner.postprocess.pairs import blocks, pair_iou, rank_in_run
 AreaRange = tuple[float, float]
 
 ALL_AREAS: AreaRange = (0.0, 1e10)
+MATCH_IOU = 0.5
+"""IoU with the ground truth at which a detection is right, wherever there is one IoU and not COCO's ten."""
 _PAIRS_PER_BLOCK = 1 << 20  # bounds the memory for IoUs to about 200 MB
 
 

@@ -24,20 +24,25 @@ from tuner.config.trial import WHOLE, NmsKind, Tiles
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import choose, cross_fit
 from tuner.postprocess.curve import Criterion, Hits, point
-from tuner.postprocess.matching import TruthIndex
+from tuner.postprocess.matching import MATCH_IOU, TruthIndex
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
 from tuner.postprocess.operating_point import OperatingPoint
-
-NMS_IOUS: tuple[float, ...] = tuple(round(0.3 + 0.05 * i, 2) for i in range(11))
-"""0.30, 0.35 … 0.80: the range that `search_spaces/default.yaml` gives to `nms_iou`."""
+from tuner.postprocess.swept import NMS_RANGE
 
 NMS_STEP = 0.05
 
-MATCH_IOU = 0.5
-"""IoU with the ground truth at which a detection is right, for precision, recall and F1."""
-
 Score = Callable[[Detections], float | None]
+
+
+def nms_grid(low: float, high: float) -> tuple[float, ...]:
+    """NMS IoU values from `low` to `high`, both included, at most `NMS_STEP` apart, 64 at most."""
+    steps = min(max(1, math.ceil(round((high - low) / NMS_STEP, 6))), 63) if high > low else 0
+    return tuple(round(low + (high - low) * i / max(steps, 1), 6) for i in range(steps + 1))
+
+
+NMS_IOUS = nms_grid(*NMS_RANGE)
+"""0.30, 0.35 … 0.80."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +109,6 @@ def sweep(
                 hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
                 rows.append(SweepRow(value, score(found), hits, kind, tiles))
     return tuple(rows)
-
-
-def nms_grid(low: float, high: float) -> tuple[float, ...]:
-    """NMS IoU values from `low` to `high`, both included, at most `NMS_STEP` apart, 64 at most."""
-    steps = min(max(1, math.ceil(round((high - low) / NMS_STEP, 6))), 63) if high > low else 0
-    return tuple(round(low + (high - low) * i / max(steps, 1), 6) for i in range(steps + 1))
 
 
 def best_operating_point(

@@ -9,6 +9,9 @@ from tuner.config.trial import NmsKind, Tiles, TrialConfig
 from tuner.space.dimension import CategoricalDimension, FloatDimension
 from tuner.space.space import SearchSpace
 
+NMS_RANGE = (0.3, 0.8)
+"""Lowest and highest NMS IoU where nobody says another, as in `search_spaces/default.yaml`."""
+
 
 @dataclass(frozen=True)
 class Swept:
@@ -27,7 +30,7 @@ class Swept:
 
     tiles: tuple[Tiles, ...] = ()
     nms: tuple[NmsKind, ...] = ()
-    nms_iou: tuple[float, float] | None = (0.3, 0.8)
+    nms_iou: tuple[float, float] | None = NMS_RANGE
     confidence: tuple[float, float] | None = (0.0, 1.0)
 
     @classmethod
