@@ -13,7 +13,9 @@ from tuner.evaluation.coco import CocoEvaluator
 from tuner.models.predictions import Detections
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.dashboard import DashboardObserver
-from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open
+from tuner.studies.opening import create_or_open
+from tuner.studies.records import Assignment, WorkerInfo
+from tuner.studies.study import Study
 from tuner.trainers.contract import DETECTIONS, EpochResult
 from tuner.workers.messages import Ended
 from tuner.workers.observer import Observer

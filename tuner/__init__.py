@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from tuner.export.predicting import predict as predict
     from tuner.export.production import production_config as production_config
     from tuner.export.yaml_files import save_production as save_production
-    from tuner.studies.study import create_or_open as create_or_open
-    from tuner.studies.study import open_study as open_study
+    from tuner.studies.opening import create_or_open as create_or_open
+    from tuner.studies.opening import open_study as open_study
     from tuner.workers.worker import run_worker as run_worker
 
 _HOMES = {
     "StudySpec": "tuner.config.study",
     "TunerError": "tuner.config.errors",
-    "create_or_open": "tuner.studies.study",
+    "create_or_open": "tuner.studies.opening",
     "load_model": "tuner.export.model",
     "load_study_spec": "tuner.config.load",
-    "open_study": "tuner.studies.study",
+    "open_study": "tuner.studies.opening",
     "predict": "tuner.export.predicting",
     "production_config": "tuner.export.production",
     "run_worker": "tuner.workers.worker",

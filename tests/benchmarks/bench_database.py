@@ -41,7 +41,9 @@ from tuner.data import scenes
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
 from tuner.studies.leases import AskBusy
-from tuner.studies.study import Assignment, Study, WorkerInfo, create_or_open, open_study
+from tuner.studies.opening import create_or_open, open_study
+from tuner.studies.records import Assignment, WorkerInfo
+from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 
 EPOCH_SECONDS = 2.0

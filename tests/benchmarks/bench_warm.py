@@ -23,7 +23,7 @@ import psutil
 
 from tuner.config.study import StudySpec
 from tuner.data import scenes
-from tuner.studies.study import create_or_open
+from tuner.studies.opening import create_or_open
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
 from tuner.workers.devices import plan_slots
 from tuner.workers.worker import run_worker

@@ -19,7 +19,7 @@ import yaml
 from tuner.cli.main import main
 from tuner.cli.show import trial_json
 from tuner.config.load import load_study_spec
-from tuner.studies.study import create_or_open, open_study
+from tuner.studies.opening import create_or_open, open_study
 
 LEASE = 3.0
 LIMIT = 500.0

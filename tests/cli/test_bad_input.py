@@ -15,7 +15,7 @@ from tuner.config.errors import ConfigError, WeightsError
 from tuner.config.load import load_study_spec
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.study import check_study, create_or_open
+from tuner.studies.opening import check_study, create_or_open
 
 Call = Callable[..., str]
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.project import LIMIT, Project, until
 from tuner.studies.deleting import delete_study
+from tuner.studies.opening import open_study
+from tuner.studies.reading import list_studies
 from tuner.studies.repeats import find_repeats
-from tuner.studies.study import list_studies, open_study
 
 
 def confirm(project: Project, *arguments: str, code: int = 0) -> str:

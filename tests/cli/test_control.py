@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from tests.cli.project import LIMIT, Project, check_curves, until
-from tuner.studies.study import Study, open_study
+from tuner.studies.opening import open_study
+from tuner.studies.study import Study
 
 
 def opened(project: Project) -> Study:

@@ -12,7 +12,7 @@ from tests.cli.project import Project
 from tuner.storage import migrate
 from tuner.storage.database import connect
 from tuner.storage.urls import resolve
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 
 
 def _make_old(url: str) -> Path:

@@ -16,7 +16,8 @@ from finished_study import EPOCHS, finished_study
 from tuner.cli.main import main
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import load_production
-from tuner.studies.study import Study, WorkerInfo
+from tuner.studies.records import WorkerInfo
+from tuner.studies.study import Study
 
 
 @pytest.fixture(scope="module")

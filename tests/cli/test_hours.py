@@ -12,7 +12,7 @@ from tests.cli.project import LIMIT, Project, until
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError
 from tuner.storage.tables import AttemptRow
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 
 
 def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from tests.cli.project import LIMIT, Project, check_curves, until
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 from tuner.trainers.contract import CHECKPOINT
 
 EPOCHS = 9

@@ -18,7 +18,7 @@ from tuner.cli.live import LiveTable
 from tuner.cli.show import trial_json
 from tuner.config.load import load_study_spec
 from tuner.studies.deleting import delete_study
-from tuner.studies.study import create_or_open, open_study
+from tuner.studies.opening import create_or_open, open_study
 from tuner.workers.devices import plan_slots
 from tuner.workers.limits import DEFAULT_TIMING
 from tuner.workers.worker import run_worker

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.project import LIMIT, Project, check_curves, until
 from tuner.storage.urls import resolve
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 
 Process = Popen[str]
 

@@ -20,7 +20,8 @@ from sqlalchemy import text
 
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
-from tuner.studies.study import Study, WorkerInfo
+from tuner.studies.records import WorkerInfo
+from tuner.studies.study import Study
 from tuner.workers.messages import Ended
 
 FILES = ["1-anchors.png", "2-learning-curve.png", "3-precision-recall.png", "4-examples.jpg"]

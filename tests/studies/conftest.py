@@ -8,7 +8,8 @@ from study_cases import spec_for
 
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.study import Study, create_or_open
+from tuner.studies.opening import create_or_open
+from tuner.studies.study import Study
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,9 @@ from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, l
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.enqueue import check_warm_start
 from tuner.studies.noise import plan_baseline
+from tuner.studies.records import TrialState
 from tuner.studies.repeats import find_repeats, fresh_seeds
-from tuner.studies.study import Study, TrialState
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

@@ -10,7 +10,8 @@ from sqlalchemy import event
 from study_cases import WORKER, result, train
 
 from tuner.studies.pausing import Field, rungs_of
-from tuner.studies.study import Study, TrialState
+from tuner.studies.records import TrialState
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

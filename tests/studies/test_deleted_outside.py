@@ -14,8 +14,9 @@ from study_cases import WORKER, result, train
 from tuner.config.errors import FailureKind, StudyError
 from tuner.storage import optuna_rows
 from tuner.storage.tables import StudyRow
+from tuner.studies.records import LeaseLost
 from tuner.studies.repeats import open_repeats
-from tuner.studies.study import LeaseLost, Study
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

@@ -15,7 +15,8 @@ from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
 from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import check_warm_start, read_points, warm_points
-from tuner.studies.study import Study, create_or_open
+from tuner.studies.opening import create_or_open
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 LEARNING_RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}

@@ -8,9 +8,9 @@ from study_cases import WORKER, train
 
 from tuner.studies.confirm import plan_confirmation
 from tuner.studies.noise import noise_of, plan_baseline
-from tuner.studies.records import UNCOUNTED
+from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats
-from tuner.studies.study import Study, TrialState
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

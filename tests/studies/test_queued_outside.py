@@ -12,7 +12,8 @@ from study_cases import WORKER, result, train
 
 from tuner.config.errors import FailureKind
 from tuner.storage.tables import TrialRow
-from tuner.studies.study import Study, TrialState
+from tuner.studies.records import TrialState
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

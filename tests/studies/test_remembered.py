@@ -10,9 +10,10 @@ import pytest
 from study_cases import EPOCHS, WORKER, forget_worker, result, train
 
 from tuner.studies.budgets import spent
-from tuner.studies.records import Assignment
+from tuner.studies.opening import open_study
+from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.studies.remembered import recorded_gpu
-from tuner.studies.study import Study, TrialState, WorkerInfo, open_study
+from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT
 
 Begin = Callable[..., Study]

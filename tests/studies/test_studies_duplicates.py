@@ -8,8 +8,9 @@ from study_cases import WORKER, result, train
 
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
+from tuner.studies.records import TrialState
 from tuner.studies.sampling import INSTEAD
-from tuner.studies.study import Study, TrialState
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 SMALL = {

@@ -21,18 +21,12 @@ from tuner.config.study import DataSpec, PrunerSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_orphans, delete_study
 from tuner.studies.leases import AskBusy, asking
+from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.plan import make_plan
-from tuner.studies.reading import read_study
+from tuner.studies.reading import list_studies, read_study
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.repeats import open_repeats
-from tuner.studies.study import (
-    Assignment,
-    Study,
-    TrialState,
-    create_or_open,
-    list_studies,
-    open_study,
-    stored_spec,
-)
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 

@@ -13,10 +13,12 @@ from study_cases import EPOCHS, WORKER, forget_worker, result
 
 from tuner.storage.tables import AttemptRow
 from tuner.studies.leases import LEASE_SECONDS
+from tuner.studies.opening import open_study
 from tuner.studies.pausing import _go_on
 from tuner.studies.promotion import Entrant, goes_on
+from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
 from tuner.studies.sight import as_pruned
-from tuner.studies.study import Assignment, LeaseLost, Study, TrialState, WorkerInfo, open_study
+from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT
 
 Begin = Callable[..., Study]

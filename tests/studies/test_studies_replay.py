@@ -15,8 +15,10 @@ from study_cases import EPOCHS, WORKER, operating_point, result, spec_for, train
 from tuner.cli.main import main
 from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
+from tuner.studies.opening import create_or_open
+from tuner.studies.records import TrialState
 from tuner.studies.replay import replay_study
-from tuner.studies.study import Study, TrialState, create_or_open
+from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
 TOPS = (0.3, 0.5, 0.2, 0.45, 0.1, 0.6, 0.55, 0.05, 0.35, 0.7, 0.15, 0.65)

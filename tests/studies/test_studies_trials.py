@@ -15,7 +15,9 @@ from tuner.config.trial import TrialConfig
 from tuner.storage.tables import StudyRow
 from tuner.studies import ending, journal
 from tuner.studies.leases import AskBusy
-from tuner.studies.study import LeaseLost, Study, TrialState, open_study
+from tuner.studies.opening import open_study
+from tuner.studies.records import LeaseLost, TrialState
+from tuner.studies.study import Study
 from tuner.trainers.contract import BadConfig
 
 Begin = Callable[..., Study]

@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 
 from tuner.config.study import DataSpec, StudySpec
-from tuner.studies.study import Study, TrialState, create_or_open
+from tuner.studies.opening import create_or_open
+from tuner.studies.records import TrialState
+from tuner.studies.study import Study
 
 LEASE = 2.0
 LIMIT = 500.0
@@ -27,7 +29,7 @@ clock = time.time
 time.time = lambda: clock() + float(shift)
 from tuner.studies import leases
 leases.LEASE_SECONDS = leases.ASK_SECONDS = float(lease)
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.worker import Timing, run_worker
 timing = Timing(heartbeat=float(lease) / 6, poll=0.2, patience=2.0, settle=0.5, stop_grace=20.0, hang_floor=float(hang))

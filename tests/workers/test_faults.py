@@ -22,7 +22,7 @@ from tests.conftest import skip_or_fail
 from tuner.config.errors import DiskError
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer
 from tuner.workers.worker import BUILT_IN_TRAINER, Timing, run_worker

@@ -19,8 +19,10 @@ from tuner.config.study import BudgetSpec, PrunerSpec, StudySpec
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.leases import RELEASED
+from tuner.studies.opening import create_or_open, open_study
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.simulate import simulate
-from tuner.studies.study import Assignment, Study, TrialState, create_or_open, open_study
+from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
@@ -122,7 +124,7 @@ def test_another_worker_goes_on_with_what_a_killed_one_left(study: Study, tmp_pa
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from tuner.studies.study import open_study
+from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.worker import run_worker
 run_worker(open_study("cells", {study.spec.storage!r}), slots=[SlotPlan(i, "cpu", 1) for i in range(2)],

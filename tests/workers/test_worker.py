@@ -17,7 +17,9 @@ from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
-from tuner.studies.study import Assignment, Study, TrialState, WorkerInfo, create_or_open
+from tuner.studies.opening import create_or_open
+from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

@@ -20,7 +20,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import winner_of
     from tuner.studies.objective import objective_values
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     trial = opened.best()

@@ -38,7 +38,7 @@ def confirm(
     from tuner.cli.trust import trust_json
     from tuner.config.load import parse_duration
     from tuner.studies.confirm import plan_confirmation
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None

@@ -22,7 +22,7 @@ def stop(
     Workers of a stopped study save their trials and end; `tuner resume` or `tuner run` lets it go on, and
     `tuner confirm` its confirmation alone. With a trial, its runs with fresh seeds end, too.
     """
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     if trial is None:
@@ -41,7 +41,7 @@ def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> Non
     `tuner resume` lets them go on.
     """
     from tuner.config.errors import StudyError
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     paused = opened.pause(reason)
@@ -53,7 +53,7 @@ def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> Non
 
 def resume(study: StudyName, storage: Storage = None) -> None:
     """Let a study go on that was paused or stopped; workers of a paused one go on by themselves."""
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     opened.resume()

@@ -17,7 +17,7 @@ def delete(
 ) -> None:
     """Delete a study: trials, checkpoints and pictures. There is no way back."""
     from tuner.studies.deleting import delete_study
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     trials = sum(opened.summary().counts.values())

@@ -31,7 +31,7 @@ def demo(
     """
     from tuner.cli.summary import print_next
     from tuner.config.load import load_study_spec
-    from tuner.studies.study import create_or_open
+    from tuner.studies.opening import create_or_open
     from tuner.workers.devices import plan_slots
 
     file = folder / STUDY_FILE

@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
-    from tuner.studies.study import Checked
+    from tuner.studies.opening import Checked
     from tuner.workers.devices import SlotPlan
 
 

@@ -21,7 +21,7 @@ def export(
     from tuner.config.errors import StorageError
     from tuner.export.production import production_config
     from tuner.export.yaml_files import save_production
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     production = production_config(opened, trial)

@@ -39,8 +39,8 @@ def planned(
         TunerError: An epoch of the default config cannot be timed.
     """
     from tuner.config.load import base_config
+    from tuner.studies.opening import stored_spec
     from tuner.studies.plan import make_plan
-    from tuner.studies.study import stored_spec
 
     known = stored_spec(spec.name, spec.storage)
     plan = known.plan if known else None

@@ -45,8 +45,8 @@ def replay(
     from dataclasses import asdict
 
     from tuner.config.study import PrunerSpec, SamplerSpec
+    from tuner.studies.opening import open_study
     from tuner.studies.replay import replay_study
-    from tuner.studies.study import open_study
 
     rungless = ("none",)
     pruners = [

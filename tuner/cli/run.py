@@ -65,8 +65,8 @@ def run(
     from tuner.config.errors import ConfigError
     from tuner.config.load import base_config, load_study_spec
     from tuner.studies.confirm import confirmation
+    from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.specs import stored
-    from tuner.studies.study import check_known, check_study, create_or_open, stored_spec
     from tuner.workers.devices import plan_slots
 
     if as_json and not dry_run:
@@ -128,6 +128,6 @@ def run(
 
 def _open_again(spec: StudySpec) -> Study:
     """The study as it stands, after its worker died: it may have been paused or stopped meanwhile."""
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     return open_study(spec.name, spec.storage, data_root=spec.data.root)

@@ -59,7 +59,7 @@ def status(
 def _print_trust(name: str, storage: str | None) -> None:
     """How far the gain can be believed, for which more must be imported than for the rest."""
     from tuner.cli.trust import print_trust
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     study = open_study(name, storage)
     print_trust(study)
@@ -68,7 +68,7 @@ def _print_trust(name: str, storage: str | None) -> None:
 
 def _trust_json(name: str, storage: str | None) -> dict[str, Any]:
     from tuner.cli.trust import trust_json
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
 
     study = open_study(name, storage)
     told = trust_json(study)

@@ -44,7 +44,7 @@ def worker(
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError, DeviceError, StudyError
     from tuner.config.load import parse_duration
-    from tuner.studies.study import open_study
+    from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
@@ -91,7 +91,7 @@ def worker(
 
 def _next(storage: str | None, but: set[str]) -> str | None:
     """The study to work on: of those with budget left the first by priority, then by age."""
-    from tuner.studies.study import list_studies
+    from tuner.studies.reading import list_studies
 
     ready = [found for found in list_studies(storage) if found.name not in but and _has_work(found)]
     return min(ready, key=lambda found: (-found.priority, found.created_at)).name if ready else None
@@ -108,14 +108,14 @@ def _others_wait(storage: str | None, but: set[str]) -> bool:
 
 
 def _has_work(found: StudySummary) -> bool:
-    from tuner.studies.study import TrialState
+    from tuner.studies.records import TrialState
 
     return not found.control and not found.problem and (found.spent is None or found.counts[TrialState.INTERRUPTED] > 0)
 
 
 def _print_rest(storage: str | None, tried: set[str]) -> None:
     """Why no study is worked on any more."""
-    from tuner.studies.study import list_studies
+    from tuner.studies.reading import list_studies
 
     for found in list_studies(storage):
         if found.control:

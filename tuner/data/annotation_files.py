@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tuner.config.errors import DataError
-from tuner.data.find_images import ROLES
+from tuner.data.image_folder import ROLES
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import refuse_labelme, refuse_other_formats
 

@@ -1,1 +1,1 @@
-"""Creating and loading studies, samplers, pruners, objectives and budgets (`tuner.studies.study`)."""
+"""Creating and loading studies, samplers, pruners, objectives, budgets (see `tuner.studies.opening` and `study`)."""

@@ -10,7 +10,6 @@ from tuner.config.errors import StudyError
 from tuner.config.study import StudySpec
 from tuner.studies.confidence import Estimate, rank
 from tuner.studies.confirmed import Confirmation
-from tuner.studies.handle import Study
 from tuner.studies.journal import RETRIED
 from tuner.studies.objective import broken_on_average
 from tuner.studies.reading import refuse_repeats
@@ -25,6 +24,7 @@ from tuner.studies.repeats import (
     open_repeats,
     pair_of,
 )
+from tuner.studies.study import Study
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from tuner.space.checks import SWEPT_FIELDS
 from tuner.space.fields import InfeasibleConfig, get_value, search_fields, with_values
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
-from tuner.studies.handle import Study
 from tuner.studies.journal import counted_trials
 from tuner.studies.leases import ASK_SECONDS, asking
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader, refuse_repeats
 from tuner.studies.records import TrialRecord
 from tuner.studies.sampling import DEFAULT
+from tuner.studies.study import Study
 
 WARM_START = 5
 """So many of an earlier study's best configs are taken over."""

@@ -24,12 +24,12 @@ from tuner.config.trial import TrialConfig
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.ending import Ender
-from tuner.studies.handle import Study
 from tuner.studies.journal import RETRIED
 from tuner.studies.reading import REPEATS, refuse_deleted
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.specs import stored
+from tuner.studies.study import Study
 from tuner.studies.taking_over import take_over
 
 _SEEDS = MAX_SEED + 1

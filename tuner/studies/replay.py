@@ -24,11 +24,11 @@ from tuner.config.trial import TrialConfig
 from tuner.space.fields import InfeasibleConfig
 from tuner.space.space import SearchSpace
 from tuner.studies.correlation import TRUSTED, correlation_interval, rank_correlations, trusted_from
-from tuner.studies.handle import Study
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import TrialRecord, TrialState
 from tuner.studies.samplers import build_sampler
 from tuner.studies.simulate import Draw, Simulation, simulate
+from tuner.studies.study import Study
 
 GOOD = 3
 """So many of the best complete trials are the good ones, though not more than half of all complete ones."""

@@ -1,249 +1,300 @@
-"""Creating, opening and listing studies; a study from a spec in three lines:
+"""`Study`: trials in one database, handed out to workers one by one.
 
-spec = load_study_spec(path)
-study = create_or_open(spec)
-run_worker(study, slots=plan_slots(spec.device, spec.slots))
+Every trial of a study has the same seed, the sampler's. Two configs are then compared with the same initial
+weights (where their shapes agree), the same order of images and the same draws of augmentation, so that less
+of the difference between them is luck. That the winner may be the best for this seed only is what confirming
+it with fresh seeds is for (decision 9 of the design).
+
+A trial goes through `asking`, `reporting`, `judging` and `ending`, in this order; `taking_over` has those that were
+begun by another.
 """
 
 from __future__ import annotations
 
+import socket
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import NoStudies, StudyError
+from tuner.config.errors import FailureKind
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
-from tuner.space.load import load_space
+from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
-from tuner.storage.database import Database, connect
-from tuner.storage.tables import StudyRow
-from tuner.storage.urls import masked
-from tuner.studies.anchor_space import without_ruled_out
-from tuner.studies.control import clear_control
-from tuner.studies.current import refuse_other_data
-from tuner.studies.deleting import delete_orphans
-from tuner.studies.handle import Study
-from tuner.studies.named_things import check_named_things
-from tuner.studies.objective import check_objective, check_search, directions
+from tuner.storage.database import Database
+from tuner.storage.folders import make_study_folder, study_folder
+from tuner.storage.tables import ExportRow, StudyRow, TrialRow
+from tuner.studies import keeping, leases, remembered
+from tuner.studies.asking import Asker
+from tuner.studies.control import clear_control, order_stop, set_control
+from tuner.studies.current import load_same_data, read_current, with_changes
+from tuner.studies.ending import Ender
+from tuner.studies.judging import Judge
+from tuner.studies.pausing import Field, Rungs, rungs_of
 from tuner.studies.pruners import build_pruner
-from tuner.studies.quiet import quiet
-from tuner.studies.reading import find_study, list_studies, refuse_repeats, unknown_study
-from tuner.studies.records import (
-    Assignment,
-    AttemptRecord,
-    EpochRecord,
-    LeaseLost,
-    StudySummary,
-    TrialRecord,
-    TrialState,
-    WorkerInfo,
-    software_versions,
-)
-from tuner.studies.samplers import build_sampler
-from tuner.studies.specs import differences, digest, stored
+from tuner.studies.reading import StudyReader, refuse_deleted
+from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.reporting import Reporter
+from tuner.studies.resolving import prepare
+from tuner.studies.sampling import TrialSampler
+from tuner.studies.taking_over import end_left, promote, take_over
+from tuner.studies.tell import untold
+from tuner.studies.views import StudyTrials
+from tuner.trainers.contract import EpochResult
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
-    Checked = tuple[SearchSpace, dict[str, str], Dataset]
 
-__all__ = [
-    "Assignment",
-    "AttemptRecord",
-    "EpochRecord",
-    "LeaseLost",
-    "Study",
-    "StudySummary",
-    "TrialRecord",
-    "TrialState",
-    "WorkerInfo",
-    "check_known",
-    "create_or_open",
-    "list_studies",
-    "open_study",
-    "stored_spec",
-]
+class Study(StudyReader):
+    """A study in a database; made by `create_or_open` and `open_study`.
 
-
-def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
-    """The study of a spec: the one of that name where it exists, else a new one.
-
-    Budget, pruner, slots, device, storage and data folder may differ from those that the study has; the new
-    ones are taken over. A study that has ended by a config error, was paused or was stopped goes on.
-
-    Args:
-        spec: The spec.
-        checked: What `check_study` found for it; None where it was not asked.
-
-    Raises:
-        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
-        WeightsError: A file of weights is missing.
-        DataError: The data set is broken, or is not the one that the study was begun with.
-        StudyError: A study of that name exists with another spec; says what differs.
-        StorageError: The database cannot be used.
-    """
-    space, _, dataset = checked or check_study(spec)
-    database = connect(spec.storage)
-    try:
-        row = _create(database, spec, space)
-        study = Study(database, row, spec, space, dataset)
-        study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
-        database.run(lambda session: _take_over(session, row.id, spec))  # not before nothing can be refused any more
-        study.make_folder()
-    except BaseException:
-        database.close()
-        raise
-    return study
-
-
-def check_study(spec: StudySpec) -> Checked:
-    """Check all of a spec that can be checked without its database and without training.
-
-    Returns:
-        The space with the anchor recipes that are worth a trial, why each of the others is left out, and the data set.
-
-    Raises:
-        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space, default config, or a detector
-            or anchor recipe that there is not.
-        DataError: The data set is broken, or all its objects are too small to be seen at the default image size.
-        WeightsError: A file of weights is missing.
-    """
-    from tuner.data.coco import load_dataset
-    from tuner.data.unseen import unseen_notes
-
-    space = load_space(spec.space)
-    base = base_config(spec)
-    check_objective(spec.objective)
-    check_search(spec)
-    build_pruner(spec.pruner, base.epochs)
-    build_sampler(spec.sampler, space, 0, space.params_of(base))
-    default = space.default_config(base)
-    check_named_things(spec, space, default)
-    dataset = load_dataset(spec.data)
-    unseen_notes(dataset.train, default.image_size)
-    return *without_ruled_out(space, base, dataset.train), dataset
-
-
-def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
-    """Check that a study of this name, where there is one, is of this spec and of these data; changes nothing.
-
-    Raises:
-        DataError: It was begun with other data; says in what they differ.
-        StudyError: It has another spec; says what differs.
-        StorageError: The database cannot be used.
-    """
-    try:
-        database = connect(spec.storage, create=False)
-    except NoStudies:
-        return
-    try:
-        row = find_study(database, spec.name)
-        if row is not None:
-            _refuse_another(database, row, spec, space)
-            refuse_other_data(row, spec.data, dataset)
-    finally:
-        database.close()
-
-
-def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:
-    """A study that exists.
-
-    Args:
+    Attributes:
         name: Its name.
-        storage_url: Its database; None for the default.
-        data_root: Where its data set is on this machine; None for where it was when the study was begun.
-
-    Raises:
-        StudyError: There is no such study, or the name is that of a study's repeats.
-        StorageError: The database cannot be used.
+        spec: What was asked for, with this machine's data folder.
+        space: The search space.
+        base: The study's default config, before the space's fixed values.
+        folder: Where its artifacts and checkpoints lie on this machine.
+        database: Where it is.
     """
-    refuse_repeats(name)
-    database = connect(storage_url, create=False)
-    try:
-        row = find_study(database, name)
-        if row is None:
-            raise unknown_study(database, name)
-    except BaseException:
-        database.close()
-        raise
-    spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
-    if data_root is not None:
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
-    return Study(database, row, spec, SearchSpace.model_validate(row.space))
 
+    def __init__(
+        self, database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace, dataset: Dataset | None = None
+    ) -> None:
+        super().__init__(database, row, spec)
+        self.space = space
+        self.base = base_config(spec)
+        self.folder = study_folder(database.url, self.name, self.identity)
+        self._loaded = dataset
 
-def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
-    """The spec that a study has; None where there is no such study, or no database yet.
-
-    Raises:
-        StorageError: The database cannot be used.
-    """
-    try:
-        database = connect(storage_url, create=False)
-    except NoStudies:
-        return None
-    try:
-        row = find_study(database, name)
-        return None if row is None else StudySpec.model_validate(row.spec)
-    finally:
-        database.close()
-
-
-def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
-    row = find_study(database, spec.name)
-    if row is None:
-        delete_orphans(database)
-        with database.errors(), quiet():
-            study = optuna.create_study(
-                study_name=spec.name,
-                storage=database.optuna,
-                directions=directions(spec),
-                load_if_exists=True,
+    @cached_property
+    def optuna(self) -> optuna.Study:
+        """Optuna's study, for its plots and importances; trials are asked for and told through this class."""
+        with self.database.errors():
+            return optuna.load_study(
+                study_name=self.name,
+                storage=self.database.optuna,
+                sampler=optuna.samplers.RandomSampler(),  # replaced for each ask
+                pruner=build_pruner(self.spec.pruner, self.base.epochs),
             )
-            given = [direction.name.lower() for direction in study.directions]
-            if study.get_trials(deepcopy=False) or given != directions(spec):
-                raise StudyError(
-                    f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
-                    hint="Choose another name for the study.",
-                )
-            study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
-            optuna_id = database.optuna.get_study_id_from_name(spec.name)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set on this machine, checked to be the one that the study was begun with.
+
+        Raises:
+            DataError: It is missing or broken, or differs; says in what.
+        """
+        return load_same_data(self.database, self._id, self.spec, self._loaded)
+
+    # For workers
+
+    def make_folder(self) -> None:
+        """Make the study's folder, so that no study of another database takes it."""
+        self.folder = make_study_folder(self.database.url, self.name, self.identity)
+
+    def next_trial(self, worker: WorkerInfo) -> Assignment | None:
+        """The next trial to run: one that was interrupted or whose worker died, else a new one.
+
+        Returns:
+            The trial, held by a lease that `renew` and `report` extend; None when the budget is spent (see
+            `summary`), or the study is paused or stopped (see `orders`).
+
+        Raises:
+            StudyError: The same config error came twice, so the study has ended.
+            AskBusy: Other workers ask; ask again.
+            DataError: The data set of this machine is missing, broken or another one.
+            StorageError: The database is out of reach.
+        """
+        train = self.dataset.train
+        while (found := self.database.run(self._look)) is not None:
+            left, unknown = found
+            ender, asker = self._ender, self._asker
+            ender.tell(unknown)
+            assignment = (
+                take_over(self.database, left, worker, self._reporter, ender)
+                or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
+                or asker.ask(worker)
+            )
+            if assignment is None:
+                return None
+            ready = prepare(self.database, self._id, self.space, assignment, train, ender)
+            if ready is not None:
+                return ready
+        return None
+
+    def ping(self) -> None:
+        """Write to the database, without effect; shows that it is there and has room.
+
+        Raises:
+            StorageAway: It is out of reach.
+            DiskError: Its disk is full.
+        """
+        same = update(StudyRow).where(StudyRow.id == self._id).values(name=StudyRow.name)
+        self.database.run(lambda session: session.execute(same) and None)
+
+    def renew(self, assignment: Assignment) -> None:
+        """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended.
+        """
+        self.database.run(lambda session: leases.extend(session, assignment.trial_id, assignment.attempt_id))
+
+    def report(self, assignment: Assignment, result: EpochResult) -> bool:
+        """Store an epoch, and ask the pruner. May be repeated.
+
+        Returns:
+            Whether the trial should be pruned now.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended.
+            BadConfig: The objective is undefined on the validation split.
+        """
+        return self._reporter.report(assignment, result)
+
+    def complete(self, assignment: Assignment) -> None:
+        """End a trial that has trained all its epochs; its value is the last epoch's."""
+        self._ender.complete(assignment)
+
+    def prune(self, assignment: Assignment, reason: str) -> None:
+        """End a trial early; its value is the last epoch's."""
+        self._ender.prune(assignment, reason)
+
+    def stop_early(self, assignment: Assignment) -> TrialState:
+        """Do what the pruner said: end the trial as pruned, or pause it where the pruner promotes.
+
+        Returns:
+            The state of the trial now.
+        """
+        return self._ender.stop_early(assignment)
+
+    def interrupt(self, assignment: Assignment) -> None:
+        """Leave a trial to the next worker, who goes on with it from its checkpoint."""
+        self._ender.interrupt(assignment)
+
+    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
+        """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
+
+        Out of memory and diverged: pruned, with its last value. Killed, lost and device: left to the next attempt,
+        three times at most; disk and data: as often as the run is begun again. All others: failed; the same bad
+        config twice ends the study.
+
+        Returns:
+            The state of the trial now.
+        """
+        return self._ender.fail(assignment, kind, message)
+
+    def remove_checkpoints(self) -> None:
+        """Remove this machine's checkpoints of trials that have ended, except what `StudySpec.keep` keeps."""
+        folder, keep = self.folder / "trials", self.spec.keep
+        self.database.run(lambda session: keeping.remove_checkpoints(session, self._id, folder, keep))
+
+    def micro_batch(self, gpu: str, config: TrialConfig) -> int | None:
+        """The micro-batch that trials like this one were cut down to on a GPU of this model; None: none was."""
+        return self.database.run(lambda session: remembered.micro_batch(session, gpu, config))
+
+    def longest_epoch(self, host: str) -> float:
+        """The longest of the latest epochs of a host, in seconds; 0 where it has trained none."""
+        return self.database.run(lambda session: remembered.longest_epoch(session, self._id, host))
+
+    # From outside
+
+    def pause(self, reason: str = "") -> bool:
+        """Let all workers, those of its repeats included, save their trials and wait, until `resume`.
+
+        Returns:
+            False where the study is stopped, and stays.
+        """
+        return self.database.run(lambda session: set_control(session, self._id, "paused", reason))
+
+    def stop(self, reason: str = "") -> None:
+        """Let all workers, those of its repeats included, save their trials and end; none goes on until `resume`."""
+        self.database.run(lambda session: set_control(session, self._id, "stopped", reason))
+
+    def resume(self) -> None:
+        """Take `pause` and `stop` back; a study that has ended by a config error goes on, too."""
+        self.database.run(lambda session: clear_control(session, self._id))
+
+    def stop_trial(self, number: int) -> bool:
+        """End an unfinished trial, and the unfinished repeats of its config, as pruned with their last values.
+
+        Returns:
+            Whether they have ended; False while a worker runs one, who is told.
+
+        Raises:
+            StudyError: There is no such trial, or all of it has ended.
+        """
+        ordered = self.database.run(lambda session: order_stop(session, self._id, number))
+        return end_left(self.database, ordered, self._ender)
+
+    def exported(self, trial: int, path: Path, content: dict[str, Any]) -> None:
+        """Note that a production config was written from a trial on this host."""
 
         def add(session: Session) -> None:
-            if session.scalar(select(StudyRow.id).where(StudyRow.name == spec.name)) is None:
-                row = StudyRow(
-                    name=spec.name,
-                    optuna_study_id=optuna_id,
-                    spec=stored(spec),
-                    space=space.model_dump(mode="json"),
-                    digest=digest(spec, space),
-                    versions=software_versions(),
-                )
-                session.add(row)
+            of_trial = (TrialRow.study_id == self._id, TrialRow.number == trial)
+            trial_id = session.scalars(select(TrialRow.trial_id).where(*of_trial)).one()
+            host = socket.gethostname()[:255]
+            session.add(ExportRow(trial_id=trial_id, host=host, path=str(path.absolute()), content=content))
 
-        database.run(add, again=IntegrityError)  # another worker made it meanwhile
-        found = find_study(database, spec.name)
-        if found is None:
-            raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
-        row = found
-    _refuse_another(database, row, spec, space)
-    return row
+        self.database.run(add)
 
+    # For readers
 
-def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace) -> None:
-    changes = differences(StudySpec.model_validate(row.spec), SearchSpace.model_validate(row.space), spec, space)
-    if changes:
-        raise StudyError(
-            f"a study {spec.name!r} exists in {masked(database.url)} with another spec:\n  " + "\n  ".join(changes),
-            hint=f"Choose another name, or delete the old study with `tuner delete {spec.name}`.",
-        )
+    def front(self) -> list[TrialRecord]:
+        """The complete trials that keep the constraints and that no other beats in all objectives."""
+        with self.database.errors():
+            numbers = [trial.number for trial in self.optuna.best_trials]
+        return self.trials(numbers=numbers) if numbers else []
 
+    # Inside
 
-def _take_over(session: Session, study_id: int, spec: StudySpec) -> None:
-    session.get_one(StudyRow, study_id).spec = stored(spec)
-    clear_control(session, study_id)
+    def _look(self, session: Session) -> tuple[list[tuple[int, int]], list[int]] | None:
+        """The trials that nobody runs, and those that Optuna does not know to have ended; None: none may be begun.
+
+        Takes over what another command may have changed meanwhile.
+        """
+        refuse_deleted(session, self._id, self.name)
+        row = read_current(session, self._id, self.name)
+        pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
+        if self.spec.pruner != pruner:
+            self.optuna.pruner = build_pruner(self.spec.pruner, self.base.epochs)
+        if row.control is not None:
+            return None
+        return leases.claimable(session, self._id), untold(session, self._id)
+
+    @property
+    def _asker(self) -> Asker:
+        sampler = TrialSampler(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
+        return Asker(sampler, self._judge)
+
+    @property
+    def _reporter(self) -> Reporter:
+        return Reporter(self.database, self._id, self.spec, self._rungs, self._judge)
+
+    @property
+    def _ender(self) -> Ender:
+        return Ender(self.database, self.optuna, self._judge, promotes=bool(self._rungs.epochs))
+
+    @property
+    def _rungs(self) -> Rungs:
+        return rungs_of(self.spec, self.base.epochs)
+
+    @cached_property
+    def _judge(self) -> Judge:
+        """Has seen the trials that this process runs."""
+        return Judge(self.optuna, rising=self.spec.objective.direction == "maximize")
+
+    @cached_property
+    def _known(self) -> StudyTrials:
+        """Optuna's trials, as samplers have seen them."""
+        return StudyTrials(self.optuna._study_id)
+
+    @cached_property
+    def _field(self) -> Field:
+        """The trials, as the rule that promotes has seen them."""
+        return Field(self._id)

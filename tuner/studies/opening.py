@@ -1,0 +1,224 @@
+"""Creating and opening studies; one from a spec in three lines:
+
+spec = load_study_spec(path)
+study = create_or_open(spec)
+run_worker(study, slots=plan_slots(spec.device, spec.slots))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import NoStudies, StudyError
+from tuner.config.load import base_config
+from tuner.config.study import StudySpec
+from tuner.space.load import load_space
+from tuner.space.space import SearchSpace
+from tuner.storage.database import Database, connect
+from tuner.storage.tables import StudyRow
+from tuner.storage.urls import masked
+from tuner.studies.anchor_space import without_ruled_out
+from tuner.studies.control import clear_control
+from tuner.studies.current import refuse_other_data
+from tuner.studies.deleting import delete_orphans
+from tuner.studies.named_things import check_named_things
+from tuner.studies.objective import check_objective, check_search, directions
+from tuner.studies.pruners import build_pruner
+from tuner.studies.quiet import quiet
+from tuner.studies.reading import find_study, refuse_repeats, unknown_study
+from tuner.studies.records import (
+    software_versions,
+)
+from tuner.studies.samplers import build_sampler
+from tuner.studies.specs import differences, digest, stored
+from tuner.studies.study import Study
+
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
+
+    Checked = tuple[SearchSpace, dict[str, str], Dataset]
+
+
+def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
+    """The study of a spec: the one of that name where it exists, else a new one.
+
+    Budget, pruner, slots, device, storage and data folder may differ from those that the study has; the new
+    ones are taken over. A study that has ended by a config error, was paused or was stopped goes on.
+
+    Args:
+        spec: The spec.
+        checked: What `check_study` found for it; None where it was not asked.
+
+    Raises:
+        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
+        WeightsError: A file of weights is missing.
+        DataError: The data set is broken, or is not the one that the study was begun with.
+        StudyError: A study of that name exists with another spec; says what differs.
+        StorageError: The database cannot be used.
+    """
+    space, _, dataset = checked or check_study(spec)
+    database = connect(spec.storage)
+    try:
+        row = _create(database, spec, space)
+        study = Study(database, row, spec, space, dataset)
+        study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
+        database.run(lambda session: _take_over(session, row.id, spec))  # not before nothing can be refused any more
+        study.make_folder()
+    except BaseException:
+        database.close()
+        raise
+    return study
+
+
+def check_study(spec: StudySpec) -> Checked:
+    """Check all of a spec that can be checked without its database and without training.
+
+    Returns:
+        The space with the anchor recipes that are worth a trial, why each of the others is left out, and the data set.
+
+    Raises:
+        ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space, default config, or a detector
+            or anchor recipe that there is not.
+        DataError: The data set is broken, or all its objects are too small to be seen at the default image size.
+        WeightsError: A file of weights is missing.
+    """
+    from tuner.data.coco import load_dataset
+    from tuner.data.unseen import unseen_notes
+
+    space = load_space(spec.space)
+    base = base_config(spec)
+    check_objective(spec.objective)
+    check_search(spec)
+    build_pruner(spec.pruner, base.epochs)
+    build_sampler(spec.sampler, space, 0, space.params_of(base))
+    default = space.default_config(base)
+    check_named_things(spec, space, default)
+    dataset = load_dataset(spec.data)
+    unseen_notes(dataset.train, default.image_size)
+    return *without_ruled_out(space, base, dataset.train), dataset
+
+
+def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
+    """Check that a study of this name, where there is one, is of this spec and of these data; changes nothing.
+
+    Raises:
+        DataError: It was begun with other data; says in what they differ.
+        StudyError: It has another spec; says what differs.
+        StorageError: The database cannot be used.
+    """
+    try:
+        database = connect(spec.storage, create=False)
+    except NoStudies:
+        return
+    try:
+        row = find_study(database, spec.name)
+        if row is not None:
+            _refuse_another(database, row, spec, space)
+            refuse_other_data(row, spec.data, dataset)
+    finally:
+        database.close()
+
+
+def open_study(name: str, storage_url: str | None = None, *, data_root: Path | None = None) -> Study:
+    """A study that exists.
+
+    Args:
+        name: Its name.
+        storage_url: Its database; None for the default.
+        data_root: Where its data set is on this machine; None for where it was when the study was begun.
+
+    Raises:
+        StudyError: There is no such study, or the name is that of a study's repeats.
+        StorageError: The database cannot be used.
+    """
+    refuse_repeats(name)
+    database = connect(storage_url, create=False)
+    try:
+        row = find_study(database, name)
+        if row is None:
+            raise unknown_study(database, name)
+    except BaseException:
+        database.close()
+        raise
+    spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
+    if data_root is not None:
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
+    return Study(database, row, spec, SearchSpace.model_validate(row.space))
+
+
+def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
+    """The spec that a study has; None where there is no such study, or no database yet.
+
+    Raises:
+        StorageError: The database cannot be used.
+    """
+    try:
+        database = connect(storage_url, create=False)
+    except NoStudies:
+        return None
+    try:
+        row = find_study(database, name)
+        return None if row is None else StudySpec.model_validate(row.spec)
+    finally:
+        database.close()
+
+
+def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
+    row = find_study(database, spec.name)
+    if row is None:
+        delete_orphans(database)
+        with database.errors(), quiet():
+            study = optuna.create_study(
+                study_name=spec.name,
+                storage=database.optuna,
+                directions=directions(spec),
+                load_if_exists=True,
+            )
+            given = [direction.name.lower() for direction in study.directions]
+            if study.get_trials(deepcopy=False) or given != directions(spec):
+                raise StudyError(
+                    f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
+                    hint="Choose another name for the study.",
+                )
+            study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
+            optuna_id = database.optuna.get_study_id_from_name(spec.name)
+
+        def add(session: Session) -> None:
+            if session.scalar(select(StudyRow.id).where(StudyRow.name == spec.name)) is None:
+                row = StudyRow(
+                    name=spec.name,
+                    optuna_study_id=optuna_id,
+                    spec=stored(spec),
+                    space=space.model_dump(mode="json"),
+                    digest=digest(spec, space),
+                    versions=software_versions(),
+                )
+                session.add(row)
+
+        database.run(add, again=IntegrityError)  # another worker made it meanwhile
+        found = find_study(database, spec.name)
+        if found is None:
+            raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
+        row = found
+    _refuse_another(database, row, spec, space)
+    return row
+
+
+def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace) -> None:
+    changes = differences(StudySpec.model_validate(row.spec), SearchSpace.model_validate(row.space), spec, space)
+    if changes:
+        raise StudyError(
+            f"a study {spec.name!r} exists in {masked(database.url)} with another spec:\n  " + "\n  ".join(changes),
+            hint=f"Choose another name, or delete the old study with `tuner delete {spec.name}`.",
+        )
+
+
+def _take_over(session: Session, study_id: int, spec: StudySpec) -> None:
+    session.get_one(StudyRow, study_id).spec = stored(spec)
+    clear_control(session, study_id)
