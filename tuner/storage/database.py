@@ -40,12 +40,8 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({masked(self.url)})"
 
-    def run(self, work: Callable[[Session], T], *, again: type[DBAPIError] | None = None) -> T:
-        """Run `work` in one transaction, and again where the database asks for that (deadlock, lock time-out).
-
-        Args:
-            work: Is given the transaction.
-            again: What else it is run again after, such as an `IntegrityError` where others take the same numbers.
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction, and again where it gave way to another (see `asks_again`).
 
         Raises:
             StorageAway: The database cannot be reached.
@@ -57,9 +53,7 @@ class Database:
                 with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except StorageError as error:
-                cause = error.__cause__
-                repeat = asks_again(cause) or (again is not None and isinstance(cause, again))
-                if attempt == _RETRIES - 1 or not repeat:
+                if attempt == _RETRIES - 1 or not asks_again(error.__cause__):
                     raise
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
         raise AssertionError("the last attempt returns or raises")

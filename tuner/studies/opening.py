@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import optuna
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StudyError
@@ -201,7 +200,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                 )
                 session.add(row)
 
-        database.run(add, again=IntegrityError)  # another worker made it meanwhile
+        database.run(add)  # again where another worker made it meanwhile
         found = find_study(database, spec.name)
         if found is None:
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
@@ -119,7 +118,7 @@ class Repeats(Study):
                 session.add(row)
                 number, trial_id = number + 1, trial_id - 1
 
-        self.database.run(add, again=IntegrityError)  # another process took the numbers
+        self.database.run(add)  # again where another process took the numbers
         self.asked = (self.asked or frozenset()) | frozenset(wanted)
 
     def runs(self) -> list[TrialRecord]:
@@ -177,7 +176,7 @@ def open_repeats(study: Study) -> Repeats:
             )
             session.add(row)
 
-    study.database.run(add, again=IntegrityError)  # another process made them
+    study.database.run(add)  # again where another process made them
     row = study.database.run(find)
     if row is None:
         raise StudyError(f"the repeats of study {study.name!r} could not be made")
