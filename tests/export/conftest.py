@@ -29,7 +29,7 @@ def production(data: DataSpec) -> ProductionConfig:
     names = dataset.train.classes
     # Low enough that two epochs show something, and not for every class.
     point = OperatingPoint(
-        nms_iou=0.5, confidence=0.003, class_confidence={names[0]: 0.9}, precision=0.5, recall=0.5, f1=0.5
+        nms_iou=0.5, confidence=0.003, class_confidence={names[1]: 0.9}, precision=0.5, recall=0.5, f1=0.5
     )
     return make_production(config, point, data, fingerprint=fingerprint(data, dataset))
 

@@ -297,7 +297,7 @@ def test_the_rows_of_a_study_deleted_in_the_dashboard_go_when_another_is_begun(
 ) -> None:
     studies = [create_or_open(spec_for(data, database_url, name)) for name in ("one", "two")]
     for study in studies:
-        open_repeats(study)
+        open_repeats(study).close()
     optuna.delete_study(study_name="two", storage=studies[1].database.optuna)
     studies.append(create_or_open(spec_for(data, database_url, "three")))
     names = studies[0].database.run(lambda session: set(session.scalars(select(StudyRow.name))))

@@ -43,7 +43,7 @@ def built(model: str) -> Detector:
     torch.manual_seed(0)
     detector = build_detector(config(model), 2)
     if model.startswith("dense"):
-        nn.init.normal_(detector.network.head.classes.weight, std=0.5)
+        nn.init.normal_(detector.network.head.classes.weight, std=0.15)
     return detector.train()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -42,12 +42,6 @@ def read_heads(
     if after >= 0:
         wanted = wanted & or_(_TRIALS.c.trial_id > after, _TRIALS.c.trial_id.in_(sorted(among)))
     yield from _heads(session, wanted)
-
-
-def count_waiting(session: Session, study_id: int) -> int:
-    """How many trials of a study are queued, and not begun."""
-    waiting = (_TRIALS.c.study_id == study_id, _TRIALS.c.state == TrialState.WAITING)
-    return session.scalar(select(func.count()).select_from(_TRIALS).where(*waiting)) or 0
 
 
 def read_trial(session: Session, trial_id: int) -> FrozenTrial:

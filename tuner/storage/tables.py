@@ -29,7 +29,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 """Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_rows`."""
-OPTUNA_TRIALS = table("trials", column("trial_id", Integer))
+OPTUNA_TRIALS = table("trials", column("trial_id", Integer), column("study_id", Integer), column("state", String))
 """Likewise of trials."""
 
 

@@ -7,15 +7,14 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, case, func, select
+from sqlalchemy import ColumnElement, Integer, String, and_, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
-from tuner.storage import optuna_rows
-from tuner.storage.tables import AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
+from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
 from tuner.studies.leases import RELEASED
 from tuner.studies.objective import feasible
@@ -185,11 +184,16 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         default_value=default,
         problem=study.problem,
         spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.model_validate(study.space)),
-        queued=optuna_rows.count_waiting(session, study.optuna_study_id),
+        queued=_queued(session, study),
         control=study.control,
         control_reason=study.control_reason,
         priority=spec.priority,
     )
+
+
+def _queued(session: Session, study: StudyRow) -> int:
+    waiting = (OPTUNA_TRIALS.c.study_id == study.optuna_study_id, cast(OPTUNA_TRIALS.c.state, String) == "WAITING")
+    return session.scalar(select(func.count()).select_from(OPTUNA_TRIALS).where(*waiting)) or 0
 
 
 def _of_trials(session: Session, table: Any, ids: Sequence[int], order: Any) -> list[Any]:
