@@ -74,7 +74,7 @@ def test_parts_without_any_object_are_divided_as_the_whole() -> None:
     whole, losses = gradients(detector, "dense-tiny", 4, empty)
     parts, same_losses = gradients(detector, "dense-tiny", 1, empty)
     assert same_losses == pytest.approx(losses, rel=1e-4)
-    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
+    assert float((parts - whole).norm() / whole.norm()) < 1e-3
 
 
 def test_batch_norms_count_each_part_once() -> None:
