@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_rows
-from tuner.storage.database import Database, connect
+from tuner.storage.database import Database
 from tuner.storage.folders import study_folder
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow, now
 from tuner.studies.history import live_trials
-from tuner.studies.reading import REPEATS, find_study, refuse_repeats, unknown_study
+from tuner.studies.reading import REPEATS, find_study, reach_study
 
 
 def delete_study(name: str, storage_url: str | None = None) -> None:
@@ -23,12 +23,8 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         StudyError: There is no such study, or a worker runs it.
         StorageError: The database cannot be used, or a file cannot be deleted.
     """
-    refuse_repeats(name)
-    database = connect(storage_url, create=False)
+    database, row = reach_study(name, storage_url)
     try:
-        row = find_study(database, name)
-        if row is None:
-            raise unknown_study(database, name)
         optuna_id = row.optuna_study_id
         rows = [row, find_study(database, name + REPEATS)]
         folders = [study_folder(database.url, one.name, one.identity) for one in rows if one is not None]

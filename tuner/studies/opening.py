@@ -30,7 +30,7 @@ from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import find_study, refuse_repeats, unknown_study
+from tuner.studies.reading import find_study, reach_study
 from tuner.studies.records import (
     software_versions,
 )
@@ -136,15 +136,7 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
         StudyError: There is no such study, or the name is that of a study's repeats.
         StorageError: The database cannot be used.
     """
-    refuse_repeats(name)
-    database = connect(storage_url, create=False)
-    try:
-        row = find_study(database, name)
-        if row is None:
-            raise unknown_study(database, name)
-    except BaseException:
-        database.close()
-        raise
+    database, row = reach_study(name, storage_url)
     spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
     if data_root is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})

@@ -125,6 +125,17 @@ def read_study(name: str, storage_url: str | None = None) -> StudyReader:
         StudyError: There is no such study, or the name is that of a study's repeats.
         StorageError: The database cannot be used.
     """
+    database, row = reach_study(name, storage_url)
+    return StudyReader(database, row, StudySpec.model_validate(row.spec | {"storage": storage_url}))
+
+
+def reach_study(name: str, storage_url: str | None) -> tuple[Database, StudyRow]:
+    """The database of a study that exists, to be closed by the caller, and its row.
+
+    Raises:
+        StudyError: There is no such study, or the name is that of a study's repeats.
+        StorageError: The database cannot be used.
+    """
     refuse_repeats(name)
     database = connect(storage_url, create=False)
     try:
@@ -134,7 +145,7 @@ def read_study(name: str, storage_url: str | None = None) -> StudyReader:
     except BaseException:
         database.close()
         raise
-    return StudyReader(database, row, StudySpec.model_validate(row.spec | {"storage": storage_url}))
+    return database, row
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
