@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_costs_its_trial_one_epoch_at_most(data: DataSp
     check_whole(study, 2)
     first = study.trials()[0]
     assert [attempt.outcome for attempt in first.attempts] == ["killed", "complete"]
-    assert first.attempts[1].seconds < 3 * first.attempts[0].seconds
+    assert [epoch.attempt for epoch in first.epochs] in ([1, 1, 2, 2], [1, 2, 2, 2])
     study.close()
 
 
