@@ -12,7 +12,9 @@ from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
 
 from tuner.config.errors import FailureKind, StorageError, StudyError
 from tuner.config.trial import TrialConfig
-from tuner.storage.tables import StudyRow
+from tuner.data.split import Split
+from tuner.models import anchors
+from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies import ending, journal
 from tuner.studies.leases import AskBusy
 from tuner.studies.opening import open_study
@@ -347,3 +349,27 @@ def test_an_undefined_objective_is_a_bad_config(studies_url: str, begin: Begin) 
     assert assignment is not None
     with pytest.raises(BadConfig, match="map_small is undefined"):
         study.report(assignment, result(1, 0.3, map_small=None))
+
+
+def test_a_trial_that_is_lost_while_its_anchors_are_made_is_left_to_its_new_worker(
+    studies_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = begin(studies_url), begin(studies_url)
+    make, taken = anchors.resolve_anchors, []
+
+    def slow(config: TrialConfig, train: Split) -> TrialConfig:
+        made = make(config, train)
+        if not taken:
+            taken.append(other)
+            expired = update(TrialRow).values(lease_until=1.0)
+            study.database.run(lambda session: session.execute(expired) and None)
+            again = other.next_trial(WORKER)
+            assert again is not None
+            taken.append(again)
+        return made
+
+    monkeypatch.setattr(anchors, "resolve_anchors", slow)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert (assignment.number, taken[1].number, taken[1].attempt_id) == (1, 0, 2)
+    other.renew(taken[1])

@@ -12,6 +12,7 @@ begun by another.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,11 @@ from tuner.studies.asking import Asker
 from tuner.studies.control import clear_control, order_stop, set_control
 from tuner.studies.current import load_same_data, read_current, with_changes
 from tuner.studies.ending import Ender
+from tuner.studies.field import Field, Rungs, rungs_of
 from tuner.studies.judging import Judge
-from tuner.studies.pausing import Field, Rungs, rungs_of
 from tuner.studies.pruners import build_pruner
 from tuner.studies.reading import StudyReader, refuse_deleted
-from tuner.studies.records import Assignment, TrialRecord, TrialState, WorkerInfo
+from tuner.studies.records import Assignment, LeaseLost, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.resolving import prepare
 from tuner.studies.sampling import TrialSampler
@@ -115,16 +116,17 @@ class Study(StudyReader):
             left, unknown = found
             ender, asker = self._ender, self._asker
             ender.tell(unknown)
-            assignment = (
-                take_over(self.database, left, worker, self._reporter, ender)
-                or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
-                or asker.ask(worker)
-            )
-            if assignment is None:
-                return None
-            ready = prepare(self.database, self._id, self.space, assignment, train, ender)
-            if ready is not None:
-                return ready
+            with suppress(LeaseLost):  # this worker was slow, and another has the trial: look again
+                assignment = (
+                    take_over(self.database, left, worker, self._reporter, ender)
+                    or promote(self.database, self._field, self._rungs, worker, asker, ender, self.remove_checkpoints)
+                    or asker.ask(worker)
+                )
+                if assignment is None:
+                    return None
+                ready = prepare(self.database, self._id, self.space, assignment, train, ender)
+                if ready is not None:
+                    return ready
         return None
 
     def ping(self) -> None:
@@ -274,7 +276,7 @@ class Study(StudyReader):
 
     @property
     def _reporter(self) -> Reporter:
-        return Reporter(self.database, self._id, self.spec, self._rungs, self._judge)
+        return Reporter(self.database, self._id, self.spec, self._rungs, self._field, self._judge)
 
     @property
     def _ender(self) -> Ender:
