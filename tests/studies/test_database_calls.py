@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import event
 from study_cases import WORKER, result, train
 
-from tuner.studies.pausing import Field, rungs_of
+from tuner.studies.field import Field, rungs_of
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
 

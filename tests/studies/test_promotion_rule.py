@@ -141,6 +141,26 @@ def test_the_default_config_goes_on_once_another_trial_is_complete() -> None:
     assert goes_on(trials, 0, 1, 3)
 
 
+def test_the_default_config_does_not_wait_to_see_whether_the_next_trial_is_better() -> None:
+    trials = [Entrant(n, {1: float(9 - n)}, "paused", is_default=n == 0) for n in range(3)]
+    assert next_promotion(trials, RUNGS, 3) == 0
+    assert goes_on(trials, 0, 1, 3)
+    trials = [replace(trial, is_default=trial.number == 1) for trial in trials]  # the second of three
+    assert next_promotion(trials, RUNGS, 3) is None
+    assert not any(goes_on(trials, number, 1, 3) for number in range(3))
+
+
+def test_a_trial_that_breaks_a_constraint_ranks_behind_all_that_do_not() -> None:
+    broken = frozenset({1})
+    trials = [Entrant(n, {1: float(9 - n)}, "paused", broken=broken) for n in range(4)]
+    trials += [Entrant(n, {1: float(9 - n)}, "paused") for n in (4, 5)]
+    assert next_promotion(trials, RUNGS, 3, more=False) == 4
+    assert goes_on([*trials, Entrant(6, {1: 9.0}, "paused", broken=broken)], 4, 1, 3)
+    assert not goes_on([*trials, Entrant(6, {1: 9.0}, "paused", broken=broken)], 6, 1, 3)
+    assert beyond_hope(trials, RUNGS, 3, 0) == {0, 1, 2, 3}
+    assert next_promotion(trials[:3], RUNGS, 3, more=False) == 0  # where all do, the best of them goes on
+
+
 def test_a_study_closes_with_a_complete_trial() -> None:
     trials = [Entrant(0, {1: 1.0}, "paused", is_default=True), Entrant(1, {1: 9.0}, "paused")]
     assert next_promotion(trials, RUNGS, 3) is None

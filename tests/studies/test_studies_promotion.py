@@ -78,7 +78,7 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     monkeypatch.chdir(tmp_path)  # where the files of a study on a server go
     study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 6})
     folder = study.folder / "trials"
-    for number, value in enumerate((0.5, 0.4, 0.3)):
+    for number, value in enumerate((0.3, 0.5, 0.4)):
         assignment = take(study, number)
         (folder / str(number)).mkdir(parents=True)
         (folder / str(number) / CHECKPOINT).touch()
@@ -90,32 +90,35 @@ def test_a_paused_trial_goes_on_with_any_worker_and_ends_once(
     assert study.summary().counts[TrialState.PAUSED] == 3
     # To the sampler, paused trials look pruned, with what they have reported.
     (shown,) = as_pruned(frozen[1:2], {frozen[1]._trial_id})
-    assert (shown.state, shown.intermediate_values) == (State.PRUNED, {1: 0.4})
+    assert (shown.state, shown.intermediate_values) == (State.PRUNED, {1: 0.5})
 
     for number in (3, 4):  # one of three may go on, but the next one may be better
-        assert reach(study, take(study, number), 0.1) is TrialState.PAUSED
+        assignment = take(study, number)
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / CHECKPOINT).touch()
+        assert reach(study, assignment, 0.1) is TrialState.PAUSED
 
     other = open_study(study.name, studies_url)
-    again = take(other, 0)  # two of six may go on, if the sixth is better
+    again = take(other, 1)  # two of six may go on, if the sixth is better
     assert (again.first_epoch, again.attempt_id) == (2, 2)
-    # Of six, two may at most: the others have no hope any more, and the third one's checkpoint is gone.
-    assert [trial.state for trial in other.trials()][1:] == [TrialState.PAUSED] + [TrialState.PRUNED] * 3
-    assert [trial.state for trial in other.optuna.trials] == [State.RUNNING] * 2 + [State.PRUNED] * 3
-    assert sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}")) == ["0", "1"]
+    # Of six, two may at most, and the default config: the others have no hope any more, and their checkpoints are gone.
+    assert [trial.state for trial in other.trials()][2:] == [TrialState.PAUSED] + [TrialState.PRUNED] * 2
+    assert [trial.state for trial in other.optuna.trials] == [State.RUNNING] * 3 + [State.PRUNED] * 2
+    assert sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}")) == ["0", "1", "2"]
     assert other.report(again, result(1, 0.5)) is False  # reported once more, since its checkpoint is from there
     assert reach(other, again, 0.6) is TrialState.PAUSED  # alone at the second rung
     assert reach(other, take(other, 5), 0.1) is TrialState.PAUSED
-    second = take(other, 1)  # now two of six may
+    second = take(other, 2)  # now two of six may
     assert reach(other, second, 0.5) is TrialState.PAUSED
-    last = take(other, 0)  # nothing else is left to do, and the study has no complete trial
+    last = take(other, 1)  # nothing else is left to do, and the study has no complete trial
     assert reach(other, last, 0.6, until=5) is TrialState.RUNNING
     forget_worker(other, last)
-    last = take(study, 0)
+    last = take(study, 1)
     assert last.first_epoch == 6
     assert reach(study, last, 0.6) is TrialState.COMPLETE
-    assert reach(study, take(study, 1), 0.5) is TrialState.COMPLETE  # one to compare with the default config
+    assert reach(study, take(study, 0), 0.3) is TrialState.COMPLETE  # the default config, for the gain over it
     assert study.next_trial(WORKER) is None
-    record = study.trials(numbers=[0])[0]
+    record = study.trials(numbers=[1])[0]
     assert [epoch.epoch for epoch in record.epochs] == list(range(1, EPOCHS + 1))
     assert [attempt.outcome for attempt in record.attempts] == ["paused", "paused", "lost", "complete"]
     assert [trial.state for trial in study.optuna.trials] == [State.COMPLETE] * 2 + [State.PRUNED] * 4
@@ -133,24 +136,24 @@ def test_of_two_workers_that_would_go_on_with_a_trial_one_does(studies_url: str,
 
 @pytest.fixture
 def paused_there(studies_url: str, begin: Begin) -> Study:
-    """A study of seven trials of which another host has paused five; the first would go on."""
+    """A study of seven trials of which another host has paused five; the second would go on."""
     study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 7})
-    for number in range(5):
-        assert reach(study, take(study, number, THERE), 0.5 - number / 10) is TrialState.PAUSED
+    for number, value in enumerate((0.1, 0.5, 0.4, 0.3, 0.2)):
+        assert reach(study, take(study, number, THERE), value) is TrialState.PAUSED
     return study
 
 
 def test_a_trial_is_left_to_the_host_that_has_its_checkpoint(paused_there: Study) -> None:
     assert reach(paused_there, take(paused_there, 5, HERE), 0.0) is TrialState.PAUSED
-    assert reach(paused_there, take(paused_there, 0, THERE), 0.6) is TrialState.PAUSED
+    assert reach(paused_there, take(paused_there, 1, THERE), 0.6) is TrialState.PAUSED
     take(paused_there, 6, HERE)
-    take(paused_there, 1, HERE)  # nothing is left to begin
+    take(paused_there, 2, HERE)  # nothing is left to begin
 
 
 def test_a_trial_whose_host_was_not_heard_of_goes_on_with_any(paused_there: Study) -> None:
     long_ago = update(AttemptRow).values(ended_at=AttemptRow.ended_at - LEASE_SECONDS)
     paused_there.database.run(lambda session: session.execute(long_ago) and None)
-    take(paused_there, 0, HERE)
+    take(paused_there, 1, HERE)
 
 
 def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:

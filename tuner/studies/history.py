@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, String, and_, case, cast, func, select
@@ -17,7 +16,6 @@ from tuner.space.space import SearchSpace
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
 from tuner.studies.leases import RELEASED
-from tuner.studies.objective import feasible
 from tuner.studies.records import (
     UNCOUNTED,
     AttemptRecord,
@@ -28,6 +26,7 @@ from tuner.studies.records import (
     TrialRecord,
     TrialState,
 )
+from tuner.studies.results import best_number
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
@@ -65,57 +64,6 @@ def read_trials(
         _trial(row, TrialState(state), curves[row.trial_id], attempts[row.trial_id], exports[row.trial_id])
         for row, state in rows
     ]
-
-
-def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
-    """Number and value of the best complete trial that keeps the constraints; of equals the first.
-
-    None before there is one.
-    """
-    return next(iter(best_numbers(session, study_id, 1)), None)
-
-
-def best_numbers(session: Session, study_id: int, most: int | None = None) -> list[tuple[int, float]]:
-    """Numbers and values of the complete trials that keep the constraints, best first; of equals the first.
-
-    Args:
-        session: A transaction.
-        study_id: The study.
-        most: How many at most; None: all.
-    """
-    spec = StudySpec.model_validate(session.get_one(StudyRow, study_id).spec)
-    rising = TrialRow.value.desc() if spec.objective.direction == "maximize" else TrialRow.value
-    found = session.execute(
-        select(TrialRow.number, TrialRow.value, EpochRow.metrics if spec.constraints else TrialRow.epochs)
-        .join(EpochRow, and_(EpochRow.trial_id == TrialRow.trial_id, EpochRow.epoch == TrialRow.epochs))
-        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETE, TrialRow.value.is_not(None))
-        .order_by(rising, TrialRow.number)
-        .limit(None if spec.constraints else most)
-    )
-    allowed = (
-        (number, value)
-        for number, value, metrics in found
-        if value is not None and (not spec.constraints or feasible(spec, Metrics.model_validate(metrics)))
-    )
-    return list(islice(allowed, most))
-
-
-def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:
-    """Value after each epoch that has one, of some trials, by Optuna's id of the trial."""
-    found: dict[int, dict[int, float]] = defaultdict(dict)
-    for start in range(0, len(trial_ids), _MANY):
-        some = (EpochRow.trial_id.in_(trial_ids[start : start + _MANY]), EpochRow.value.is_not(None))
-        for trial_id, epoch, value in session.execute(
-            select(EpochRow.trial_id, EpochRow.epoch, EpochRow.value).where(*some)
-        ):
-            assert value is not None
-            found[trial_id][epoch] = value
-    return found
-
-
-def default_number(session: Session, study_id: int) -> int | None:
-    """Number of the default config's trial; None before it was begun."""
-    return session.scalar(select(TrialRow.number).where(TrialRow.study_id == study_id, TrialRow.is_default))
 
 
 def live_trials(session: Session, study_id: int) -> list[int]:

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
 from tuner.storage import optuna_rows
-from tuner.studies import history
+from tuner.studies import results
 from tuner.studies.views import Drafting, StudyTrials, changeable
 
 
@@ -82,7 +82,7 @@ class Judge:
     def _read(self, session: Session, trial_id: int) -> FrozenTrial:
         trial = optuna_rows.read_trial(session, trial_id)
         if len(self._study.directions) > 1:
-            trial.intermediate_values = history.curves(session, [trial_id]).get(trial_id, {})
+            trial.intermediate_values = results.curves(session, [trial_id]).get(trial_id, {})
         return trial
 
     def _others(self, session: Session, *, curves: bool) -> list[FrozenTrial]:
@@ -91,6 +91,6 @@ class Judge:
             self._trials.fill(session, trials, "system_attrs")
             return trials
         complete = {t._trial_id: t for t in trials if t.state == TrialState.COMPLETE and not t.intermediate_values}
-        for trial_id, curve in history.curves(session, list(complete)).items():
+        for trial_id, curve in results.curves(session, list(complete)).items():
             complete[trial_id].intermediate_values = curve
         return trials

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
-from tuner.studies.history import best_number
 from tuner.studies.records import TrialState
+from tuner.studies.results import best_number
 from tuner.trainers.contract import CHECKPOINT
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)

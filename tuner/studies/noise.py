@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
 from tuner.studies.confidence import chance
-from tuner.studies.history import best_numbers
 from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
+from tuner.studies.results import best_numbers
 from tuner.studies.study import Study
 
 STANDS_OUT = 0.05

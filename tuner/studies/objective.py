@@ -77,10 +77,10 @@ def objective_values(spec: StudySpec, metrics: Metrics) -> list[float | None]:
     return [objective_value(text, metrics) for text in spec.objectives or (spec.objective.metric,)]
 
 
-def violations(spec: StudySpec, metrics: Metrics) -> dict[str, float]:
+def violations(constraints: Sequence[str], metrics: Metrics) -> dict[str, float]:
     """By how much each constraint is violated (0 or less: kept), of those whose metric is known."""
     found = {}
-    for text in spec.constraints:
+    for text in constraints:
         limit = Constraint.parse(text)
         value = named.value_of(limit.name, metrics)
         if value is not None:
@@ -90,7 +90,7 @@ def violations(spec: StudySpec, metrics: Metrics) -> dict[str, float]:
 
 def feasible(spec: StudySpec, metrics: Metrics) -> bool:
     """Whether all constraints are known to be kept."""
-    found = violations(spec, metrics)
+    found = violations(spec.constraints, metrics)
     return all(text in found and found[text] <= 0 for text in spec.constraints)
 
 

@@ -7,139 +7,21 @@ for good, once, as complete or pruned; samplers are shown it as pruned (`tuner.s
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
-from sqlalchemy import Row, and_, case, exists, func, not_, or_, select, update
+from sqlalchemy import and_, case, or_, select, update
 from sqlalchemy.orm import Session
 
-from tuner.config.study import StudySpec
+from tuner.evaluation.metrics import Metrics
 from tuner.storage.database import Database
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.studies.field import Field, Rungs
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
-from tuner.studies.promotion import NOBODY, Entrant, among_best, beyond_hope, next_promotion
-from tuner.studies.pruners import promotion_rungs
+from tuner.studies.objective import violations
+from tuner.studies.promotion import Entrant, beyond_hope, next_promotion
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 
-_STATES: dict[str, Literal["active", "paused", "complete"]] = {
-    TrialState.RUNNING: "active",
-    TrialState.PAUSED: "paused",
-    TrialState.COMPLETE: "complete",
-}
-_MANY = 500
 NOT_PROMOTED = "stopped by the pruner: not among the best at its rung"
-
-
-@dataclass(frozen=True)
-class Rungs:
-    """How a study promotes.
-
-    Attributes:
-        epochs: After which trials pause; empty where the study's pruner does not promote.
-        reduction_factor: One of so many goes on.
-        sign: 1 where larger values are better, -1 where smaller ones are.
-    """
-
-    epochs: tuple[int, ...]
-    reduction_factor: int
-    sign: int
-
-
-def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
-    """How a study promotes whose trials train so many epochs in full."""
-    rungs, factor = promotion_rungs(spec.pruner, epochs) or ((), 1)
-    sign = 1 if spec.objective.direction == "maximize" else -1
-    return Rungs(rungs, factor, sign)
-
-
-def without_promotion(rungs: Rungs) -> Rungs:
-    """When the budget allows no more: only what a study must have goes on, a complete trial and the default config."""
-    return replace(rungs, reduction_factor=NOBODY)
-
-
-class Field:
-    """The trials of a study as the rule sees them; one that has ended is read once.
-
-    Args:
-        study_id: Of the study, in our table.
-    """
-
-    def __init__(self, study_id: int) -> None:
-        self.study_id = study_id
-        self._rungs: tuple[int, ...] = ()
-        self._entrants: dict[int, Entrant] = {}
-        self._tokens: dict[int, int] = {}
-
-    def read(self, session: Session, rungs: Rungs) -> list[Entrant]:
-        """All trials now, in order."""
-        if rungs.epochs != self._rungs:
-            self._rungs, self._entrants, self._tokens = rungs.epochs, {}, {}
-        rows = self._changed(session)
-        # What rests reports no more with this token.
-        stale = [number for number, _, _, token, _ in rows if self._tokens.get(number) != token]
-        values = self._values(session, stale, rungs)
-        for number, state, is_default, token, epochs in rows:
-            known = self._entrants.get(number)
-            reached = known.values if known and number not in values else values.get(number, {})
-            ended: Literal["left", "stopped"] = "left" if epochs in reached else "stopped"
-            self._entrants[number] = Entrant(number, reached, _STATES.get(state, ended), is_default)
-            if state != TrialState.RUNNING:
-                self._tokens[number] = token
-        return list(self._entrants.values())
-
-    def _changed(self, session: Session) -> list[Row[int, str, bool, int, int]]:
-        """The trials that are new or had not ended, in order: number, state, whether default, token, and epochs."""
-        open_ = {number for number, entrant in self._entrants.items() if entrant.state in ("active", "paused")}
-        of_study = TrialRow.study_id == self.study_id
-        columns = (TrialRow.number, TrialRow.state, TrialRow.is_default, TrialRow.token, TrialRow.epochs)
-        heads = select(*columns).where(of_study)
-        unfinished = TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED))
-        new = TrialRow.number > max(self._entrants, default=-1)
-        rows = list(session.execute(heads.where(or_(unfinished, new))))
-        ended = sorted(open_.difference(row.number for row in rows))
-        for start in range(0, len(ended), _MANY):
-            rows += session.execute(heads.where(TrialRow.number.in_(ended[start : start + _MANY])))
-        return sorted(rows, key=lambda row: row.number)
-
-    def _values(self, session: Session, numbers: Sequence[int], rungs: Rungs) -> dict[int, dict[int, float]]:
-        """What trials have reached at rungs, by their numbers and the rungs; larger is better."""
-        values: dict[int, dict[int, float]] = {}
-        at_rungs = (
-            TrialRow.study_id == self.study_id, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None)
-        )  # fmt: skip
-        for start in range(0, len(numbers), _MANY):
-            some = TrialRow.number.in_(numbers[start : start + _MANY])
-            for number, epoch, value in session.execute(
-                select(TrialRow.number, EpochRow.epoch, EpochRow.value)
-                .join(EpochRow, EpochRow.trial_id == TrialRow.trial_id)
-                .where(*at_rungs, some)
-            ):
-                assert value is not None
-                values.setdefault(number, {})[epoch] = rungs.sign * value
-        return values
-
-
-def should_pause(session: Session, study_id: int, rungs: Rungs, number: int, epoch: int) -> bool:
-    """Whether a trial that has reached a rung waits there, rather than going on (see `promotion.goes_on`)."""
-    of_study = TrialRow.study_id == study_id
-    own = select(EpochRow.value, TrialRow.is_default).join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)
-    value, is_default = session.execute(own.where(of_study, TrialRow.number == number, EpochRow.epoch == epoch)).one()
-    if epoch not in rungs.epochs or value is None:
-        return False
-    better = EpochRow.value > value if rungs.sign > 0 else EpochRow.value < value
-    left = and_(TrialRow.state.in_((TrialState.PRUNED, TrialState.FAILED)), TrialRow.epochs == epoch)
-    first = or_(better, and_(EpochRow.value == value, TrialRow.number < number))
-    ahead = case((and_(first, not_(left)), 1), else_=0)
-    there, place = session.execute(
-        select(func.count(), func.sum(ahead))
-        .join(TrialRow, TrialRow.trial_id == EpochRow.trial_id)
-        .where(of_study, EpochRow.epoch == epoch, EpochRow.value.is_not(None))
-    ).one()
-    if among_best(int(place), there, rungs.reduction_factor):
-        return False
-    complete = (of_study, TrialRow.state == TrialState.COMPLETE, TrialRow.is_default.is_(False))
-    return not (is_default and session.scalar(select(exists().where(*complete))))
 
 
 def pause(session: Session, assignment: Assignment) -> None:
@@ -156,6 +38,21 @@ def paused_trials(session: Session, study_id: int) -> set[int]:
     """Optuna's ids of the trials that are paused."""
     paused = (TrialRow.study_id == study_id, TrialRow.state == TrialState.PAUSED)
     return set(session.scalars(select(TrialRow.trial_id).where(*paused)))
+
+
+def paused_violations(session: Session, study_id: int, constraints: Sequence[str]) -> dict[int, dict[str, float]]:
+    """By how much the paused trials violate each constraint, as far as it is known, by Optuna's ids."""
+    if not constraints:
+        return {}
+    last = (
+        select(EpochRow.trial_id, EpochRow.metrics)
+        .join(TrialRow, and_(TrialRow.trial_id == EpochRow.trial_id, TrialRow.epochs == EpochRow.epoch))
+        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.PAUSED)
+    )
+    return {
+        trial_id: violations(constraints, Metrics.model_validate(metrics))
+        for trial_id, metrics in session.execute(last)
+    }
 
 
 def promote(database: Database, field: Field, rungs: Rungs, worker: WorkerInfo, to_come: int | None) -> TrialRow | None:

@@ -3,13 +3,15 @@
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each
 rung unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So,
 unlike in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial
-is trained to its end for want of company. Six things are added. A trial goes on where it is among the best even if
+is trained to its end for want of company. Seven things are added. A trial goes on where it is among the best even if
 the next to come were better: else the first three trials at each rung would send one of theirs on, however good, and
-the budget of the best of many would be spent on the best of few. When nothing else is left to do, the best trial of
-the highest rung goes on until one beside the default config's is complete, so that there is what to confirm. The
-default config, which every gain is stated over, goes on as soon as another trial is complete, however it compares: to
-train it in full before all others costs a search dearly where it is no better than most (on replayed curves, after as
-many epochs as three full trainings have, the regret was 0.62 instead of 0.52 of random search's; 17 tasks, 4 seeds). A
+the budget of the best of many would be spent on the best of few. The default config does not wait for that next one,
+as it is trained in full anyway: every gain is stated over it. It goes on as soon as another trial is complete, too,
+however it compares: to train it in full before all others costs a search dearly where it is no better than most (on
+replayed curves, after as many epochs as three full trainings have, the regret was 0.62 instead of 0.52 of random
+search's; 17 tasks, 4 seeds). When nothing else is left to do, the best trial of the highest rung goes on until one
+beside the default config's is complete that keeps the constraints, so that there is what to confirm. A trial that is
+known to break a constraint at a rung ranks behind all that are not, so that none of these is let go for its sake. A
 trial that paused before the first rung, because that was earlier then, goes on to it, where it can be judged. A trial
 that ended at a rung, let go when the budget was spent or failed on its way to the next, leaves its place to the one
 behind it, though it counts among those that were there: so a raised budget promotes as many as any other. And a trial
@@ -46,15 +48,17 @@ class Entrant:
         number: Of the trial.
         values: Its objective at the rungs that it has reached, by their epochs.
         state: "active" while it is trained or waits for a worker, "paused" at its last rung, or before the first where
-            that was earlier then, "complete" after its last epoch, "stopped" before, or "left" where it has ended at
-            its last rung.
+            that was earlier then, "complete" after its last epoch with all constraints kept, "left" where it has ended
+            at its last rung, or "stopped" where it has ended otherwise.
         is_default: Whether it is the default config.
+        broken: The rungs after which it was known to break a constraint.
     """
 
     number: int
     values: Mapping[int, float]
     state: Literal["active", "paused", "complete", "stopped", "left"]
     is_default: bool = False
+    broken: frozenset[int] = frozenset()
 
 
 def first_rung(spec: PrunerSpec, epochs: int) -> int:
@@ -95,9 +99,11 @@ def among_best(place: int, there: int, reduction_factor: int, *, more: bool = Tr
 def goes_on(entrants: Sequence[Entrant], number: int, rung: int, reduction_factor: int) -> bool:
     """Whether a trial goes on at once from a rung: it is among the best there, or the default config's time came."""
     order = _ranking(entrants, rung)
-    if number not in order or among_best(order.index(number), _there(entrants, rung), reduction_factor):
+    is_default = number in _defaults(entrants)
+    there = _there(entrants, rung)
+    if number not in order or among_best(order.index(number), there, reduction_factor, more=not is_default):
         return True
-    return _any_complete(entrants) and any(e.is_default and e.number == number for e in entrants)
+    return is_default and _any_complete(entrants)
 
 
 def next_promotion(
@@ -126,14 +132,14 @@ def next_promotion(
     if unjudged and reduction_factor != NOBODY:
         return unjudged[0]
     highest_first = sorted(rungs, reverse=True)
+    defaults = _defaults(entrants)
     for rung in highest_first:
         there = _there(entrants, rung)
         for place, number in enumerate(_ranking(entrants, rung)):
-            if not among_best(place, there, reduction_factor, more=more):
-                break
-            if paused.get(number) == rung:
+            later = more and number not in defaults
+            if paused.get(number) == rung and among_best(place, there, reduction_factor, more=later):
                 return number
-    default = next((e.number for e in entrants if e.is_default and e.number in paused), None)
+    default = next((number for number in sorted(defaults) if number in paused), None)
     if _any_complete(entrants) or (closing and _any_on_its_way(entrants, max(rungs, default=0))):
         return default
     if not closing:
@@ -157,7 +163,7 @@ def beyond_hope(
     """
     if to_come is None:
         return set()
-    defaults = {entrant.number for entrant in entrants if entrant.is_default}
+    defaults = _defaults(entrants)
     lost: set[int] = set()
     for rung in sorted(rungs):
         order = _ranking(entrants, rung)
@@ -180,18 +186,24 @@ def beyond_hope(
     return lost
 
 
+def _defaults(entrants: Sequence[Entrant]) -> set[int]:
+    """The number of the default config's trial, if it is there."""
+    return {entrant.number for entrant in entrants if entrant.is_default}
+
+
 def _any_complete(entrants: Sequence[Entrant]) -> bool:
     return any(entrant.state == "complete" and not entrant.is_default for entrant in entrants)
 
 
 def _any_on_its_way(entrants: Sequence[Entrant], last: int) -> bool:
-    return any(entrant.state == "active" and last in entrant.values and not entrant.is_default for entrant in entrants)
+    on_its_way = (e for e in entrants if e.state == "active" and last in e.values and last not in e.broken)
+    return any(not entrant.is_default for entrant in on_its_way)
 
 
 def _ranking(entrants: Sequence[Entrant], rung: int) -> list[int]:
     """Numbers of the trials that have reached a rung, best first; without those that ended there."""
     there = [e for e in entrants if rung in e.values and not (e.state == "left" and _reached(e) == rung)]
-    return [entrant.number for entrant in sorted(there, key=lambda e: (-e.values[rung], e.number))]
+    return [entrant.number for entrant in sorted(there, key=lambda e: (rung in e.broken, -e.values[rung], e.number))]
 
 
 def _there(entrants: Sequence[Entrant], rung: int) -> int:

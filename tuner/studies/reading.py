@@ -12,7 +12,7 @@ from tuner.config.study import StudySpec
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked
-from tuner.studies import history
+from tuner.studies import history, results
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
 from tuner.studies.records import StudySummary, TrialRecord, TrialState
@@ -78,18 +78,18 @@ class StudyReader:
 
     def best(self) -> TrialRecord | None:
         """The best complete trial; None before there is one."""
-        found = self.database.run(lambda session: history.best_number(session, self._id))
+        found = self.database.run(lambda session: results.best_number(session, self._id))
         return None if found is None else self.trials(numbers=[found[0]])[0]
 
     def ranked(self) -> list[TrialRecord]:
         """The complete trials that keep the constraints, best first, without their epochs."""
-        numbers = [number for number, _ in self.database.run(lambda session: history.best_numbers(session, self._id))]
+        numbers = [number for number, _ in self.database.run(lambda session: results.best_numbers(session, self._id))]
         by_number = {trial.number: trial for trial in self.trials(states=[TrialState.COMPLETE], epochs=False)}
         return [by_number[number] for number in numbers if number in by_number]
 
     def default_trial(self) -> TrialRecord | None:
         """The trial of the default config; None before it was begun."""
-        number = self.database.run(lambda session: history.default_number(session, self._id))
+        number = self.database.run(lambda session: results.default_number(session, self._id))
         return None if number is None else self.trials(numbers=[number])[0]
 
     def orders(self) -> Orders:

@@ -144,7 +144,7 @@ class Repeats(Study):
 
     @property
     def _reporter(self) -> Reporter:
-        return Reporter(self.database, self._id, self.spec, self._rungs, judge=None)
+        return Reporter(self.database, self._id, self.spec, self._rungs, self._field, judge=None)
 
     @property
     def _ender(self) -> Ender:

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.storage.database import Database
-from tuner.studies import history, journal, pausing
+from tuner.studies import history, journal
+from tuner.studies.field import Field, Rungs
 from tuner.studies.judging import Judge, Verdict
 from tuner.studies.objective import objective_value, undefined
-from tuner.studies.pausing import Rungs
+from tuner.studies.promotion import goes_on
 from tuner.studies.records import Assignment
 from tuner.trainers.contract import BadConfig, EpochResult
 
@@ -28,6 +29,7 @@ class Reporter:
         study_id: Its id in our table.
         spec: Its spec.
         rungs: Where its trials pause.
+        field: Its trials, as the rule that promotes has seen them.
         judge: Asks its pruner; None where nothing is pruned.
     """
 
@@ -35,6 +37,7 @@ class Reporter:
     study_id: int
     spec: StudySpec
     rungs: Rungs
+    field: Field
     judge: Judge | None
 
     def report(self, assignment: Assignment, result: EpochResult) -> bool:
@@ -80,7 +83,8 @@ class Reporter:
         # The pruner is asked about the default config, too, because successive halving notes there how good it was.
         prune = verdict.prune and not assignment.is_default
         if epoch in self.rungs.epochs:  # the default config pauses, too: it goes on later (`tuner.studies.promotion`)
-            prune = pausing.should_pause(session, self.study_id, self.rungs, assignment.number, epoch)
+            trials = self.field.read(session, self.rungs)
+            prune = not goes_on(trials, assignment.number, epoch, self.rungs.reduction_factor)
         if prune:
             journal.store_verdict(session, assignment.trial_id, epoch)
         return replace(verdict, prune=prune)

@@ -22,10 +22,10 @@ from tuner.storage import optuna_rows
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow
 from tuner.studies.budgets import untried
-from tuner.studies.pausing import paused_trials
+from tuner.studies.pausing import paused_trials, paused_violations
 from tuner.studies.quiet import quiet
 from tuner.studies.samplers import build_sampler
-from tuner.studies.sight import as_pruned
+from tuner.studies.sight import as_pruned, with_constraints
 from tuner.studies.views import Drafting, StudyTrials, changeable, seen
 
 DEFAULT = "default"
@@ -173,6 +173,7 @@ class TrialSampler:
         # A grid is walked to its end only by a sampler that sees every trial.
         shown = trials if self.spec.sampler.name == "grid" else seen(trials, self._rising)
         self.known.fill(session, shown, "params", "system_attrs", "intermediate_values")
+        shown = with_constraints(shown, paused_violations(session, self.study_id, self.spec.constraints))
         return View(waiting, not defaults and waiting is None, shown, asked, len(heads))
 
     def _waiting(self, session: Session, heads: Sequence[FrozenTrial], *, default: bool) -> FrozenTrial | None:

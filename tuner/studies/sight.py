@@ -8,7 +8,7 @@ Shown as pruned, with what they have reported so far, they teach it like pruned 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -17,6 +17,16 @@ from optuna.trial import FrozenTrial, TrialState
 def as_pruned(trials: Sequence[FrozenTrial], paused: Collection[int]) -> list[FrozenTrial]:
     """The trials, with those that are paused (by Optuna's ids) looking pruned."""
     return [_pruned(trial) if trial._trial_id in paused else trial for trial in trials]
+
+
+def with_constraints(trials: Sequence[FrozenTrial], violations: Mapping[int, Mapping[str, float]]) -> list[FrozenTrial]:
+    """The trials, some of them with what Optuna is told for good at their end.
+
+    Args:
+        trials: In any state.
+        violations: By how much some of them, by Optuna's ids, violate each constraint.
+    """
+    return [_constrained(trial, violations.get(trial._trial_id, {})) for trial in trials]
 
 
 class Sight(optuna.Study):
@@ -37,6 +47,16 @@ class Sight(optuna.Study):
         # The one method through which samplers read trials; the public `get_trials` calls it, too.
         seen = self._look(self._study._get_trials(deepcopy, None, use_cache))
         return seen if states is None else [trial for trial in seen if trial.state in states]
+
+
+def _constrained(trial: FrozenTrial, amounts: Mapping[str, float]) -> FrozenTrial:
+    if not amounts:
+        return trial
+    constrained = copy.copy(trial)
+    constrained.system_attrs = dict(trial.system_attrs)
+    for name, amount in amounts.items():
+        constrained.set_constraint(name, amount)
+    return constrained
 
 
 def _pruned(trial: FrozenTrial) -> FrozenTrial:

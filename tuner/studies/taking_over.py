@@ -12,8 +12,8 @@ from tuner.studies import journal, leases, pausing
 from tuner.studies.asking import Asker
 from tuner.studies.control import BY_HAND
 from tuner.studies.ending import Ender
+from tuner.studies.field import Field, Rungs, without_promotion
 from tuner.studies.leases import assignment_of
-from tuner.studies.pausing import Field, Rungs
 from tuner.studies.records import Assignment, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
 from tuner.studies.tell import untold
@@ -90,7 +90,7 @@ def promote(
             return None
         left = asker.left(session)
         closing = bool(rungs.epochs) and asker.exhausted(session)
-        allowed = pausing.without_promotion(rungs) if closing else rungs
+        allowed = without_promotion(rungs) if closing else rungs
         retired = pausing.retire(session, field, allowed, left)
         return left, allowed, untold(session, field.study_id) if retired else []
 

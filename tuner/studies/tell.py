@@ -67,7 +67,7 @@ def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: Sequence[
     if violated is not None and violated not in trial.constraints:
         trial.set_constraint(violated, 1.0)
     metrics = Metrics.model_validate(epochs[-1].metrics) if epochs else None
-    for name, amount in (violations(spec, metrics) if metrics else {}).items():
+    for name, amount in (violations(spec.constraints, metrics) if metrics else {}).items():
         if name not in trial.constraints:
             trial.set_constraint(name, amount)
     if row.state == TrialState.COMPLETE:
