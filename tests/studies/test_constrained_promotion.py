@@ -77,3 +77,29 @@ def test_samplers_see_what_paused_trials_violate(studies_url: str, begin: Begin)
     shown = study.database.run(study._asker._sampler.look).shown
     assert [trial.constraints for trial in shown] == [{LIMIT: 0.0}, {LIMIT: pytest.approx(0.1)}]
     assert not any(trial.constraints for trial in study.optuna.trials)  # told at their end
+
+
+def test_a_better_value_that_breaks_a_constraint_is_no_gain_to_compare_with(begin: Begin, sqlite_url: str) -> None:
+    study = begin(
+        sqlite_url, pruner={"name": "none"}, budget={"trials": None, "no_gain": 3}, constraints=[LIMIT]
+    )  # fmt: skip
+    for number, value in enumerate((0.3, 0.9, 0.4, 0.5, 0.6)):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        reach(study, assignment, value, breaks=number == 1)
+    assert study.summary().spent is None  # of those that keep it, each was better than the last
+    for _ in range(3):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        reach(study, assignment, 0.8, breaks=True)
+    assert "the last 3 trials raised the best value by 0.0000" in str(study.summary().spent)
+
+
+@pytest.mark.parametrize("pruner", [{"name": "none"}, PROMOTE])
+def test_trials_that_pause_were_judged(begin: Begin, sqlite_url: str, pruner: dict[str, object]) -> None:
+    study = begin(sqlite_url, pruner=pruner, budget={"trials": None, "no_gain": 5})
+    run_to_its_end(study, lambda number: 0.5 - number / 100, lambda number: False)
+    assert "the last 5 trials" in str(study.summary().spent)
+    # With rungs, what it takes until one is complete comes first.
+    assert len(study.trials()) <= (6 if pruner["name"] == "none" else 18)
+    assert sum(trial.state is TrialState.COMPLETE for trial in study.trials()) >= 2

@@ -5,9 +5,10 @@ finished. What trials cost counts from their first reported epoch on, and so do 
 other seeds, by which the noise is measured.
 
 `no_gain` ends a study from which no gain is expected, by a plain rule: the last so many trials that were judged
-(complete or pruned) did not raise the best value by more than its noise. Noise is how much the value still
-changes from epoch to epoch at the end of training: the mean absolute change over the last quarter of the epochs,
-of the median complete trial. A best value that rises by less cannot be told from a lucky last epoch.
+(complete, paused or pruned) did not raise the best value, among those that keep the constraints, by more than its
+noise. Noise is how much the value still changes from epoch to epoch at the end of training: the mean absolute change
+over the last quarter of the epochs, of the median complete trial. A best value that rises by less cannot be told from
+a lucky last epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from tuner.studies.current import repeats_of
 from tuner.studies.journal import counted_trials
 from tuner.studies.plan import begin_until
 from tuner.studies.records import TrialState
+from tuner.studies.results import best_numbers
 
+_JUDGED = (TrialState.COMPLETE, TrialState.PAUSED, TrialState.PRUNED)
 _CURVES = 20
 """Complete trials whose noise is measured: the latest ones."""
 
@@ -136,23 +139,23 @@ def epoch_noise(curves: Iterable[list[float]]) -> float:
 
 def _gain(session: Session, study_id: int, spec: StudySpec) -> tuple[float, float] | None:
     """Gain over the last trials, and noise; None while there are too few trials."""
-    judged = (
-        TrialRow.study_id == study_id,
-        TrialRow.state.in_([TrialState.COMPLETE, TrialState.PRUNED]),
-        TrialRow.value.is_not(None),
-    )
+    results = dict(best_numbers(session, study_id))
+    if not results:
+        return None
     rows = session.execute(
-        select(TrialRow.trial_id, TrialRow.state, TrialRow.value)
-        .where(*judged)
-        .order_by(TrialRow.finished_at, TrialRow.number)
+        select(TrialRow.trial_id, TrialRow.number, TrialRow.state)
+        .join(AttemptRow, and_(AttemptRow.trial_id == TrialRow.trial_id, AttemptRow.number == TrialRow.token))
+        .where(TrialRow.study_id == study_id, TrialRow.state.in_(_JUDGED), TrialRow.epochs > 0)
+        # Not when they were given up, which may be long after they were judged.
+        .order_by(AttemptRow.ended_at, TrialRow.number)
     ).all()
-    complete = [trial_id for trial_id, state, _ in rows if state == TrialState.COMPLETE]
+    complete = [trial_id for trial_id, _, state in rows if state == TrialState.COMPLETE]
     rising = spec.objective.direction == "maximize"
     worst = float("-inf") if rising else float("inf")
-    # A pruned trial's value is no result, but it was judged and brought no gain.
-    values = [value if state == TrialState.COMPLETE and value is not None else worst for _, state, value in rows]
+    # The others have no result that counts, but were judged and brought no gain.
+    values = [results.get(number, worst) for _, number, _ in rows]
     gain = expected_gain(values, spec.budget.no_gain or 1, rising)
-    if gain is None or not complete:
+    if gain is None:
         return None
     curves: dict[int, list[float]] = defaultdict(list)
     points = session.execute(
