@@ -69,7 +69,7 @@ def test_its_repeats_end_with_it(sqlite_url: str, begin: Begin) -> None:
     assert assignment is not None
     train(study, assignment, 0.5)
     repeats = open_repeats(study)
-    repeats.plan({0: assignment.config}, [1], default=0)
+    repeats.plan({0: assignment.config}, [1])
     run = repeats.next_trial(WORKER)
     assert run is not None
     repeats.report(run, result(1, 0.1))  # though Optuna knows nothing of it

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from study_cases import WORKER, train
 
-from tuner.studies.confirm import plan_confirmation
+from tuner.studies.confirm import confirmation, plan_confirmation
 from tuner.studies.noise import noise_of, plan_baseline
 from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats
@@ -90,3 +91,26 @@ def test_the_default_config_gains_nothing_over_itself(begin: Begin, sqlite_url: 
     found = noise_of(study)
     assert found is not None
     assert "no trial is better than their mean" in found.verdict
+
+
+def test_the_default_config_is_known_whatever_its_number(begin: Begin, sqlite_url: str) -> None:
+    """Another client queued a point first, so that the default config is not trial 0."""
+    study = begin(sqlite_url, pruner={"name": "none"})
+    study.optuna.enqueue_trial({"learning_rate": 0.01, "augment.mosaic": 0.5, "anchors": "default"})
+    run_all(plan_baseline(study, 3))
+    run_one(study, 0.3)
+    run_one(study, 0.8)
+    default = study.default_trial()
+    assert default is not None
+    assert default.number == 1
+    noise = noise_of(study)
+    assert noise is not None
+    assert noise.values == (0.3, 0.3, 0.3)
+    repeats = plan_confirmation(study, 1, 2)
+    assert {(run.params["trial"], run.is_default) for run in repeats.unfinished()} == {(0, False)}
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, 0.8)
+    found = confirmation(study)
+    assert found is not None
+    assert found.winner is not None
+    assert (found.winner.key, found.winner.mean) == (0, pytest.approx(0.8))

@@ -62,7 +62,7 @@ def plan_confirmation(study: Study, top: int, seeds: int) -> Repeats:
     default, *chosen = _compared(study, top)
     configs = {trial.number: trial.config for trial in (default, *chosen)}
     repeats = open_repeats(study)
-    repeats.plan(configs, fresh_seeds(study, seeds), default=default.number)
+    repeats.plan(configs, fresh_seeds(study, seeds))
     return repeats
 
 

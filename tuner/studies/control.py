@@ -17,6 +17,7 @@ from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.current import repeats_of
 from tuner.studies.leases import changed
 from tuner.studies.records import TrialState
+from tuner.studies.results import default_number
 
 Control = Literal["paused", "stopped"]
 """A paused study's workers save their trials and wait; a stopped study's workers save and end."""
@@ -79,7 +80,8 @@ def order_stop(session: Session, study_id: int, number: int) -> list[tuple[int, 
     """
     going = TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED))
     repeats = session.scalars(select(TrialRow).where(TrialRow.study_id == repeats_of(session, study_id), going))
-    rows = [row for row in repeats if row.params["trial"] == number]
+    default = default_number(session, study_id) or 0
+    rows = [row for row in repeats if number == (default if row.is_default else row.params["trial"])]
     trial = session.scalar(select(TrialRow).where(TrialRow.study_id == study_id, TrialRow.number == number))
     if trial is not None:
         rows.append(trial)

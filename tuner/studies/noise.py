@@ -17,8 +17,6 @@ from tuner.studies.study import Study
 
 STANDS_OUT = 0.05
 """A best trial stands out when luck alone gives such a gain less often than this."""
-DEFAULT_TRIAL = 0
-"""The study's first trial is the default config."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def plan_baseline(study: Study, runs: int) -> Repeats:
 
     config = resolve_anchors(study.space.default_config(study.base), study.dataset.train)
     repeats = open_repeats(study)
-    repeats.plan({DEFAULT_TRIAL: config}, fresh_seeds(study, runs - 1), default=DEFAULT_TRIAL)
+    repeats.plan({repeats.default: config}, fresh_seeds(study, runs - 1))
     return repeats
 
 
@@ -83,7 +81,7 @@ def noise_of(study: Study) -> Noise | None:
     repeats, default = find_repeats(study), study.default_trial()
     if repeats is None or default is None or default.state is not TrialState.COMPLETE or default.value is None:
         return None
-    runs = [run for run in repeats.runs() if run.params["trial"] == default.number]
+    runs = [run for run in repeats.runs() if run.is_default]
     values = [default.value, *(r.value for r in runs if r.state is TrialState.COMPLETE and r.value is not None)]
     if len(values) < 2:
         return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -27,12 +28,15 @@ from tuner.studies.journal import RETRIED
 from tuner.studies.reading import REPEATS, refuse_deleted
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState, WorkerInfo
 from tuner.studies.reporting import Reporter
+from tuner.studies.results import default_number
 from tuner.studies.specs import stored
 from tuner.studies.study import Study
 from tuner.studies.taking_over import take_over
 
-_SEEDS = MAX_SEED + 1
+if TYPE_CHECKING:
+    from tuner.data.coco import Dataset
 
+_SEEDS = MAX_SEED + 1
 
 GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
 """States of runs that have not ended."""
@@ -41,14 +45,16 @@ GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
 class Repeats(Study):
     """The repeats of a study: what `run_worker` needs of a study, without sampling and pruning.
 
-    The parameters of a run are `trial`, the number of the trial whose config it repeats, and `seed`. That of the
-    default config is 0.
+    The parameters of a run are `trial`, the number of the trial whose config it repeats, and `seed`. Those of the
+    default config may be planned before its trial has a number, so they are known by `TrialRow.is_default`.
 
     Attributes:
+        default: Number of the default config's trial; 0 before it was begun.
         asked: Trial and seed of the runs that are handed out and counted: those that `plan` was called with here; None:
             all that were ever planned.
     """
 
+    default: int = 0
     asked: frozenset[tuple[int, int]] | None = None
 
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
@@ -66,15 +72,15 @@ class Repeats(Study):
                 raise StudyError(f"the repeats of the study have ended: {study.problem}")
             if study.control is not None:
                 return []
-            waiting = select(TrialRow.trial_id, TrialRow.params).where(
+            waiting = select(TrialRow.trial_id, TrialRow.params, TrialRow.is_default).where(
                 TrialRow.study_id == self._id, TrialRow.state == TrialState.RUNNING
             )
-            asked = {trial_id for trial_id, params in session.execute(waiting) if self._is_asked(params)}
+            asked = {row.trial_id for row in session.execute(waiting) if self._is_asked(row.is_default, row.params)}
             return [(trial_id, token) for trial_id, token in leases.claimable(session, self._id) if trial_id in asked]
 
         return take_over(self.database, self.database.run(look), worker, self._reporter, self._ender)
 
-    def plan(self, configs: Mapping[int, TrialConfig], seeds: Sequence[int], *, default: int) -> None:
+    def plan(self, configs: Mapping[int, TrialConfig], seeds: Sequence[int]) -> None:
         """Have configs trained with these seeds; with which they were, or will be, they are not trained again.
 
         A run that failed for a reason of `RETRIED` is planned anew, under another number.
@@ -82,14 +88,13 @@ class Repeats(Study):
         Args:
             configs: With their anchors, by the number of the study's trial that has them.
             seeds: Of the runs, the same for all configs.
-            default: Which of them is the study's default config.
         """
         wanted = [(trial, seed) for trial in configs for seed in seeds]
 
         def add(session: Session) -> None:
-            runs = select(TrialRow.trial_id, TrialRow.number, TrialRow.params, TrialRow.kind)
+            runs = select(TrialRow.trial_id, TrialRow.number, TrialRow.params, TrialRow.kind, TrialRow.is_default)
             rows = session.execute(runs.where(TrialRow.study_id == self._id)).all()
-            known = {pair_of(row.params): row.trial_id for row in rows if row.kind not in RETRIED}
+            known = {self._pair(row.is_default, row.params): row.trial_id for row in rows if row.kind not in RETRIED}
             number = max((row.number for row in rows), default=-1) + 1
             # Optuna counts its trials upwards from 1, so ours go downwards from -1.
             trial_id = min(session.scalar(select(func.min(TrialRow.trial_id))) or 0, 0) - 1
@@ -105,7 +110,7 @@ class Repeats(Study):
                     trial_id=trial_id,
                     study_id=self._id,
                     number=number,
-                    is_default=trial == default,
+                    is_default=trial == self.default,
                     seed=seed,
                     params={"trial": trial, "seed": seed},
                     config=configs[trial].model_dump(mode="json"),
@@ -123,12 +128,13 @@ class Repeats(Study):
 
     def runs(self) -> list[TrialRecord]:
         """All runs in the order in which they were planned, without those that were made anew, and without epochs."""
-        latest = {pair_of(run.params): run for run in self.trials(epochs=False)}
-        return sorted(latest.values(), key=lambda run: run.number)
+        latest = {self._pair(run.is_default, run.params): run for run in self.trials(epochs=False)}
+        known = [replace(run, params={"trial": trial, "seed": seed}) for (trial, seed), run in latest.items()]
+        return sorted(known, key=lambda run: run.number)
 
     def unfinished(self) -> list[TrialRecord]:
         """Runs that were asked for and have not ended."""
-        return [run for run in self.trials(states=GOING, epochs=False) if self._is_asked(run.params)]
+        return [run for run in self.trials(states=GOING, epochs=False) if self._is_asked(run.is_default, run.params)]
 
     def summary(self) -> StudySummary:
         """See `Study.summary`; the counts are those of the runs that were asked for.
@@ -136,11 +142,16 @@ class Repeats(Study):
         Raises:
             StudyError: The study was deleted meanwhile.
         """
-        counts = Counter(run.state for run in self.runs() if self._is_asked(run.params))
+        counts = Counter(run.state for run in self.runs() if self._is_asked(run.is_default, run.params))
         return replace(super().summary(), counts={state: counts[state] for state in TrialState})
 
-    def _is_asked(self, params: Mapping[str, int]) -> bool:
-        return self.asked is None or pair_of(params) in self.asked
+    def _is_asked(self, is_default: bool, params: Mapping[str, int]) -> bool:
+        return self.asked is None or self._pair(is_default, params) in self.asked
+
+    def _pair(self, is_default: bool, params: Mapping[str, int]) -> tuple[int, int]:
+        """Trial and seed of a run."""
+        trial, seed = pair_of(params)
+        return self.default if is_default else trial, seed
 
     @property
     def _reporter(self) -> Reporter:
@@ -180,7 +191,7 @@ def open_repeats(study: Study) -> Repeats:
     row = study.database.run(find)
     if row is None:
         raise StudyError(f"the repeats of study {study.name!r} could not be made")
-    repeats = Repeats(study.database, row, _unpruned(study.spec), study.space, study.dataset)
+    repeats = _made(study, row, study.dataset)
     repeats.make_folder()
     return repeats
 
@@ -189,11 +200,11 @@ def find_repeats(study: Study) -> Repeats | None:
     """The repeats of a study; None where nothing was ever repeated."""
     name = study.name + REPEATS
     row = study.database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name)))
-    return None if row is None else Repeats(study.database, row, _unpruned(study.spec), study.space)
+    return None if row is None else _made(study, row)
 
 
 def pair_of(params: Mapping[str, int]) -> tuple[int, int]:
-    """Trial and seed of a run, by its parameters."""
+    """Trial and seed of a run, by its parameters as `Repeats.runs` gives them."""
     return params["trial"], params["seed"]
 
 
@@ -214,6 +225,12 @@ def fresh_seeds(study: Study, count: int) -> list[int]:
 def count_to(study: Study, seed: int) -> int:
     """How many fresh seeds end with this one."""
     return (seed - study.spec.sampler.seed) % _SEEDS
+
+
+def _made(study: Study, row: StudyRow, dataset: Dataset | None = None) -> Repeats:
+    repeats = Repeats(study.database, row, _unpruned(study.spec), study.space, dataset)
+    repeats.default = study.database.run(lambda session: default_number(session, study._id)) or 0
+    return repeats
 
 
 def _unpruned(spec: StudySpec) -> StudySpec:
