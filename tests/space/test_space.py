@@ -226,6 +226,10 @@ def test_a_default_outside_the_space_names_both() -> None:
         ("image_size: {type: float, low: 320, high: 640}\n", "image_size.type: image_size is a whole number"),
         ("image_size: {type: int, low: 320.5, high: 640}\n", "image_size.low: should be a whole number, found 320.5"),
         ("image_size: {type: int, low: 320, high: many}\n", "image_size.high: should be a whole number, found 'many'"),
+        ("image_size: {type: int, low: 320, high: 640, log: yes}\n", "image_size.log: should be true or false, found "
+         "'yes'"),
+        ("optimizer: {type: categorical, choices: [adamw, {}]}\n", "optimizer.choices: should be a number, text or "
+         "truth value, found {}"),
         ("optimizer: {type: float, low: 0, high: 1}\n", "optimizer.type: optimizer is not a number"),
         ("optimizer: {type: categorical, choices: [adamw, adam]}\n", "space.yaml:1: optimizer.choices: 'adam' is not "
          "valid for optimizer: should be 'adamw' or 'sgd'"),

@@ -132,7 +132,7 @@ def _words(problem: Any, raw: Mapping[str, Any], keys: list[str]) -> str:
     if isinstance(problem["input"], list) and kind is FixedDimension:
         return "a list is not a dimension: write {type: float, low: …, high: …} or {type: categorical, choices: […]}"
     if problem["type"] in ("float_type", "int_type", "string_type", "bool_type"):
-        wanted = {"low": "a number", "high": "a number", "step": "a number"}.get(
+        wanted = {"low": "a number", "high": "a number", "step": "a number", "log": "true or false"}.get(
             "".join(keys[:1]), "a number, text or truth value"
         )
         if keys[:1] and keys[0] in ("low", "high", "step") and kind is IntDimension:
