@@ -15,7 +15,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, inspect, select, text
+from sqlalchemy import event, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError
@@ -190,6 +190,36 @@ def test_a_transaction_is_run_again_where_another_has_taken_its_place(database_u
     with pytest.raises(StorageError):
         database.run(add)
     database.close()
+
+
+def test_a_transaction_is_run_again_where_another_changed_what_it_has_read(database_url: str) -> None:
+    database = connect(database_url)
+    strict = database_url.startswith("mysql") and _refuse_changed_rows(database)
+    _add_study(database)
+    seen = []
+
+    def rename(session: Session) -> None:
+        seen.append(session.scalar(select(StudyRow.name)))
+        if len(seen) == 1:
+            with database.engine.begin() as other:
+                other.execute(update(StudyRow).values(name="new"))
+        session.execute(update(StudyRow).values(name=StudyRow.name.concat("er")))
+
+    database.run(rename)
+    assert database.run(lambda session: session.scalar(select(StudyRow.name))) == "newer"
+    assert seen == (["old", "new"] if strict else ["old"])
+    database.close()
+
+
+def _refuse_changed_rows(database: Database) -> bool:
+    """Have a MariaDB that can do so refuse as it does by default from 11.6.2 on, for the connections of the test."""
+    with database.engine.connect() as connection:
+        if connection.execute(text("show variables like 'innodb_snapshot_isolation'")).first() is None:
+            return False
+    database.engine.dispose()
+    setting = "set session innodb_snapshot_isolation = on"
+    event.listen(database.engine, "connect", lambda connection, _: connection.cursor().execute(setting))
+    return True
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mysql"])

@@ -14,8 +14,8 @@ from tuner.storage.urls import masked, sqlite_file
 
 _POSTGRES_AGAIN = ("40001", "40P01", "55P03")
 """Serialisation failure, deadlock, lock not available."""
-_MYSQL_AGAIN = (1205, 1213)
-"""Lock wait time-out, deadlock."""
+_MYSQL_AGAIN = (1020, 1205, 1213)
+"""A row was changed since it was read (MariaDB, by default from 11.6.2 on), lock wait time-out, deadlock."""
 _SQLITE_NO_ROOM = ("disk I/O error", "unable to open")
 _LEAST_ROOM = 64 * 1024
 """Bytes: about what SQLite's log and shared memory begin with."""
