@@ -63,6 +63,24 @@ def test_a_trial_with_parameters_of_its_own_is_ended(studies_url: str, begin: Be
     assert study.trials()[1].reason == "queued from outside: the space samples no 'lr'"
 
 
+@pytest.mark.parametrize("sampler", ["grid", "gp", "tpe", "cmaes", "random"])
+def test_what_a_point_leaves_open_is_drawn(studies_url: str, begin: Begin, sampler: str) -> None:
+    optimizer = {"type": "categorical", "choices": ["adamw", "sgd"]}
+    space = {"optimizer": optimizer, "batch_size": {"type": "int", "low": 2, "high": 8, "step": 2}}
+    study = begin(studies_url, space=space, sampler={"name": sampler}, budget={"trials": 20})
+    run_one(study, 0.5)
+    for point in ({"batch_size": 6}, {"optimizer": "sgd"}, {}):
+        client_of(study).enqueue_trial(point)
+    while study.summary().spent is None:
+        run_one(study, 0.4)
+    assert study.next_trial(WORKER) is None
+    tried = [trial.params for trial in study.trials()]
+    assert (tried[1]["batch_size"], tried[2]["optimizer"]) == (6, "sgd")
+    every = [{"optimizer": one, "batch_size": size} for one in ("adamw", "sgd") for size in (2, 4, 6, 8)]
+    assert all(point in tried for point in every)
+    assert all(point in every for point in tried)
+
+
 @pytest.mark.parametrize("how", ["enqueued", "asked", "told"])
 def test_the_default_config_comes_first_all_the_same(studies_url: str, begin: Begin, how: str) -> None:
     study = begin(studies_url)

@@ -135,9 +135,8 @@ class TrialSampler:
         message = ""
         with self.database.errors(), quiet():
             objectives = len(self.study.directions)
-            built = build_sampler(
-                sampler or self.spec.sampler, self.space, view.asked, self.default, objectives=objectives
-            )
+            spec = sampler or self._sampler_for(view.waiting)
+            built = build_sampler(spec, self.space, view.asked, self.default, objectives=objectives)
             draft = None if view.waiting is None else changeable(view.waiting)
             if draft is not None:
                 draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
@@ -187,6 +186,12 @@ class TrialSampler:
         queue += [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING]
         waiting = (optuna_rows.read_trial(session, trial_id) for trial_id in queue)
         return next((trial for trial in waiting if DEFAULT in trial.user_attrs or not default), None)
+
+    def _sampler_for(self, waiting: FrozenTrial | None) -> SamplerSpec:
+        """The study's sampler; for a queued point of a grid a random one, as a grid draws whole points alone."""
+        if self.spec.sampler.name == "grid" and waiting is not None and "fixed_params" in waiting.system_attrs:
+            return SamplerSpec(name="random", seed=self.spec.sampler.seed)
+        return self.spec.sampler
 
     @property
     def _rising(self) -> bool | None:
