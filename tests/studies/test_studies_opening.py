@@ -373,6 +373,18 @@ def test_a_grid_ends_when_it_is_walked(sqlite_url: str, begin: Begin) -> None:
     assert sorted(seen) == sorted((a, o) for a in ("default", "kmeans-iou") for o in ("adamw", "sgd"))
 
 
+def test_points_that_repeat_others_cost_a_grid_none_of_its_own(sqlite_url: str, begin: Begin) -> None:
+    space = {"batch_size": {"type": "categorical", "choices": [4, 8, 16]}}
+    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
+    for _ in range(2):
+        study.optuna.enqueue_trial({"batch_size": 8})
+    seen = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        seen.append(assignment.params["batch_size"])
+        train(study, assignment, 0.5)
+    assert sorted(seen) == [4, 8, 8, 8, 16]
+
+
 def test_points_that_do_not_fit_together_are_told_and_do_not_count(sqlite_url: str, begin: Begin) -> None:
     space = {"warmup_epochs": {"type": "float", "low": 1.0, "high": 20.0}}
     study = begin(sqlite_url, space=space, sampler={"name": "random"}, budget={"trials": 4})

@@ -11,7 +11,7 @@ from tuner.config.errors import StudyError
 from tuner.storage import optuna_rows
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
-from tuner.studies.budgets import spent, untried
+from tuner.studies.budgets import spent
 from tuner.studies.judging import Judge
 from tuner.studies.leases import LEASE_SECONDS, AskBusy, AskLock, asking, assignment_of
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
@@ -126,9 +126,8 @@ class Asker:
         return row, trial
 
     def _over(self, session: Session) -> bool:
-        """Whether the budget is spent or the grid is walked."""
-        points = grid_size(self._spec.sampler, self._sampler.space)
-        walked = points is not None and journal.counted_trials(session, self._id) >= points
-        every = self._sampler.points
-        walked |= every is not None and not untried(session, self._id, every)
+        """Whether the budget is spent or the space is walked; a grid of very many points is, by their number."""
+        left = self._sampler.untried(session)
+        points = grid_size(self._spec.sampler, self._sampler.space) if left is None else None
+        walked = left == [] or (points is not None and journal.counted_trials(session, self._id) >= points)
         return walked or spent(session, self._id, self._spec) is not None
