@@ -17,7 +17,8 @@ from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
 from tuner.studies.opening import create_or_open
 from tuner.studies.records import TrialState
-from tuner.studies.replay import replay_study
+from tuner.studies.replay import _sampling, replay_study, stored_curves
+from tuner.studies.simulate import simulate
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -90,6 +91,23 @@ def test_samplers_draw_every_stored_trial_once(whole: Study) -> None:
             assert row.epochs < EPOCHS * len(TOPS)
     again = replay_study(whole, [PrunerSpec(name="none"), PrunerSpec(name="promote")], samplers, seeds=3)
     assert again == replay
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "cmaes"])
+def test_a_replayed_trial_has_the_parameters_of_its_stored_trial_alone(name: Any, begin: Begin, url: str) -> None:
+    space = {
+        "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
+        "momentum": {"type": "float", "low": 0.8, "high": 0.95, "when": {"optimizer": "sgd"}},
+    }
+    study = begin(url, space=space, pruner={"name": "none"}, budget={"trials": len(TOPS)})
+    run(study, TOPS)
+    curves = stored_curves(study.trials(), EPOCHS, 1)
+    draw, sampler, drawn = _sampling(SamplerSpec(name=name), study.space, study.base, 0)(curves)
+    (replayed, *_) = simulate(draw, sampler, PrunerSpec(name="none"), epochs=EPOCHS).trials
+    trials = [trial for trial in replayed.trial.study.trials if trial.state.name == "COMPLETE"]
+    assert [trial.params for trial in trials] == [curves[at].params for at in drawn]
+    assert all(trial.distributions.keys() == trial.params.keys() for trial in trials)
+    assert {len(trial.params) for trial in trials} == {1, 2}
 
 
 def test_a_study_that_pruned_is_replayed_as_far_as_it_is_known(begin: Begin, url: str) -> None:

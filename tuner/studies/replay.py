@@ -237,15 +237,23 @@ def _sampling(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: in
                 space.suggest(trial, base)
             at = min(left, key=lambda i: _distance(trial.params, curves[i].params, distributions)) if drawn else 0
             drawn.append(at)
-            for name, value in curves[at].params.items():
-                if name in distributions:
-                    internal = distributions[name].to_internal_repr(value)
-                    trial.study._storage.set_trial_param(trial._trial_id, name, internal, distributions[name])
+            _become(trial, curves[at], distributions)
             return curves[at].values
 
         return draw, lambda ask: build_sampler(seeded, space, ask, default), drawn
 
     return make
+
+
+def _become(trial: optuna.Trial, curve: StoredCurve, distributions: dict[str, BaseDistribution]) -> None:
+    """Give a trial the parameters of a stored one, and none that it was proposed with beside them."""
+    storage = trial.study._storage
+    proposed = storage.get_trial(trial._trial_id)  # in memory, where it is the trial itself
+    proposed.params, proposed.distributions = {}, {}
+    for name, value in curve.params.items():
+        if name in distributions:
+            internal = distributions[name].to_internal_repr(value)
+            storage.set_trial_param(trial._trial_id, name, internal, distributions[name])
 
 
 def _distance(a: dict[str, Any], b: dict[str, Any], distributions: dict[str, BaseDistribution]) -> float:
