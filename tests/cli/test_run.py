@@ -51,6 +51,15 @@ def test_a_dry_run_says_that_voting_is_tried(project: Project, capsys: pytest.Ca
     assert "greedy-voting" not in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
+def test_a_dry_run_shows_the_default_config_with_what_the_space_fixes(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}
+    project.write(space={"model": "fasterrcnn-resnet50", "batch_size": 2, "learning_rate": rate})
+    line = "default    fasterrcnn-resnet50, image size 64, 4 epochs, batch 2, learning rate 0.0002"
+    assert line in project.main(capsys, "run", "study.yaml", "--dry-run")
+
+
 def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,37 @@ def test_another_model_learns_at_its_own_rates_where_none_was_given() -> None:
     assert (sampled.learning_rate, sampled.backbone_lr_factor) == (2e-3, 1.0)
 
 
+def test_a_fixed_model_has_its_own_rates_in_the_default_config() -> None:
+    rate = "learning_rate: {type: float, low: 1e-5, high: %s, log: true}\n"
+    fixed = "model: fasterrcnn-resnet50\n"
+    own = TrialConfig(model="fasterrcnn-resnet50")
+    for high in ("1e-2", "1e-3"):
+        for text in (fixed + rate % high, rate % high + fixed):
+            assert space(text).params_of(BASE) == {"learning_rate": 2e-4}
+            assert space(text).default_config(BASE) == own
+    made = space(fixed + rate % "1e-2")
+    assert made.params_of(TrialConfig(learning_rate=3e-4)) == {"learning_rate": 3e-4}
+    assert made.params_of(own.model_copy(update={"learning_rate": 2e-3})) == {"learning_rate": 2e-3}
+    with pytest.raises(ConfigError, match=r"learning_rate = 0\.0002 lies outside"):
+        space(fixed + rate.replace("1e-5", "1e-3") % "1e-2").params_of(own)
+
+
+def test_a_fixed_model_has_its_own_rates_where_its_conditions_hold() -> None:
+    made = space(
+        "learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}\n"
+        "model: {type: fixed, value: fasterrcnn-resnet50, when: {optimizer: sgd}}\n"
+        "optimizer: {type: categorical, choices: [adamw, sgd]}\n"
+    )
+    for optimizer, rate in (("adamw", 2e-3), ("sgd", 2e-4)):
+        config = TrialConfig(optimizer=optimizer)
+        assert made.params_of(config) == {"learning_rate": rate, "optimizer": optimizer}
+
+
+def test_a_rate_that_the_space_of_a_fixed_model_holds_stays_where_the_models_own_lies_outside() -> None:
+    made = space("model: fasterrcnn-resnet50\nlearning_rate: {type: float, low: 1e-3, high: 1e-2, log: true}\n")
+    assert made.params_of(BASE) == {"learning_rate": 2e-3}
+
+
 def test_values_that_do_not_fit_together_are_told_apart_from_wrong_ones() -> None:
     made = space("warmup_epochs: {type: float, low: 1, high: 10}\n")
     short = TrialConfig(epochs=5)

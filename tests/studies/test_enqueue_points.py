@@ -67,6 +67,13 @@ def test_a_point_with_another_model_has_the_rates_of_that_model(tmp_path: Path) 
     assert [point["learning_rate"] for point in points] == [2e-4, 2e-3]
 
 
+def test_a_point_of_a_study_with_a_fixed_model_has_the_rates_of_that_model(tmp_path: Path) -> None:
+    space = load_space({"learning_rate": LEARNING_RATE, "model": "retinanet-resnet50", "optimizer": OPTIMIZER})
+    (tmp_path / "points.yaml").write_text("- {optimizer: sgd}\n- {optimizer: sgd, learning_rate: 2e-3}")
+    points = read_points(tmp_path / "points.yaml", space, TrialConfig())
+    assert [point["learning_rate"] for point in points] == [2e-4, 2e-3]
+
+
 def begin_second(study: Study, **changes: object) -> Study:
     fields = study.spec.model_dump() | {"name": f"{study.name[:50]}-2"} | changes
     return create_or_open(StudySpec.model_validate(fields))
@@ -86,6 +93,19 @@ def test_a_value_without_a_meaning_in_the_earlier_trial_is_no_reason_to_skip_it(
     space = {"learning_rate": LEARNING_RATE, "optimizer": OPTIMIZER, "momentum": SGD}
     second = begin_second(study, space=space, defaults={"epochs": 9, "image_size": 96})
     assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002, "optimizer": "adamw"}], [])
+    second.close()
+
+
+def test_a_rate_of_an_earlier_study_with_a_fixed_model_stays(begin: Begin, sqlite_url: str) -> None:
+    model = "retinanet-resnet50"
+    defaults = {"epochs": 9, "image_size": 96}
+    earlier = {"model": model, "learning_rate": 2e-3}
+    study = begin(sqlite_url, space={"optimizer": OPTIMIZER}, defaults=defaults | earlier)
+    run_one(study, 0.5)
+    space = {"model": model, "learning_rate": LEARNING_RATE, "optimizer": OPTIMIZER}
+    second = begin_second(study, space=space, defaults=defaults)
+    expected = {"learning_rate": 2e-3, "optimizer": "adamw"}
+    assert warm_points(second.spec, second.space, study) == ([expected], [])
     second.close()
 
 

@@ -26,6 +26,7 @@ from tuner.studies.plan import make_plan
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.records import Assignment, TrialState
 from tuner.studies.repeats import open_repeats
+from tuner.studies.sampling import DEFAULT
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -360,6 +361,33 @@ def test_sampling_does_not_depend_on_restarts(sqlite_url: str, data: DataSpec) -
         return params
 
     assert walk("straight", restart=False) == walk("restarted", restart=True)
+
+
+@pytest.mark.parametrize("low", [1e-5, 1e-3])
+def test_a_study_whose_default_config_had_a_rate_of_another_model_goes_on(
+    studies_url: str, begin: Begin, low: float
+) -> None:
+    """A fixed detector once had the default learning rate of `dense-tiny`, whatever its own is."""
+    rate = {"type": "float", "low": low, "high": 1e-2, "log": True}
+    changes = {"space": {"model": "fasterrcnn-resnet50", "learning_rate": rate}, "budget": {"trials": 3}}
+    study = begin(studies_url, **changes)
+    study.optuna.enqueue_trial({"learning_rate": 2e-3}, user_attrs={DEFAULT: True})
+    study = begin(studies_url, **changes)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    train(study, first, 0.3, epochs=2)
+    forget_worker(study, first)
+    study = begin(studies_url, **changes)
+    for number in range(3):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        assert assignment.number == number
+        train(study, assignment, 0.5)
+    assert study.next_trial(WORKER) is None
+    default, *others = study.trials(epochs=False)
+    assert default.is_default
+    assert (default.params, default.config.learning_rate) == ({"learning_rate": 2e-3}, 2e-3)
+    assert not any(trial.is_default or trial.params == default.params for trial in others)
 
 
 def test_a_grid_ends_when_it_is_walked(sqlite_url: str, begin: Begin) -> None:

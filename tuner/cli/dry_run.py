@@ -32,7 +32,7 @@ def show_plan(
     from tuner.studies.samplers import chosen
 
     space, ruled_out, dataset = checked
-    base = base_config(spec)
+    base = space.default_config(base_config(spec))
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")
     for split in (dataset.train, dataset.val, dataset.test):

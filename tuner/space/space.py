@@ -118,14 +118,41 @@ class SearchSpace(Frozen):
             return False
         return True
 
+    def with_fixed(self, base: TrialConfig, given: Mapping[str, Any] | None = None) -> TrialConfig:
+        """A config with some values replaced, and with the fixed values that hold for it then.
+
+        A fixed model brings its own rates for those of the base's model (see `with_values`), but not where the space
+        holds the latter alone: they must have been given, or a study was begun with them.
+
+        Args:
+            base: The config.
+            given: Values by dotted name, which stay as they are.
+
+        Raises:
+            InfeasibleConfig: The values do not fit together.
+        """
+        chosen = dict(given or {})
+        config = with_values(base, chosen)
+        walked = self._walk(lambda name, dimension: get_value(config, name))
+        fixed = {name: value for name, value in walked.items() if name not in self.sampled}
+        found = with_values(base, chosen | fixed)
+        kept = {
+            name: get_value(config, name)
+            for name, dimension in self.sampled.items()
+            if dimension.contains(get_value(config, name)) and not dimension.contains(get_value(found, name))
+        }
+        return with_values(found, kept)
+
     def params_of(self, config: TrialConfig) -> dict[str, Any]:
         """The parameters of a trial that has this config, for enqueuing it.
 
-        Fixed values replace those of the config; thresholds that are swept are no parameters.
+        Fixed values replace those of the config (see `with_fixed`); thresholds that are swept are no parameters.
 
         Raises:
             ConfigError: The config lies outside a range; names both.
+            InfeasibleConfig: With the fixed values it does not fit together.
         """
+        config = self.with_fixed(config)
 
         def take(name: str, dimension: SampledDimension) -> Any:
             value = get_value(config, name)
@@ -181,6 +208,7 @@ class SearchSpace(Frozen):
 
         Raises:
             ConfigError: `base` lies outside a range.
+            InfeasibleConfig: With the fixed values it does not fit together.
         """
         return self.apply(base, self.params_of(base))
 

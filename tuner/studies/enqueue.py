@@ -15,7 +15,7 @@ from tuner.config.source import read_yaml_list, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS
-from tuner.space.fields import InfeasibleConfig, get_value, search_fields, with_values
+from tuner.space.fields import InfeasibleConfig, get_value, search_fields
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.journal import counted_trials
@@ -139,7 +139,7 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: StudyReader) -> tu
         found = _found(earlier, trial, space)
         given |= {name: value for name, value in found.items() if space.sampled[name].contains(value)}
         try:
-            active = space.active(with_values(base, given))
+            active = space.active(space.with_fixed(base, given))
             outside = [name for name, value in active.items() if not space.sampled[name].contains(value)]
             if outside:
                 name = outside[0]
@@ -209,7 +209,7 @@ def enqueue(study: Study, points: Sequence[dict[str, Any]]) -> Queued:
 
 def _params(space: SearchSpace, base: TrialConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the default config with some values replaced, those that are active."""
-    params = space.params_of(with_values(base, given))
+    params = space.params_of(space.with_fixed(base, given))
     space.apply(base, params)
     return params
 
