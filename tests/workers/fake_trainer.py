@@ -2,7 +2,7 @@
 
 What it does is written into ``plan.json`` beside the cache: by number of the trial, or for any ("*"),
 {"action": ..., "epoch": n, "times": k, "only": trial, "seconds": per epoch}; `times` bounds how often, over
-all processes (default: always).
+all processes (default: always). "work" gives signs of life for `long` seconds, and then none for `quiet` seconds.
 """
 
 from __future__ import annotations
@@ -97,6 +97,14 @@ def misbehave(task: TrainingTask, plan: dict[str, Any], epoch: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "hang":
         time.sleep(1000)
+    if action == "work":
+        until = time.monotonic() + plan["long"]
+        while time.monotonic() < until:
+            task.alive()
+            time.sleep(0.1)
+        (task.workdir / "worked long.txt").touch()
+        time.sleep(plan.get("quiet", 0))
+        return
     if action == "full disk":
         raise OSError(errno.ENOSPC, "No space left on device")
     if action == "leak":

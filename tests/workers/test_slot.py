@@ -16,6 +16,7 @@ from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Alive, Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
+from tuner.workers.signs import SIGN_SECONDS
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
 from tuner.workers.trial_process import ORPHAN_GRACE
 
@@ -86,6 +87,21 @@ def test_a_verdict_prunes(slot: Slot, task: Callable[..., TrainingTask]) -> None
     assert isinstance(hear(slot), EpochReported)
     slot.send(Verdict(prune=True))
     assert hear(slot) == Ended("pruned")
+
+
+def test_signs_of_life_reach_the_worker_seldom(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    started = time.monotonic()
+    slot.send(Run(task(epochs=1, action="work", long=2.5 * SIGN_SECONDS)))  # it gives ten in a second
+    heard: list[ToWorker] = []
+    while not any(isinstance(message, EpochReported) for message in heard):
+        assert slot.connection is not None
+        wait([slot.connection], timeout=1)
+        heard += slot.receive()
+        assert slot.exit_code() is None, last_lines(slot.log)
+    assert heard[:-1] == [Alive()] * (len(heard) - 1)
+    assert 2 <= len(heard) - 1 <= 1 + (time.monotonic() - started) / SIGN_SECONDS
 
 
 def test_stop_saves_and_the_next_run_goes_on(slot: Slot, task: Callable[..., TrainingTask]) -> None:

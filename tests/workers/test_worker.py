@@ -220,7 +220,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(make_study: Callable[..., S
     (trial,) = study.trials()
     assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3]
     assert [attempt.outcome for attempt in trial.attempts] == ["killed", "complete"]
-    assert "no epoch within" in (trial.attempts[0].message or "")
+    assert "no epoch and no sign of life within" in (trial.attempts[0].message or "")
 
 
 def test_the_first_epoch_is_watched_by_what_other_trials_took(make_study: Callable[..., Study]) -> None:
@@ -234,7 +234,24 @@ def test_a_first_epoch_without_any_to_compare_has_a_limit_too(make_study: Callab
     study = make_study(1, 2, action="hang", epoch=1, times=1)
     report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
     assert report.complete == 1
-    assert "no epoch within 8 s" in (study.trials()[0].attempts[0].message or "")
+    assert "no epoch and no sign of life within 8 s" in (study.trials()[0].attempts[0].message or "")
+
+
+def test_a_trial_that_gives_signs_of_life_takes_as_long_as_it_takes(make_study: Callable[..., Study]) -> None:
+    study = make_study(1, 2, action="work", epoch=1, long=12.0)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
+    assert report.complete == 1
+    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["complete"]
+
+
+def test_a_trial_that_gives_no_more_signs_of_life_is_ended(make_study: Callable[..., Study]) -> None:
+    study = make_study(1, 2, action="work", epoch=1, long=12.0, quiet=1000, times=1)
+    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
+    assert report.complete == 1
+    (trial,) = study.trials()
+    assert [attempt.outcome for attempt in trial.attempts] == ["killed", "complete"]
+    assert "no sign of life within 8 s" in (trial.attempts[0].message or "")
+    assert (study.folder / "trials" / "0" / "worked long.txt").exists()
 
 
 def test_a_device_that_fails_again_and_again_is_put_aside(make_study: Callable[..., Study]) -> None:

@@ -3,6 +3,10 @@
 A trainer is a callable that takes a `TrainingTask` and yields one `EpochResult` for each finished epoch.
 It saves its state under `task.workdir` before it yields, and starts from the saved state when called again
 with the same task. The caller prunes by closing the generator.
+
+A trial from which nothing is heard for very long is taken for one that hangs, and its process is killed. Epochs are
+heard; where one takes unforeseeably long, such as the first, which prepares the data, or the last, whose results are
+looked at more closely, a trainer may call `task.alive` in between.
 """
 
 from __future__ import annotations
@@ -17,6 +21,10 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.swept import Swept
+
+
+def silent() -> None:
+    """A sign of life where nobody waits for one."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class TrainingTask:
             a training that was finished yields its last one, which has the operating point.
         canvas: Width and height in pixels of what images are letterboxed into; None: what suits the images of
             `data.train` at the config's size.
+        alive: To be called while work goes on that is not an epoch's result yet: for each batch, say, since calls are
+            cheap, and in whatever thread. A trainer that reports its epochs regularly need not.
     """
 
     config: TrialConfig
@@ -56,6 +66,11 @@ class TrainingTask:
     micro_batch: int | None = None
     first_epoch: int = 1
     canvas: tuple[int, int] | None = None
+    alive: Callable[[], None] = field(default=silent, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For a copy, which may be another process's and has nobody to tell there."""
+        return self.__dict__ | {"alive": silent}
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Ledger:
             self._abandon(running, str(lost))
             return
         # Reporting takes the database's time, not the trial's.
-        running.progressed = time.monotonic()
+        running.progressed = running.heard = time.monotonic()
         running.slot.send(Verdict(running.prune))
 
     def end(self, running: Running, ended: Ended) -> None:

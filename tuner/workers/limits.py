@@ -12,8 +12,9 @@ class Timing:
     Attributes:
         heartbeat: Between two renewals of a trial's lease; well below the lease itself.
         stop_grace: That a trial may take to save its state when it shall stop; then its process is killed.
-        hang_floor: Without an epoch before a trial counts as hanging; `HANG_FACTOR` of its own longest epochs, where
-            that is longer. For a trial's first epoch, as many of the longest that the study has seen.
+        hang_floor: Without an epoch or a sign of life before a trial counts as hanging; `HANG_FACTOR` of its own
+            longest epochs, where that is longer. For a trial's first epoch, as many of the longest that the study has
+            seen.
         first_epoch: Likewise for a first epoch before the study has seen any.
         poll: Between two questions for work while other workers run the study's last trials.
         patience: That the database may take to answer; then trials go on without it, as they do when it is away.

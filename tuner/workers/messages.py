@@ -2,7 +2,8 @@
 
 The worker sends `Prepare` once, then a `Run` for each trial, `Alive` now and then while it runs, a `Verdict` for each
 reported epoch, `Stop` when the trial shall save and end, and closes the pipe when the process is no longer needed. The
-process answers with one `Ready`, then an `EpochReported` per epoch and one `Ended` per trial.
+process answers with one `Ready`, then an `EpochReported` per epoch, perhaps an `Alive` now and then in between, and one
+`Ended` per trial.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Alive:
-    """The worker is at work and has the trial in hand."""
+    """Whoever says so is at work: the worker has the trial in hand, or the process goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -97,4 +98,4 @@ class Ended:
 
 
 ToProcess = Prepare | Run | Alive | Verdict | Stop
-ToWorker = Ready | EpochReported | Ended
+ToWorker = Ready | Alive | EpochReported | Ended

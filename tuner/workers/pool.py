@@ -12,7 +12,7 @@ from tuner.config.errors import FailureKind
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan
 from tuner.workers.ledger import Ledger
-from tuner.workers.messages import Ended, EpochReported, ToWorker
+from tuner.workers.messages import Alive, Ended, EpochReported, ToWorker
 from tuner.workers.packing import Packing
 from tuner.workers.running import Ending
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, last_lines
@@ -113,6 +113,8 @@ class Pool:
             return
         if isinstance(message, EpochReported):
             self._ledger.report(running, message.result)
+        elif isinstance(message, Alive):
+            running.heard = time.monotonic()
         elif isinstance(message, Ended):
             slot.succeeded()
             if message.worn:

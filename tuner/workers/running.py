@@ -22,6 +22,7 @@ class Running:
         renewed: When its lease was renewed last (`time.monotonic`, like all times here).
         spoken: When its process was last told that the worker is alive.
         progressed: When its last epoch was dealt with.
+        heard: When it last gave a sign of life: then, or later.
         longest_epoch: In seconds; 0 before the first.
         stopping_since: When it was told to save and end; None before.
         prune: Whether the study has said that it should end here.
@@ -36,6 +37,7 @@ class Running:
     renewed: float = field(default_factory=time.monotonic)
     spoken: float = field(default_factory=time.monotonic)
     progressed: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
     longest_epoch: float = 0.0
     stopping_since: float | None = None
     prune: bool = False

@@ -31,6 +31,7 @@ from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFail
 from tuner.trainers.detection.cuda_errors import failed_assertion, is_cuda_error, is_out_of_memory
 from tuner.workers.messages import Alive, Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.results import read_results, write_result
+from tuner.workers.signs import SIGN_SECONDS, at_most_every
 from tuner.workers.wear import Wear
 
 ORPHAN_GRACE = 60.0
@@ -57,13 +58,16 @@ class Mailbox:
 
     Attributes:
         stop: Set once the trial shall end.
+        alive: Tells the worker that the trial goes on; may be called at any time and in any thread.
         silence: Seconds without a word from the worker that a trial goes on for.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._sending = threading.Lock()
         self._inbox: queue.SimpleQueue[Prepare | Run | Verdict | None] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self.alive = at_most_every(SIGN_SECONDS, lambda: self.send(Alive()))
         self.silence = math.inf
         self._heard = time.monotonic()
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
@@ -87,7 +91,8 @@ class Mailbox:
     def send(self, message: ToWorker) -> None:
         """Tell the worker; without effect when it is gone."""
         try:
-            self._connection.send(message)
+            with self._sending:
+                self._connection.send(message)
         except OSError:
             self.stop.set()
 
@@ -136,7 +141,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
 
     After one that leaves the process unusable, the process says so and ends here.
     """
-    task = run.task
+    task = replace(run.task, alive=mailbox.alive)
     try:
         prepare_folder(task.workdir, run)
         left = read_results(task.workdir, task.first_epoch)

@@ -11,11 +11,11 @@ from tuner.workers.messages import Alive, Ended
 from tuner.workers.running import Running
 
 HANG_FACTOR = 20
-"""So many of its longest epochs without a new one, and a trial counts as hanging."""
+"""So many of its longest epochs without a new one or a sign of life, and a trial counts as hanging."""
 
 
 def hang_limit(timing: Timing, own_longest: float, study_longest: float) -> float:
-    """Seconds without an epoch after which a trial counts as hanging.
+    """Seconds without an epoch or a sign of life after which a trial counts as hanging.
 
     Args:
         timing: Floor, and the limit where nothing is known.
@@ -44,11 +44,11 @@ def watch(running: Running, ledger: Ledger, timing: Timing, *, cut: bool, at_onc
     if at_once or (stopping is not None and now - stopping > timing.stop_grace):
         running.slot.kill()
         ledger.end(running, Ended("interrupted"))
-    elif now - running.progressed > limit:
+    elif now - running.heard > limit:
         running.slot.kill()
         longest = running.longest_epoch or ledger.longest_epoch
         compared = f", where the longest took {longest:.1f} s" if longest else ""
-        message = f"no epoch within {limit:.0f} s{compared}"
+        message = f"no epoch and no sign of life within {limit:.0f} s{compared}"
         ledger.end(running, Ended("failed", FailureKind.KILLED, message))
     elif now - running.renewed > timing.heartbeat and not cut:
         ledger.renew(running)

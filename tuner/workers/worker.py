@@ -160,6 +160,7 @@ class _Worker:
         if now - self._looked > self._timing.heartbeat:  # it slept, with its trials, or waited for the database
             for running in self._ledger.running:
                 running.progressed += now - self._looked
+                running.heard += now - self._looked
         self._looked = now
         if interrupts.requested:
             self._ending.because("interrupted")

@@ -1,0 +1,24 @@
+"""Signs of life that a trial process gives its worker between two epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+SIGN_SECONDS = 2.0
+"""Between two signs of life at least: trainers give them as often as they like, and a worker wakes up for each."""
+
+
+def at_most_every(seconds: float, tell: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls `tell`, unless it did within the last seconds; it costs next to nothing then."""
+    last = -math.inf
+
+    def call() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            tell()
+
+    return call
