@@ -3,12 +3,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tuner.config.errors import DataError, DiskError
-from tuner.data import scenes
+from tuner.data import cache, scenes
 from tuner.data.cache import open_cache, open_caches
 from tuner.data.coco import load_split
 from tuner.data.images import read_image
@@ -54,6 +58,34 @@ def test_the_cache_holds_the_letterboxed_images(split, tmp_path, threads):
         assert np.array_equal(cached.images[i], letterbox(read_image(split.images_dir / name), CANVAS))
     assert np.array_equal(cached.placements, placements(split.sizes, CANVAS))
     assert cached.content.tolist() == [[5, 0, 90, 64]] * 12
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_each_image_that_is_written_is_a_sign_of_life(split, tmp_path, threads):
+    signs = []
+    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda: signs.append(1))
+    assert len(signs) == 12
+    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda: signs.append(1))
+    assert len(signs) == 12  # nothing is left to be done
+
+
+def test_who_waits_for_a_cache_is_alive_while_it_grows(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_LOOK_SECONDS", 0.05)
+    path = open_cache(split, CANVAS, tmp_path).path
+    whole, unfinished = path.rename(tmp_path / "whole"), path.with_suffix(".unfinished")
+    signs = Queue()
+    with ThreadPoolExecutor(1) as thread:
+        with FileLock(path.with_suffix(".lock")):
+            opened = thread.submit(open_cache, split, CANVAS, tmp_path, alive=lambda: signs.put(1))
+            for time_of_change in (1, 2, 3):
+                (tmp_path / "changed").touch()
+                os.utime(tmp_path / "changed", ns=(0, time_of_change))
+                (tmp_path / "changed").rename(unfinished)
+                signs.get(timeout=60)
+            time.sleep(0.5)
+            assert signs.empty()  # who waits for one that hangs, hangs, too
+            whole.rename(path)
+        assert opened.result().path == path
 
 
 def test_real_data(real_spec, tmp_path):

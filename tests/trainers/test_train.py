@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pickle
 import re
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from tuner.evaluation import latency
 from tuner.models.anchors import resolve_anchors
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import suppress
+from tuner.postprocess.sweep import NMS_IOUS, nms_grid
 from tuner.postprocess.swept import NOTHING, Swept
 from tuner.trainers.contract import (
     DETECTIONS,
@@ -36,6 +38,7 @@ from tuner.trainers.contract import (
     Interrupted,
     LostState,
     TrainingTask,
+    silent,
 )
 from tuner.trainers.detection import checkpoint, judging
 from tuner.trainers.detection.train import train
@@ -199,6 +202,43 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
     assert list(tried) == [large]
     assert result.metrics.operating_point is not None
     assert result.metrics.operating_point.tiles == large
+
+
+def test_signs_of_life_are_given_wherever_it_may_take_long(task: TrainingTask) -> None:
+    signs = 0
+
+    def alive() -> None:
+        nonlocal signs
+        signs += 1
+
+    def of_epochs(name: str, **changes: Any) -> list[int]:
+        """The signs that are given before each epoch is reported."""
+        nonlocal signs
+        signs = 0
+        config = {"epochs": 2, "batch_size": 16, "warmup_epochs": 0.5}
+        watched = dataclasses.replace(variant(task, name, **config), alive=alive, **changes)
+        before, given = 0, []
+        for _ in train(watched, never):
+            given.append(signs - before)
+            before = signs
+        return given
+
+    batches = 3 + 1  # of training, and of validation
+    first, last = of_epochs("watched", cache_dir=task.cache_dir.with_name("watched-cache"))
+    assert first == 48 + 16 + batches + 1  # each image that is cached, and the one suppression that is judged
+    assert last == batches + len(NMS_IOUS)
+    cuts = tuple(Tiles(size=size) for size in (0, 64, 96))
+    nms = ("greedy", "soft-linear")
+    swept = of_epochs("watched-cuts", cache_dir=task.cache_dir, swept=Swept(tiles=cuts, nms=nms, nms_iou=(0.5, 0.6)))
+    batches = sum(len(windows_of(160, 120, cut)) for cut in cuts)  # of as many windows as there are images
+    assert swept[-1] == 3 + batches + len(cuts) * len(nms) * len(nms_grid(0.5, 0.6))
+
+
+def test_a_copy_of_a_task_for_another_process_gives_no_signs_of_life(task: TrainingTask) -> None:
+    watched = dataclasses.replace(task, alive=lambda: None)
+    copy = pickle.loads(pickle.dumps(watched))
+    assert copy == watched
+    assert copy.alive is silent
 
 
 def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:

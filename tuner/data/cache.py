@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.config.errors import DataError, DiskError
@@ -25,6 +26,11 @@ _FORMAT = 2
 """Raise when letterboxing or decoding changes, so that older files are not taken for current ones."""
 _RESERVE = 64 * 2**20
 """Bytes that a new cache leaves free on the disk."""
+_LOOK_SECONDS = 1.0
+"""Between two looks at what another process has made of a cache."""
+
+Alive = Callable[[], None]
+"""Called for each image that has been written, by this process or another one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,9 @@ class CachedImages:
         return len(self.images)
 
 
-def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 1) -> CachedImages:
+def open_cache(
+    split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: Alive = lambda: None
+) -> CachedImages:
     """Open the letterboxed images of a split, and make them first where they are not there.
 
     The file is named by a digest of the image files' paths, sizes and times and of the canvas, so a changed
@@ -61,6 +69,7 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
         canvas: Size of the letterboxed images.
         cache_dir: Folder for the files, made if missing.
         threads: Images that are decoded at the same time.
+        alive: Called while the file is being made, here or by the process that is waited for.
 
     Raises:
         DataError: Images are missing, unreadable or of another size than annotated; names the first ones.
@@ -71,9 +80,9 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
     try:
         if not _is_whole(path, shape):
             cache_dir.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
+            with _locked(path, alive):
                 if not _is_whole(path, shape):
-                    _build(split, canvas, path, shape, threads)
+                    _build(split, canvas, path, shape, threads, alive)
     except OSError as error:
         raise DiskError(
             f"the image cache {path} cannot be written: {error.strerror or error}",
@@ -89,7 +98,9 @@ def open_cache(split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 
     )
 
 
-def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, threads: int = 1) -> list[CachedImages]:
+def open_caches(
+    splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: Alive = lambda: None
+) -> list[CachedImages]:
     """`open_cache` for several splits, of which all are looked at before the faults of any are raised.
 
     Raises:
@@ -100,7 +111,7 @@ def open_caches(splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, thr
     faults: dict[str, DataError] = {}
     for split in splits:
         try:
-            opened.append(open_cache(split, canvas, cache_dir, threads=threads))
+            opened.append(open_cache(split, canvas, cache_dir, threads=threads, alive=alive))
         except DataError as error:
             faults[split.name] = error
     if faults:
@@ -140,9 +151,40 @@ def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], threads: int) -> None:
+def _unfinished(path: Path) -> Path:
+    """A file while it is being made; one name only, so that leftovers of a crash are overwritten."""
+    return path.with_suffix(".unfinished")
+
+
+@contextmanager
+def _locked(path: Path, alive: Alive) -> Iterator[None]:
+    """Hold the lock of a file. Who waits for it is alive as long as the file is seen to change."""
+    lock = FileLock(path.with_suffix(".lock"))
+    seen = 0
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_LOOK_SECONDS)
+        except Timeout:
+            changed = _changed_at(_unfinished(path))
+            if changed != seen:
+                seen = changed
+                alive()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], threads: int, alive: Alive) -> None:
     """Write the file; the caller holds the lock."""
-    unfinished = path.with_suffix(".unfinished")  # one name only, so that leftovers of a crash are overwritten
+    unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)
     needed = int(np.prod(shape)) + _RESERVE
     free = shutil.disk_usage(path.parent).free
@@ -157,14 +199,14 @@ def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], thr
         with unfinished.open("wb") as file:
             file.write(header)
             file.flush()
-            _write_images(split, canvas, file.fileno(), len(header), threads)
+            _write_images(split, canvas, file.fileno(), len(header), threads, alive)
             os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int) -> None:
+def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int, alive: Alive) -> None:
     bytes_per_image = canvas.height * canvas.width * 3
     paths = [split.images_dir / name for name in split.file_names]
     found = np.zeros_like(split.sizes)
@@ -180,12 +222,16 @@ def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: 
             _write_at(file, letterbox(image, canvas).tobytes(), start + index * bytes_per_image)
         return None
 
+    faults = []
     pool = ThreadPoolExecutor(threads)
     try:
-        faults = list(pool.map(write, range(len(paths))))
+        for fault in pool.map(write, range(len(paths))):
+            alive()
+            if fault is not None:
+                faults.append(fault)
     finally:
         pool.shutdown(cancel_futures=True)
-    raise_unreadable([fault for fault in faults if fault is not None])
+    raise_unreadable(faults)
     check_sizes(paths, split.sizes, found)
 
 

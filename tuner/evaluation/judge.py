@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -45,6 +45,7 @@ def judge(
     objective: str = "map",
     criteria: Sequence[str] = (),
     device: str = "cpu",
+    alive: Callable[[], None] = lambda: None,
 ) -> Judgement:
     """Choose tiles and NMS by the objective, and the confidence threshold by what the objective says of thresholds.
 
@@ -61,6 +62,7 @@ def judge(
         objective: See `tuner.config.objective.Objective.parse`.
         criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
         device: Where suppression computes.
+        alive: Called for each suppression that is judged.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
@@ -80,6 +82,7 @@ def judge(
         judged: list[tuple[Metrics, Detections]] = []
 
         def score(detections: Detections, judged: list[tuple[Metrics, Detections]] = judged) -> float | None:
+            alive()
             judged.append((evaluator.evaluate(detections), detections))
             return judged[-1][0].map
 

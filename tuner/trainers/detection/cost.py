@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -20,6 +21,7 @@ from tuner.evaluation.cost import ImageCost
 from tuner.models.detector import Candidates, Detector
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.operating_point import Merging
+from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import candidates_of, to_device, to_original
 from tuner.trainers.detection.tiling import batches_of_windows, merge_windows
@@ -33,6 +35,7 @@ def measure_cost(
     config: TrialConfig,
     precision: Precision,
     merging: Merging,
+    alive: Callable[[], None] = silent,
 ) -> ImageCost:
     """Measure a detector as it stands, on the first images of a split; takes some seconds at most.
 
@@ -47,6 +50,7 @@ def measure_cost(
         config: Gives batch size and `max_detections`.
         precision: Arithmetic.
         merging: Of the operating point.
+        alive: Called for each pass; an image may have a hundred windows.
     """
     detector.eval()
     if merging.tiles.size:
@@ -61,6 +65,7 @@ def measure_cost(
     images = to_device(images, precision.device)
 
     def network(pixels: torch.Tensor) -> list[Candidates]:
+        alive()
         return [candidates_of(detector, part, precision) for part in torch.split(pixels, config.batch_size)]
 
     def postprocess(candidates: object) -> object:

@@ -67,6 +67,7 @@ class EpochJudge:
             objective=task.objective,
             criteria=task.criteria,
             device=str(self._precision.device),
+            alive=task.alive,
         )
         metrics = judgement.metrics
         self._point = metrics.operating_point
@@ -110,15 +111,15 @@ class EpochJudge:
         return raw
 
     def _predict_batches(self, tiles: Tiles) -> RawPredictions:
-        val, canvas = self._data.dataset.val, self._data.canvas
+        val, canvas, alive = self._data.dataset.val, self._data.canvas, self._task.alive
         if tiles.size:
-            return predict_tiles(self._detector, val, tiles, canvas, self._precision, self._at_once)
+            return predict_tiles(self._detector, val, tiles, canvas, self._precision, self._at_once, alive)
         batches = evaluation_batches(self._data.val_images, self._at_once)
-        return predict(self._detector, batches, placements(val.sizes, canvas), val.sizes, self._precision)
+        return predict(self._detector, batches, placements(val.sizes, canvas), val.sizes, self._precision, alive)
 
     def _measure_cost(self) -> ImageCost:
         self.peak_memory = peak_memory(self._precision.device)
-        config, data = self._task.config, self._data
+        config, data, alive = self._task.config, self._data, self._task.alive
         merging = self._point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
         val, images = data.dataset.val, data.val_images
-        return measure_cost(self._detector, images, val, data.canvas, config, self._precision, merging)
+        return measure_cost(self._detector, images, val, data.canvas, config, self._precision, merging, alive)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tuner.models.detector import Candidates, Detector
 from tuner.models.predictions import RawPredictions
+from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 
 _Flat = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
@@ -23,6 +24,7 @@ def predict(
     placements: NDArray[np.float64],
     sizes: NDArray[np.int32],
     precision: Precision,
+    alive: Callable[[], None] = silent,
 ) -> RawPredictions:
     """Run a detector over letterboxed images.
 
@@ -34,13 +36,19 @@ def predict(
         placements: (N, 3) scale, left and top of each image on its canvas (`tuner.data.letterbox.placements`).
         sizes: (N, 2) width and height of the original images in pixels.
         precision: Arithmetic.
+        alive: Called for each batch.
 
     Returns:
         Predictions before suppression, boxes clipped to the images; boxes that lie outside are left out.
     """
     detector.eval()
-    on_device = (to_device(images, precision.device) for images in batches)
-    return to_original((candidates_of(detector, images, precision) for images in on_device), placements, sizes)
+
+    def candidates() -> Iterator[Candidates]:
+        for images in batches:
+            alive()
+            yield candidates_of(detector, to_device(images, precision.device), precision)
+
+    return to_original(candidates(), placements, sizes)
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tuner.data.cache import CachedImages, open_caches
 from tuner.data.coco import Dataset, load_dataset
 from tuner.data.letterbox import Canvas, canvas_for
 from tuner.evaluation.coco import CocoEvaluator
+from tuner.trainers.contract import silent
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class PreparedData:
 
 @functools.lru_cache(maxsize=4)
 def prepared_data(
-    spec: DataSpec, image_size: int, cache_dir: Path, canvas: tuple[int, int] | None = None
+    spec: DataSpec,
+    image_size: int,
+    cache_dir: Path,
+    canvas: tuple[int, int] | None = None,
+    alive: Callable[[], None] = silent,
 ) -> PreparedData:
     """The data set on a canvas; the same object for the same arguments while it is kept.
 
@@ -47,6 +53,7 @@ def prepared_data(
         image_size: Longer side of the canvas that suits the images of the training split, in pixels.
         cache_dir: Folder of the decoded images.
         canvas: Width and height of the canvas where it is not that one.
+        alive: Called while images are decoded; an argument like the others, so it should be one for the whole process.
 
     Raises:
         DataError: The data set is broken, or images cannot be read.
@@ -55,7 +62,9 @@ def prepared_data(
     chosen = Canvas(*canvas) if canvas else canvas_for(dataset.train.sizes, image_size)
     # No argument, which would open the images anew for each number of threads.
     threads = torch.get_num_threads()
-    train_images, val_images = open_caches((dataset.train, dataset.val), chosen, cache_dir, threads=threads)
+    train_images, val_images = open_caches(
+        (dataset.train, dataset.val), chosen, cache_dir, threads=threads, alive=alive
+    )
     return PreparedData(dataset, chosen, train_images, val_images, evaluator)
 
 

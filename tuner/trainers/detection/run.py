@@ -49,7 +49,7 @@ class TrainingRun:
         config = task.config
         self.device = resolve_device(task.device)
         self.precision = Precision(config, self.device)
-        self.data = prepared_data(task.data, config.image_size, task.cache_dir, task.canvas)
+        self.data = prepared_data(task.data, config.image_size, task.cache_dir, task.canvas, task.alive)
         self.epoch = 0
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
@@ -95,6 +95,7 @@ class TrainingRun:
             if stop_requested():
                 self._save()
                 raise Interrupted
+            self.task.alive()
             step = self.epoch * self.steps_per_epoch + self.batch
             set_learning_rate(self.optimizer, learning_rate(self.task.config, step, self.steps_per_epoch))
             losses = self.step(batch.to(self.device))

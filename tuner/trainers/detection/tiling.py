@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,12 +16,19 @@ from tuner.data.split import Split
 from tuner.data.tiles import windows_of
 from tuner.models.detector import Detector
 from tuner.models.predictions import RawPredictions
+from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict
 
 
 def predict_tiles(
-    detector: Detector, split: Split, tiles: Tiles, canvas: Canvas, precision: Precision, batch_size: int
+    detector: Detector,
+    split: Split,
+    tiles: Tiles,
+    canvas: Canvas,
+    precision: Precision,
+    batch_size: int,
+    alive: Callable[[], None] = silent,
 ) -> RawPredictions:
     """Raw predictions of all windows on each image, in pixels of the image.
 
@@ -32,6 +39,7 @@ def predict_tiles(
         canvas: That every window is letterboxed into.
         precision: Arithmetic.
         batch_size: Windows at a time.
+        alive: Called for each batch.
 
     Raises:
         DataError: An image cannot be read, or has another size than the split says; named.
@@ -45,6 +53,7 @@ def predict_tiles(
         placements(sizes, canvas),
         sizes,
         precision,
+        alive,
     )
     return merge_windows(seen, every, np.array([len(each) for each in windows]))
 
