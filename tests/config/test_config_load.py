@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tuner.config.errors import ConfigError
@@ -12,6 +12,7 @@ from tuner.config.load import base_config, dump_study_spec, load_study_spec, par
 from tuner.config.source import Section, parse_yaml
 from tuner.config.study import DataSpec, StudySpec
 from tuner.config.trial import TrialConfig
+from tuner.config.writing import dump_yaml, yaml_text
 
 MINIMAL = """\
 name: cells
@@ -202,6 +203,29 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
     read = parse_yaml(f"a: {text}", Path("x"))["a"]
     assert read == value
     assert type(read) is type(value)
+
+
+@given(st.text() | st.from_regex(r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?", fullmatch=True))
+@example("12E4")
+@example("1e5")
+@example("1_000")
+@example("0x1F")
+@example("<<")
+@example("null")
+@example("2024-01-01")
+@example("next\x85line \ud800 \x7f")
+def test_any_text_survives_writing_and_reading(text: str) -> None:
+    values = {"text": text, "texts": [text, {"inner": text}], text + "!": text}
+    assert parse_yaml(dump_yaml(values), Path("file.yaml")) == values
+    assert "\n" not in yaml_text(text)
+    assert parse_yaml(f"name: {yaml_text(text)}\n", Path("file.yaml")) == {"name": text}
+
+
+@given(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none())
+def test_other_values_survive_too(value: float | bool | None) -> None:
+    found = parse_yaml(dump_yaml({"value": value}), Path("file.yaml"))["value"]
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_merged_keys_keep_their_own_lines() -> None:

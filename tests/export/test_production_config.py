@@ -95,6 +95,18 @@ def test_a_name_of_any_letters_leaves_a_file_that_can_be_read(gap: str, tmp_path
     assert path.read_text().splitlines()[1] == "# The end"
 
 
+def test_class_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    names = ("12E4", "1e5", "1.5e3", "0x1F", "1_000", "yes", "null", "~")
+    told = production()
+    point = told.operating_point.model_copy(update={"class_confidence": dict.fromkeys(names, 0.25)})
+    metrics = told.metrics.model_copy(update={"class_map": dict.fromkeys(names, 0.5)})
+    software = {"torch": "12E4"}
+    provenance = told.provenance.model_copy(update={"software": software, "study": "1e5"})
+    told = told.model_copy(update={"operating_point": point, "metrics": metrics, "provenance": provenance})
+    save_production(told, tmp_path / "best.yaml")
+    assert load_production(tmp_path / "best.yaml") == told
+
+
 def test_says_where_a_mistake_is(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     save_production(production(), path)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
@@ -17,6 +16,7 @@ from tuner.config.source import Section, read_yaml, where
 from tuner.config.study import DataSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.config.weights import NAMED
+from tuner.config.writing import dump_yaml
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"^(?:\d+(?:\.\d+)?[dhms]\s*)+$")
@@ -108,8 +108,7 @@ def base_config(spec: StudySpec) -> TrialConfig:
 
 def dump_study_spec(spec: StudySpec) -> str:
     """The spec as YAML that `load_study_spec` reads again."""
-    data = spec.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(spec.model_dump(mode="json", exclude_none=True))
 
 
 def parse_duration(text: str | float) -> float:

@@ -38,17 +38,25 @@ class _CoreLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML fills it below)
 
 
-for _tag, _pattern, _first in (
+_CORE_SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
     ("float", r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)", "-+.0123456789"),
     ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
     ("merge", r"<<", "<"),
-):  # fmt: skip
-    _CoreLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
-    )
+)
+
+
+def add_core_scalars(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
+    """Have a loader, or a dumper, take for a number, a truth value or nothing what YAML 1.2 does."""
+    for tag, pattern, first in _CORE_SCALARS:
+        kind.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), ["" if c == "\0" else c for c in first]
+        )
+
+
+add_core_scalars(_CoreLoader)
 
 
 def read_yaml(path: Path, *, hint: str = "Check the path.") -> Section:

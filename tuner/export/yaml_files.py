@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError
 from tuner.config.problems import located
 from tuner.config.source import read_yaml
+from tuner.config.writing import dump_yaml
 from tuner.export.production import ProductionConfig
 
 Model = TypeVar("Model", bound=Frozen)
@@ -63,21 +63,6 @@ def read_yaml_model(path: Path, kind: type[Model]) -> Model:
         raise located(error, data, kind) from None
 
 
-class _Dumper(yaml.SafeDumper):
-    """Mappings on lines of their own, lists (anchors) inline, texts quoted where a line break could get lost."""
-
-
-_Dumper.add_representer(
-    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
-)
-_Dumper.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
-    ),
-)
-
-
 def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> None:
     """Write a model as commented YAML, whole or not at all.
 
@@ -93,10 +78,9 @@ def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> 
     if path.exists() and not force:
         raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
     values: dict[str, Any] = model.model_dump(mode="json")
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     # A name in the header may hold line breaks or control characters, which no comment of YAML can.
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in header)
-    write_text(path, "".join(f"# {line}\n" for line in shown) + text)
+    write_text(path, "".join(f"# {line}\n" for line in shown) + dump_yaml(values))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.config.study import DataSpec, StudySpec
+from tuner.config.writing import yaml_text
 from tuner.data.check import BoxReport
 from tuner.studies.choice import Choice
 from tuner.studies.propose import Proposal
@@ -113,12 +112,7 @@ def _comment(text: str, indent: int) -> str:
 
 
 def _scalar(value: object) -> str:
-    """A value as YAML: numbers and plain words as they are, other texts quoted (JSON's quotes are YAML's)."""
-    text = str(value)
-    plain = not isinstance(value, str) or re.fullmatch(
-        r"(?:\.{0,2}/)*(?!(?:true|false|null)$)[a-z][a-z0-9./_-]*", text, re.I
-    )
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    return yaml_text(value) if isinstance(value, str) else str(value)
 
 
 def _hours(hours: float) -> str:
