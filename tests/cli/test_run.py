@@ -60,6 +60,16 @@ def test_a_dry_run_shows_the_default_config_with_what_the_space_fixes(
     assert line in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
+def test_the_readme_s_study_file_and_space_are_accepted(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    study, space = re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    for name, text in (("study", study), ("space", re.sub(r"^space:.*\n", space, study, flags=re.MULTILINE))):
+        (project.folder / "readme.yaml").write_text(text)
+        told = project.main(capsys, "run", "readme.yaml", "--dry-run", "--storage", project.storage)
+        assert "study      cells" in told
+        assert ("momentum: " in told) == (name == "space")
+
+
 def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
