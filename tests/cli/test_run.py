@@ -41,6 +41,20 @@ def test_a_dry_run_says_what_the_sampler_stands_for(
     assert f"search     {search}, pruner " in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
+def test_a_dry_run_shows_all_limits_and_goals(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert "budget     4 trials, 4 epochs at most for each\nslot" in plain
+    assert "objectives" not in plain
+    budget = {"trials": 7, "wall_time": "2h", "gpu_hours": 3.5, "cpu_hours": 11, "epochs": 99, "no_gain": 5}
+    limits = "99 epochs of all trials, 2 h 00 min of wall time, 3.5 GPU-hours, 11 hours of CPU time"
+    project.write(budget=budget, objectives=["map", "latency_ms"], constraints=["latency_ms <= 20", "f1 >= 0.2"])
+    told = project.main(capsys, "run", "study.yaml", "--dry-run", "--timeout", "90m")
+    assert "budget     7 trials, 4 epochs at most for each" in told
+    assert f"at most {limits}, 5 trials in a row without a gain, 1 h 30 min for this run\n" in told
+    assert "objectives map, latency_ms: a Pareto front" in told
+    assert "constraint latency_ms <= 20, f1 >= 0.2\n" in told
+
+
 def test_a_dry_run_says_that_voting_is_tried(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     line = "nms: one of 'greedy', 'greedy-voting' (found by a sweep, costs no training)"
     assert line in project.main(capsys, "run", "study.yaml", "--dry-run")

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tuner.cli.common import duration
+
 if TYPE_CHECKING:
-    from tuner.config.study import StudySpec
+    from tuner.config.study import BudgetSpec, StudySpec
     from tuner.studies.opening import Checked
     from tuner.workers.devices import SlotPlan
 
@@ -24,7 +26,6 @@ def show_plan(
         points: What is trained before anything is sampled.
         baseline_repeats: Runs of the default config.
     """
-    from tuner.cli.common import duration
     from tuner.config.load import base_config
     from tuner.postprocess.swept import Swept
     from tuner.storage.urls import masked, resolve
@@ -44,7 +45,11 @@ def show_plan(
     )
     if baseline_repeats > 1:
         typer.echo(f"           trained with {baseline_repeats} seeds before the search, to measure the noise")
+    if spec.objectives:
+        typer.echo(f"objectives {', '.join(spec.objectives)}: a Pareto front; pruned and ranked by the next line's")
     typer.echo(f"objective  {spec.objective.direction} {spec.objective.metric}")
+    if spec.constraints:
+        typer.echo(f"constraint {', '.join(spec.constraints)}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
     stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""
     judged = "" if spec.pruner.name == "none" else f", first after epoch {first_rung(spec.pruner, base.epochs)}"
@@ -62,11 +67,25 @@ def show_plan(
     for point in points:
         typer.echo(f"  {' '.join(f'{name}={value}' for name, value in point.items())}")
     trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
-    timeout = f", {duration(spec.budget.timeout)}" if spec.budget.timeout else ""
-    typer.echo(f"budget     {trials}{timeout}, {base.epochs} epochs at most for each")
+    typer.echo(f"budget     {trials}, {base.epochs} epochs at most for each")
+    if limits := _limits(spec.budget):
+        typer.echo(f"           at most {', '.join(limits)}")
     if spec.plan is not None:
         from tuner.cli.plan import print_plan
 
         print_plan(spec.plan)
     for plan in plans:
         typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")
+
+
+def _limits(budget: BudgetSpec) -> list[str]:
+    """The limits of a budget beside that of trials."""
+    limits = (
+        (budget.epochs, "{:d} epochs of all trials"),
+        (budget.wall_time and duration(budget.wall_time), "{} of wall time"),
+        (budget.gpu_hours, "{:g} GPU-hours"),
+        (budget.cpu_hours, "{:g} hours of CPU time"),
+        (budget.no_gain, "{:d} trials in a row without a gain"),
+        (budget.timeout and duration(budget.timeout), "{} for this run"),
+    )
+    return [text.format(limit) for limit, text in limits if limit is not None]
