@@ -147,6 +147,20 @@ def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
         load_study_spec(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (MINIMAL.replace("data:", "data:\n  root: ~nobody-here/data"), "study.yaml:3: data.root: ~nobody-here/data"),
+        (f"{MINIMAL}space: ~nobody-here/space.yaml\n", "study.yaml:5: space: ~nobody-here/space.yaml"),
+        (f"{MINIMAL}defaults: {{weights: ~nobody-here/net.pt}}\n", "study.yaml:5: defaults.weights: ~nobody-here/net"),
+    ],
+)
+def test_the_home_of_nobody_is_named(tmp_path: Path, text: str, place: str) -> None:
+    said = refused(tmp_path, text)
+    assert place in said
+    assert "there is no home folder for ~nobody-here" in said
+
+
 def test_overrides_replace_the_files_values(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "budget: {trials: 5}\n")
     spec = load_study_spec(

@@ -321,6 +321,11 @@ def test_sources_of_a_space(tmp_path: Path) -> None:
         load_space({"nms_io": 0.5})
 
 
+def test_a_space_in_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no home folder for ~nobody-here"):
+        load_space("~nobody-here/space.yaml")
+
+
 def test_an_inline_space_is_judged_by_the_lines_of_the_study_file(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("name: x\ndata: {train: t.json, val: v.json}\nspace:\n  nms_io: 0.5\n")

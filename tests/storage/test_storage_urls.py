@@ -48,6 +48,12 @@ def test_what_is_not_a_usable_url_is_refused_without_its_password(text: str) -> 
     assert "secret" not in str(error.value)
 
 
+def test_the_home_of_nobody_is_named() -> None:
+    with pytest.raises(StorageError, match=r"~nobody-here/a\.db: there is no home folder for ~nobody-here"):
+        resolve("sqlite:///~nobody-here/a.db")
+    assert sqlite_file(resolve("sqlite:///~/a.db")) == Path.home() / "a.db"
+
+
 @given(
     password=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda p: p != "***"),
     key=st.sampled_from(["password", "sslpassword", "passwd", "client_secret"]),

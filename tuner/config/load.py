@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Objective
+from tuner.config.paths import expanded
 from tuner.config.problems import located
 from tuner.config.source import Section, read_yaml, where
 from tuner.config.study import DataSpec, StudySpec
@@ -61,11 +62,11 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     defaults = data.get("defaults", {})
     weights = defaults.get("weights")
     if isinstance(weights, str) and weights not in NAMED:
-        defaults["weights"] = str(folder / Path(weights).expanduser())
+        defaults["weights"] = str(folder / expanded(weights, where(data, ("defaults", "weights"))))
     space = data.get("space", spec.space)
     if isinstance(space, str) and is_path(space):
-        space = read_yaml(folder / Path(space).expanduser())
-    root = folder / spec.data.root.expanduser()
+        space = read_yaml(folder / expanded(space, where(data, ("space",))))
+    root = folder / expanded(spec.data.root, where(data, ("data", "root")))
     spec = spec.model_copy(
         update={"defaults": defaults, "space": space, "data": spec.data.model_copy(update={"root": root})}
     )

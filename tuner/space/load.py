@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.load import is_path
+from tuner.config.paths import expanded
 from tuner.config.problems import KeyProblem, explain
 from tuner.config.source import Section, parse_yaml, read_yaml, where
 from tuner.space.dimension import CategoricalDimension, FixedDimension, FloatDimension, IntDimension
@@ -34,7 +35,7 @@ def load_space(source: str | dict[str, Any]) -> SearchSpace:
     """
     if isinstance(source, str):
         if is_path(source):
-            path = Path(source).expanduser()
+            path = expanded(source)
             return _build(path.stem, read_yaml(path))
         return _build(source, ready_made(source))
     name = source.file.stem if isinstance(source, Section) else "inline"

@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tuner.config.errors import StorageError
+from tuner.config.errors import ConfigError, StorageError
+from tuner.config.paths import expanded
 
 VARIABLE = "TUNER_STORAGE"
 """Environment variable that names the database when nothing else does."""
@@ -60,7 +61,11 @@ def resolve(url: str | None) -> URL:
             f"{masked(parsed)} is not a file, so no other process could see the study",
             hint="Name a file: sqlite:///folder/file.db.",
         )
-    return parsed.set(database=str(Path(parsed.database).expanduser().absolute()))
+    try:
+        file = expanded(parsed.database, f"{masked(parsed)}: ")
+    except ConfigError as error:
+        raise StorageError(error.message, hint=error.hint) from None
+    return parsed.set(database=str(file.absolute()))
 
 
 def masked(url: str | URL) -> str:
