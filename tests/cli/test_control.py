@@ -185,6 +185,17 @@ def test_a_larger_budget_reaches_workers_that_run(project: Project) -> None:
     assert len(project.trials()) == 4
 
 
+def test_a_wrong_database_is_named(project: Project, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    typo = project.folder / "typo.db"
+    for study in ([], ["--study", "cells"]):
+        where = ("--storage", f"sqlite:///{typo}")
+        assert f"error: there is no database at {typo}" in project.main(capsys, "worker", *study, *where, code=1)
+    assert f"No studies in sqlite:///{typo}." in project.main(capsys, "status", *where)
+    if not database_url.startswith("sqlite"):  # a server has an empty one before a study is begun
+        out = project.call("worker", "--storage", database_url)
+        assert re.search(r"No studies yet in (postgresql|mysql)\+.*/tuner_test_", out), out
+
+
 def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     studies = (("low", 0, "cpu"), ("paused", 7, "cpu"), ("high", 5, "cpu"), ("gpu", 4, "cuda:99"), ("moved", 9, "cpu"))
     for name, priority, device in studies:

@@ -18,6 +18,7 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import print_cost, print_findings
+    from tuner.storage.urls import masked, resolve
     from tuner.studies.reading import list_studies, read_study
     from tuner.studies.records import TrialState
 
@@ -53,7 +54,8 @@ def status(
     if as_json:
         print_json(result[0] if study else result)
     elif not names:
-        typer.echo("No studies yet. Start with `tuner demo`, or with `tuner init` and `tuner run`.")
+        place = masked(resolve(storage))
+        typer.echo(f"No studies in {place}. Start with `tuner demo`, or with `tuner init` and `tuner run`.")
 
 
 def _print_trust(name: str, storage: str | None) -> None:

@@ -44,9 +44,11 @@ def worker(
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError, DeviceError, StudyError
     from tuner.config.load import parse_duration
+    from tuner.storage.database import require_database
     from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
+    require_database(storage)  # one without studies may get some: a worker may be there first
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
     asked = device_of(device, gpus)
     foreign: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
@@ -115,13 +117,16 @@ def _has_work(found: StudySummary) -> bool:
 
 def _print_rest(storage: str | None, tried: set[str]) -> None:
     """Why no study is worked on any more."""
+    from tuner.storage.urls import masked, resolve
     from tuner.studies.reading import list_studies
 
-    for found in list_studies(storage):
+    studies = list_studies(storage)
+    for found in studies:
         if found.control:
             why = f": {found.control_reason}" if found.control_reason else ""
             typer.echo(f"study {found.name!r} is {found.control}{why}; go on: tuner resume {found.name}")
         elif found.problem:
             typer.echo(f"study {found.name!r} has ended: {found.problem}")
     if not tried:
-        typer.echo("No study has budget left.")
+        none = "No study has budget left" if studies else "No studies yet"
+        typer.echo(f"{none} in {masked(resolve(storage))}.")

@@ -92,6 +92,21 @@ class Database:
         self.engine.dispose()
 
 
+def require_database(url: str | None) -> None:
+    """Check that a database of SQLite is there; a server says by itself when it has none of that name.
+
+    Raises:
+        NoStudies: There is no such file.
+        StorageError: The URL is wrong.
+    """
+    file = sqlite_file(resolve(url))
+    if file is not None and not file.exists():
+        raise NoStudies(
+            f"there is no database at {file}",
+            hint="Start a study with `tuner run`, or name the database with --storage or TUNER_STORAGE.",
+        )
+
+
 def connect(url: str | None = None, *, create: bool = True) -> Database:
     """Connect to a database of studies.
 
@@ -106,12 +121,9 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
     """
     resolved = resolve(url)
     file = sqlite_file(resolved)
-    if file is not None and not file.exists():
-        if not create:
-            raise NoStudies(
-                f"there is no database at {file}",
-                hint="Start a study with `tuner run`, or name the database with --storage or TUNER_STORAGE.",
-            )
+    if not create:
+        require_database(url)
+    elif file is not None and not file.exists():
         _make_folder(file.parent)
     engine = _engine(resolved)
     database = Database(resolved, engine)
