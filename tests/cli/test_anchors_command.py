@@ -78,3 +78,15 @@ def test_a_wrong_option_is_an_error_that_says_so(scenes, arguments, message):
 def test_missing_data_is_an_error(tmp_path):
     with pytest.raises(DataError):
         run(Path(tmp_path / "none.json"))
+
+
+def test_what_to_name_instead_is_something_that_the_command_takes(scenes, tmp_path):
+    with pytest.raises(DataError) as error:
+        run(tmp_path / "nowhere")
+    assert error.value.hint == "Name a study file, a COCO JSON, or a folder of both."
+    for name in ("one.json", "two.json"):
+        (tmp_path / name).write_bytes((scenes / "annotations" / "train.json").read_bytes())
+    with pytest.raises(DataError) as error:
+        run(tmp_path)
+    assert error.value.hint == "Name the COCO JSON of the training split itself."
+    assert f"boxes of {scenes / 'annotations' / 'train.json'}" in run(scenes, "--recipe", "kmeans-iou").stdout

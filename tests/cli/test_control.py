@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 from typing import Any
 
@@ -9,7 +10,8 @@ import optuna
 import pytest
 
 from tests.cli.project import LIMIT, Project, check_curves, until
-from tuner.studies.opening import open_study
+from tuner.config.load import load_study_spec
+from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.study import Study
 
 
@@ -194,6 +196,31 @@ def test_a_wrong_database_is_named(project: Project, database_url: str, capsys: 
     if not database_url.startswith("sqlite"):  # a server has an empty one before a study is begun
         out = project.call("worker", "--storage", database_url)
         assert re.search(r"No studies yet in (postgresql|mysql)\+.*/tuner_test_", out), out
+
+
+def test_commands_that_are_proposed_name_the_database(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{project.folder}/another place/tuner.db"
+    create_or_open(load_study_spec(project.folder / "study.yaml", {"storage": url})).close()
+    project.write(defaults={"epochs": 5, "image_size": 64})
+
+    def proposed(*arguments: str, code: int) -> list[str]:
+        where = ("--storage", url)
+        worker = arguments[0] == "worker"  # a process of its own, whose output capsys does not see
+        said = project.call(*arguments, *where) if worker else project.main(capsys, *arguments, *where, code=code)
+        return re.findall(rf"tuner (\w+ cells --storage '{re.escape(url)}')", said)
+
+    commands = [
+        *proposed("best", "cells", code=1),
+        *proposed("export", "cells", "-o", "best.yaml", code=1),
+        *proposed("export", "cells", "-o", "best.yaml", "--trial", "7", code=1),
+        *(proposed("pause", "cells", code=0) + proposed("status", "cells", code=0)),
+        *(proposed("worker", code=0) + proposed("stop", "cells", code=0) + proposed("pause", "cells", code=1)),
+        *proposed("run", "study.yaml", "--dry-run", code=1),
+    ]
+    names = [command.split()[0] for command in commands]
+    assert names == ["status", "status", "show", "resume", "resume", "resume", "delete"]
+    for command in dict.fromkeys(commands):  # as pasted into a shell
+        project.main(capsys, *shlex.split(command), *(["--yes"] if command.startswith("delete") else []))
 
 
 def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,12 @@ def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
     assert (len(dataset.train), len(dataset.val), dataset.test) == (32, 8, None)
     assert not set(dataset.train.file_names) & set(dataset.val.file_names)
     assert json.loads((study.parent / "cells.val.json").read_text())["info"] == {"kept": True}
+
+
+def test_the_next_command_can_be_pasted(one_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "my cells; rm.yaml"
+    output = run_init("--images", tmp_path / "pictures", "--annotations", one_file, "-o", study)
+    assert shlex.split(output.replace("\n", "").partition("Next: ")[2])[:3] == ["tuner", "run", str(study)]
 
 
 def test_images_whose_exif_data_turn_them_unseen_are_named(one_file: Path, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def anchors(
 
 def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
     """The training split, the study's default config where there is one, and what is to be said of the data."""
+    from tuner.config.errors import DataError
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.trial import TrialConfig
     from tuner.data.annotation_files import split_files
@@ -101,8 +102,11 @@ def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
         split, report = load_split(spec.data, "train")
         config = base_config(spec)
     else:
-        files, notes = split_files([data])
+        if not data.exists():
+            raise DataError(f"{data} does not exist", hint="Name a study file, a COCO JSON, or a folder of both.")
+        files, _ = split_files([data], remedy="Name the COCO JSON of the training split itself.")
         file = files["train"]
+        notes = [f"boxes of {file}"] if data.is_dir() else []
         # The pictures are not needed, only their sizes, which COCO files hold.
         images = next((f for f in (file.parent / "images", file.parents[1] / "images") if f.is_dir()), file.parent)
         split, report = read_annotations(file, images, name="train", on_bad_boxes="repair")

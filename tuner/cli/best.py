@@ -18,6 +18,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.cli.tables import aligned
     from tuner.cli.trust import print_trust, trust_json
     from tuner.config.errors import StudyError
+    from tuner.storage.urls import storage_option
     from tuner.studies.confirm import winner_of
     from tuner.studies.objective import objective_values
     from tuner.studies.opening import open_study
@@ -28,7 +29,8 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     if trial is None:
         limits = f" that keeps {' and '.join(opened.spec.constraints)}" if opened.spec.constraints else ""
         raise StudyError(
-            f"study {study!r} has no complete trial{limits} yet", hint=f"See how it stands: tuner status {study}"
+            f"study {study!r} has no complete trial{limits} yet",
+            hint=f"See how it stands: tuner status {study}{storage_option(opened.database.url)}",
         )
     confirmed = winner_of(opened)
     shown = confirmed or trial

@@ -72,7 +72,7 @@ def confirm(
 
 def _print_result(opened: Study, *, as_json: bool) -> None:
     """What the finished runs say, and what to do next."""
-    from tuner.cli.summary import storage_option
+    from tuner.storage.urls import storage_option
     from tuner.studies.confirm import confirmation
 
     found = confirmation(opened)
@@ -83,20 +83,20 @@ def _print_result(opened: Study, *, as_json: bool) -> None:
     else:
         print_confirmation(found, opened.spec.objective.metric)
         if not found.stands_out:
-            command = f"tuner confirm {opened.name} --seeds N{storage_option(opened)}"
+            command = f"tuner confirm {opened.name} --seeds N{storage_option(opened.database.url)}"
             typer.echo(f"To be surer, train more seeds, those above included: {command}")
-        typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened)}")
+        typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened.database.url)}")
 
 
 def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> None:
     """Runs of earlier calls that are not asked for now, and what goes on with them."""
-    from tuner.cli.summary import storage_option
+    from tuner.storage.urls import storage_option
     from tuner.studies.confirm import left_over
 
     left = left_over(study, repeats)
     if left is None:
         return
-    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{storage_option(study)}"
+    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{storage_option(study.database.url)}"
     how = f"`{command}`" if left.top else f"`tuner run` with --baseline-repeats {left.seeds + 1}"
     typer.secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
 

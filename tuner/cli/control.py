@@ -41,13 +41,15 @@ def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> Non
     `tuner resume` lets them go on.
     """
     from tuner.config.errors import StudyError
+    from tuner.storage.urls import storage_option
     from tuner.studies.opening import open_study
 
     opened = open_study(study, storage)
     paused = opened.pause(reason)
     opened.close()
     if not paused:
-        raise StudyError(f"study {study!r} is stopped", hint=f"Let it go on first, with: tuner resume {study}")
+        command = f"tuner resume {study}{storage_option(opened.database.url)}"
+        raise StudyError(f"study {study!r} is stopped", hint=f"Let it go on first, with: {command}")
     typer.echo(f"Paused study {study!r}: its workers save their trials with the next heartbeat and wait.")
 
 

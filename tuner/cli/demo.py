@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def demo(
         _prepare(folder)
     spec = load_study_spec(file)
     study = create_or_open(spec)
-    typer.echo(f"The same from here on: tuner run {file}")
+    typer.echo(f"The same from here on: tuner run {shlex.quote(str(file))}")
     report = work(study, plan_slots(spec.device, spec.slots), spec.budget.timeout, trainer)
     print_next(study)
     raise typer.Exit(exit_code(report, study))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,4 +36,4 @@ def export(
     gain = "" if source.gain is None else f", {round(source.gain, 4) + 0.0:+.4f} over the default config"
     typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
     typer.secho(source.trust, fg="yellow" if not source.confirmed else None)
-    typer.echo(f"Next: tuner train {output} -o model/")
+    typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -114,7 +115,7 @@ def init(
     for path in found.files:
         typer.echo(f"wrote {path}")
     typer.echo(f"wrote {output}: each choice has its reason in a comment")
-    typer.echo(f"\nNext: tuner run {output}")
+    typer.echo(f"\nNext: tuner run {shlex.quote(str(output))}")
     if cuda:
         typer.echo("  with --per-gpu auto several trials share the GPU, as far as that pays")
 

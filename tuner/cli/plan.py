@@ -120,13 +120,13 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
     from tuner.cli.confirm import print_confirmation, print_left_over
-    from tuner.cli.summary import storage_option
     from tuner.cli.work import exit_code, work_on_repeats
     from tuner.config.errors import StudyError
+    from tuner.storage.urls import storage_option
     from tuner.studies.confirm import adds_nothing, begun, confirmation, plan_confirmation
     from tuner.studies.plan import USABLE, confirmation_for
 
-    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study)}"
+    again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study.database.url)}"
     found = study.summary()
     left = plan.hours * 3600 - study.wall_seconds()
     seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
@@ -158,5 +158,5 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     confirmed = confirmation(study)
     if confirmed is not None:
         print_confirmation(confirmed, study.spec.objective.metric)
-        typer.echo(f"Next: tuner export {study.name} -o best.yaml{storage_option(study)}")
+        typer.echo(f"Next: tuner export {study.name} -o best.yaml{storage_option(study.database.url)}")
     return code

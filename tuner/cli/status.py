@@ -18,7 +18,7 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import print_cost, print_findings
-    from tuner.storage.urls import masked, resolve
+    from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies, read_study
     from tuner.studies.records import TrialState
 
@@ -46,7 +46,8 @@ def status(
         print_cost(found)
         if found.control:
             why = found.control_reason or "by an order from outside"
-            typer.secho(f"{found.control:<10} {why}; go on: tuner resume {name}", fg="yellow")
+            there = storage_option(opened.database.url)
+            typer.secho(f"{found.control:<10} {why}; go on: tuner resume {name}{there}", fg="yellow")
         elif found.spent:
             typer.echo(f"budget     spent: {found.spent}")
         if found.problem:

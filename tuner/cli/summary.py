@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.common import duration, gain, metric_name, number
+from tuner.storage.urls import storage_option
 from tuner.studies.records import TrialState
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def print_report(study: Study, report: WorkerReport) -> None:
     elif report.reason not in ("finished", "elsewhere"):
         typer.echo("The same command goes on with the study.")
     elif only_failures(found):
-        typer.echo(f"Mend that; then raise the budget, or `tuner delete {study.name}` and run again.")
+        command = f"tuner delete {study.name}{storage_option(study.database.url)}"
+        typer.echo(f"Mend that; then raise the budget, or `{command}` and run again.")
 
 
 def print_next(study: Study) -> None:
@@ -123,7 +125,7 @@ def print_cost(found: StudySummary) -> None:
 
 def next_commands(study: Study) -> list[str]:
     """What to type next."""
-    storage = storage_option(study)
+    storage = storage_option(study.database.url)
     found = study.summary()
     others = found.counts[TrialState.COMPLETE] - (found.default_value is not None)
     confirmable = others and not study.spec.plan  # which confirms by itself
@@ -134,11 +136,3 @@ def next_commands(study: Study) -> list[str]:
         f"  tuner export {study.name} -o best.yaml{storage}",
         "  tuner train best.yaml -o model/",
     ]
-
-
-def storage_option(study: Study) -> str:
-    """The option that names a study's database in a command, with a space before; empty where it is the default."""
-    from tuner.storage.urls import masked, resolve
-
-    url = study.database.url
-    return "" if url == resolve(None) else f" --storage '{masked(url)}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,7 +71,7 @@ def train(
             )
         typer.echo(f"On the {judged.metrics.split} split:")
         typer.echo(metrics_table(judged.metrics))
-    typer.echo(f"Model in {output}. Next: tuner predict {output} IMAGE…")
+    typer.echo(f"Model in {output}. Next: tuner predict {shlex.quote(str(output))} IMAGE…")
 
 
 def _compare_data(production: ProductionConfig) -> None:

@@ -117,14 +117,14 @@ def _has_work(found: StudySummary) -> bool:
 
 def _print_rest(storage: str | None, tried: set[str]) -> None:
     """Why no study is worked on any more."""
-    from tuner.storage.urls import masked, resolve
+    from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies
 
-    studies = list_studies(storage)
+    studies, there = list_studies(storage), storage_option(resolve(storage))
     for found in studies:
         if found.control:
             why = f": {found.control_reason}" if found.control_reason else ""
-            typer.echo(f"study {found.name!r} is {found.control}{why}; go on: tuner resume {found.name}")
+            typer.echo(f"study {found.name!r} is {found.control}{why}; go on: tuner resume {found.name}{there}")
         elif found.problem:
             typer.echo(f"study {found.name!r} has ended: {found.problem}")
     if not tried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     data = read_yaml(path, hint="Write a study file with `tuner init DIR`, or check the path.")
     if "provenance" in data:
         raise ConfigError(
-            f"{path} is a production config, not a study file", hint=f"Train it with `tuner train {path} -o model/`."
+            f"{path} is a production config, not a study file",
+            hint=f"Train it with `tuner train {shlex.quote(str(path))} -o model/`.",
         )
     for name in [name for name, value in data.items() if value is None]:
         del data[name]  # a key whose lines are all commented out

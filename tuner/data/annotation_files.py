@@ -23,6 +23,7 @@ def split_files(
     test: Path | None = None,
     *,
     leave_out: Collection[Path] = (),
+    remedy: str = _NAME_THEM,
 ) -> tuple[dict[str, Path], list[str]]:
     """Which file is which split, by names such as val.json, instances_train2017.json, valid/_annotations.coco.json.
 
@@ -31,6 +32,7 @@ def split_files(
         val: The validation split, where the name does not say it.
         test: The test split, likewise.
         leave_out: Absolute paths of files in those folders that are none of the data set's own.
+        remedy: What to do where it cannot be told.
 
     Returns:
         Paths by "train", "val" and "test" (train is always there), and sentences on what was found.
@@ -62,7 +64,7 @@ def split_files(
             left_out.append(file)
         elif role in found:
             _refuse_labelme(files)
-            raise DataError(f"{found[role]} and {file} both look like the {role} split", hint=_NAME_THEM)
+            raise DataError(f"{found[role]} and {file} both look like the {role} split", hint=remedy)
         else:
             found[role] = file
     if "train" not in found and len(nameless) == 1:
@@ -70,7 +72,7 @@ def split_files(
     if "train" not in found or nameless:
         _refuse_labelme(files)
         unclear = ", ".join(map(str, nameless or files)) or "no file"
-        raise DataError(f"cannot tell which split this is: {unclear}", hint=_NAME_THEM)
+        raise DataError(f"cannot tell which split this is: {unclear}", hint=remedy)
     notes = []
     if left_out:
         names = ", ".join(map(str, sorted(left_out)))

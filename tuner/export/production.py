@@ -17,6 +17,7 @@ from tuner.data.fingerprint import Fingerprint
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
+from tuner.storage.urls import storage_option
 from tuner.studies.confirm import confirmation, measured
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.noise import noise_of
@@ -110,6 +111,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     Raises:
         StudyError: There is no such trial, or it is not complete.
     """
+    there = storage_option(study.database.url)
     confirmed, problem = None, None
     try:
         confirmed = confirmation(study)
@@ -125,12 +127,14 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     else:
         record = next(iter(study.trials(numbers=[number])), None)
         if record is None:
-            raise StudyError(f"study {study.name!r} has no trial {number}", hint=f"See `tuner show {study.name}`.")
+            raise StudyError(
+                f"study {study.name!r} has no trial {number}", hint=f"See `tuner show {study.name}{there}`."
+            )
     if record is None:
         limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
             f"study {study.name!r} has no complete trial to export{limits}",
-            hint=f"See how far it is with `tuner status {study.name}`, or go on with `tuner run`.",
+            hint=f"See how far it is with `tuner status {study.name}{there}`, or go on with `tuner run`.",
         )
     found = None if confirmed is None else _gain_of(confirmed, record.number)
     own = record.state is TrialState.COMPLETE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ def save_production(production: ProductionConfig, path: Path | str, *, force: bo
         f"{source.objective.metric} {source.value:.4f} on the validation split"
         + (f", {source.default_value:.4f} with the default config" if source.default_value is not None else ""),
         source.trust,
-        f"Train it with: tuner train {path.name} -o model/",
+        f"Train it with: tuner train {shlex.quote(path.name)} -o model/",
     ]
     write_yaml(production, path, header, force=force)
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage.trouble import asks_again, translated
-from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
+from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file, storage_option
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
@@ -232,7 +232,7 @@ def _optuna_storage(url: URL, *, create: bool) -> RDBStorage:
             raise
         raise StorageError(
             f"the tables of Optuna in {masked(url)} are of another version than Optuna {optuna.__version__}",
-            hint=f"Stop all workers, then run: tuner db upgrade --storage {masked(url)}",
+            hint=f"Stop all workers, then run: tuner db upgrade{storage_option(url)}",
         ) from None
 
 

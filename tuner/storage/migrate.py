@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, column, inspect, select, table, text
 
 from tuner.config.errors import NoStudies, StorageError
-from tuner.storage.urls import masked, sqlite_file
+from tuner.storage.urls import masked, sqlite_file, storage_option
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -60,7 +60,7 @@ def check(engine: Engine) -> None:
         raise NoStudies(f"{place} holds no studies of tuner", hint="Start one with `tuner run`.")
     raise StorageError(
         f"{place} was made by an older tuner: its tables have version {found}, this tuner needs {wanted}",
-        hint=f"Stop all workers, then run: tuner db upgrade --storage {place}",
+        hint=f"Stop all workers, then run: tuner db upgrade{storage_option(engine.url)}",
     )
 
 

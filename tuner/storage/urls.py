@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -78,6 +79,11 @@ def masked(url: str | URL) -> str:
         return re.split("[?&]", _PASSWORD.sub(r"\1:***@", str(url)))[0]
     hidden = {key: "***" if _SECRET.search(key) else value for key, value in parsed.query.items()}
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("=%2A%2A%2A", "=***")
+
+
+def storage_option(url: URL) -> str:
+    """The option that names a database in a command, with a space before; empty where it is the one meant anyway."""
+    return "" if url == resolve(None) else f" --storage {shlex.quote(masked(url))}"
 
 
 def _parsed(text: str) -> URL | None:

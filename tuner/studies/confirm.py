@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tuner.config.errors import StudyError
 from tuner.config.study import StudySpec
+from tuner.storage.urls import storage_option
 from tuner.studies.confidence import Estimate, rank
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.journal import RETRIED
@@ -104,7 +105,8 @@ def _compared(study: Study, top: int) -> list[TrialRecord]:
         raise StudyError(
             f"study {study.name!r} has no complete trial beside the default config's{limits}: there is nothing to "
             "confirm",
-            hint=f"Run it with a larger budget; see how far it is with `tuner status {study.name}`.",
+            hint="Run it with a larger budget; see how far it is with "
+            f"`tuner status {study.name}{storage_option(study.database.url)}`.",
         )
     return [default, *chosen]
 

@@ -21,7 +21,7 @@ from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import StudyRow
-from tuner.storage.urls import masked
+from tuner.storage.urls import masked, storage_option
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.control import clear_control
 from tuner.studies.current import refuse_other_data
@@ -206,7 +206,8 @@ def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: S
     if changes:
         raise StudyError(
             f"a study {spec.name!r} exists in {masked(database.url)} with another spec:\n  " + "\n  ".join(changes),
-            hint=f"Choose another name, or delete the old study with `tuner delete {spec.name}`.",
+            hint="Choose another name, or delete the old study with "
+            f"`tuner delete {spec.name}{storage_option(database.url)}`.",
         )
 
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.storage.urls import storage_option
 from tuner.studies import leases
 from tuner.studies.control import BY_HAND
 from tuner.studies.reading import REPEATS
@@ -197,7 +198,8 @@ class _Worker:
             self._ending.because("stopped", orders.reason)
         elif orders.control == "paused" and not self._paused:
             name = self._study.name.removesuffix(REPEATS)
-            self._audience.notice(f"the study is paused{why} (`tuner resume {name}` goes on)")
+            command = f"tuner resume {name}{storage_option(self._study.database.url)}"
+            self._audience.notice(f"the study is paused{why} (`{command}` goes on)")
         elif orders.control is None and self._paused:
             self._audience.notice("the study goes on")
             self._supply.may_ask = True
