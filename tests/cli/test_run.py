@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -334,6 +335,15 @@ def test_delete_asks_first(
     assert project.trials() == []
     project.main(capsys, "delete", "cells", "--yes")
     assert not json.loads(project.main(capsys, "list", "--json"))
+
+
+def test_delete_asks_beside_its_json(project: Project) -> None:
+    project.create()
+    code = "from tuner.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "delete", "cells", "--json", "--storage", project.storage]
+    done = subprocess.run(command, input="y\n", capture_output=True, text=True, timeout=LIMIT)
+    assert json.loads(done.stdout) == {"deleted": "cells", "trials": 0}
+    assert "Delete study 'cells'" in done.stderr
 
 
 def test_another_worker_joins(project: Project) -> None:

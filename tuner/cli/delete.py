@@ -24,7 +24,8 @@ def delete(
     folder = opened.folder
     opened.close()
     if not yes:
-        typer.confirm(f"Delete study {study!r} with its {trials} trials and the folder {folder}?", abort=True)
+        question = f"Delete study {study!r} with its {trials} trials and the folder {folder}?"
+        typer.confirm(question, abort=True, err=True)  # beside the JSON
     delete_study(study, storage)
     if as_json:
         print_json({"deleted": study, "trials": trials})
