@@ -80,6 +80,12 @@ def test_missing_data_is_an_error(tmp_path):
         run(Path(tmp_path / "none.json"))
 
 
+def test_a_number_that_a_recipe_has_not_is_refused(scenes):
+    with pytest.raises(ConfigError, match="-k: 9 anchors were asked for, but kmeans-iou-2 has 2 for each of 3 levels"):
+        run(scenes, "--recipe", "kmeans-iou-2", "-k", 9)
+    assert "kmeans-iou-2:" in run(scenes, "--recipe", "kmeans-iou-2", "-k", 6).stdout
+
+
 def test_what_to_name_instead_is_something_that_the_command_takes(scenes, tmp_path):
     with pytest.raises(DataError) as error:
         run(tmp_path / "nowhere")

@@ -326,6 +326,23 @@ def test_debug_shows_the_traceback(project: Project) -> None:
     assert "Traceback" in err
 
 
+def test_the_variable_counts_where_nothing_else_names_the_database(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = (f"sqlite:///{project.folder}/{name}.db" for name in ("own", "other"))
+    project.write(storage=own)
+    assert f"storage    {own}\n" in project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert f"storage    {other}\n" in project.main(capsys, "run", "study.yaml", "--dry-run", "--storage", other)
+    project.write()
+    assert f"storage    {project.storage}\n" in project.main(capsys, "run", "study.yaml", "--dry-run")
+
+
+def test_curves_of_one_trial_are_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.create()
+    said = project.main(capsys, "show", "cells", "1", "--curves", "curves.png", code=1)
+    assert "error: --curves draws all trials of a study" in said
+
+
 def test_delete_asks_first(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,12 @@ def _recipes(names: list[str], k: int | None, kind: Family) -> dict[str, Recipe]
         chosen = {name: _recipe(name) for name in names}
     else:
         chosen = {name: made_by for name, made_by in RECIPES.items() if made_by.distance and made_by.per_level is None}
+    for name, made_by in chosen.items():
+        if per_level is not None and made_by.per_level not in (None, per_level):
+            raise ConfigError(
+                f"-k: {k} anchors were asked for, but {name} has {made_by.per_level} for each of {levels} levels",
+                hint=f"Leave -k out, or use -k {made_by.per_level * levels}.",
+            )
     return {name: replace(made_by, per_level=made_by.per_level or per_level) for name, made_by in chosen.items()}
 
 

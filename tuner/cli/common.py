@@ -17,8 +17,7 @@ Storage = Annotated[
     str | None,
     typer.Option(
         "--storage",
-        envvar="TUNER_STORAGE",
-        show_default="SQLite in ./tuner-studies",
+        show_default="TUNER_STORAGE in the environment, else SQLite in ./tuner-studies",
         help="Database URL, such as sqlite:///FILE or postgresql://HOST/NAME.",
     ),
 ]

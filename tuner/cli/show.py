@@ -29,10 +29,12 @@ def show(
     """Show the trials of a study, or one trial with its config, epochs and attempts."""
     from rich.table import Table
 
-    from tuner.config.errors import StudyError
+    from tuner.config.errors import ConfigError, StudyError
     from tuner.evaluation.named import value_of
     from tuner.studies.reading import read_study
 
+    if trial is not None and curves is not None:
+        raise ConfigError("--curves draws all trials of a study", hint="Leave the trial's number out.")
     opened = read_study(study, storage)
     metric = metric_name(opened.spec.objective.metric)
     if trial is not None:
