@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_a_narrow_terminal_gets_records_and_a_wide_one_a_table(capsys: pytest.Ca
         assert "│ 1           │ pruned   │" in shown(capsys)
 
 
+def on_terminal(command: list[str], environment: dict[str, str], code: int = 0) -> str:
+    """What a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    screen = b""
+    while True:
+        try:
+            screen += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == code, screen
+    os.close(ours)
+    return screen.decode()
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_show_cuts_nothing_on_a_real_terminal_nor_in_a_pipe(tmp_path: Path, columns: int) -> None:
     study = finished_study(tmp_path)
@@ -85,21 +102,30 @@ def test_show_cuts_nothing_on_a_real_terminal_nor_in_a_pipe(tmp_path: Path, colu
     }
     piped = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     line = next(line for line in piped.splitlines() if line.startswith("│") and " 1 │" in line)
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    screen = b""
-    while True:
-        try:
-            screen += os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-    assert process.wait() == 0
-    os.close(ours)
+    screen = on_terminal(command, environment)
     for name, value in params.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         assert text in line
-        assert f"{name} {text}" in screen.decode()
+        assert f"{name} {text}" in screen
+
+
+def test_colours_are_for_terminals_whose_user_wants_them(tmp_path: Path) -> None:
+    finished_study(tmp_path).close()
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TUNER_STORAGE": f"sqlite:///{tmp_path}/tuner.db", "TERM": "xterm"}
+    script = "from tuner.cli.main import main; main()"
+    for arguments, code in ((["status"], 0), (["show", "nothing"], 1)):  # within a command, and where it has failed
+        command = [sys.executable, "-c", script, *arguments]
+        assert "\x1b[" in on_terminal(command, environment, code)
+        plain = on_terminal(command, environment | {"NO_COLOR": "1"}, code)
+        assert "scenes" in plain
+        assert "\x1b[" not in plain
+
+
+def test_no_line_is_coloured_past_what_heeds_no_color() -> None:
+    folder = Path(__file__).parents[2] / "tuner"
+    found = [path.name for path in folder.rglob("*.py") if re.search(r"typer\.(secho|style)\(", path.read_text())]
+    assert found == ["coloured.py"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
 from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
@@ -49,9 +50,7 @@ def confirm(
         repeats = plan_confirmation(opened, top, seeds)
         chosen = len({trial for trial, _ in repeats.asked or ()}) - 1
         if first and chosen < top and not as_json:
-            typer.secho(
-                f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow"
-            )
+            secho(f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow")
         if first:
             print_left_over(opened, repeats, err=as_json)
             repeats.resume()  # what paused or ended it before counts no more
@@ -98,7 +97,7 @@ def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> Non
         return
     command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{storage_option(study.database.url)}"
     how = f"`{command}`" if left.top else f"`tuner run` with --baseline-repeats {left.seeds + 1}"
-    typer.secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
+    secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
 
 
 def print_confirmation(found: Confirmation, metric: str) -> None:
@@ -116,17 +115,17 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         table.add_row(name, f"{one.mean:.4f}", f"{one.low:.4f} … {one.high:.4f}", gain, sure)
     print_table(table)
     for trial, why in found.left_out.items():
-        typer.secho(f"trial {trial} is left out: {why}", fg="yellow")
+        secho(f"trial {trial} is left out: {why}", fg="yellow")
     for seed, why in found.lost_seeds.items():
-        typer.secho(f"seed {seed} is left out: the default config was {why}", fg="yellow")
+        secho(f"seed {seed} is left out: the default config was {why}", fg="yellow")
     for trial, more in found.unused.items():
-        typer.secho(
+        secho(
             f"trial {trial} was trained with {more} more seeds, which were not asked for and do not count", fg="yellow"
         )
     for trial, broken in found.broken.items():
-        typer.secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
+        secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
-    typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
+    secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
 
 
 def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:

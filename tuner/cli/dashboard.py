@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import Storage
 
 
@@ -24,7 +25,7 @@ def dashboard(
 
     with dashboard_of(storage, study, host, port) as (server, page):
         if not is_loopback(host):
-            typer.secho(
+            secho(
                 f"warning: everyone who reaches {host}:{server.server_port} can read, change and delete the studies: "
                 "the dashboard has no authentication. Put it behind a proxy that has.",
                 fg="yellow",

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
+from tuner.cli.coloured import secho
 from tuner.config.errors import TunerError
 
 
@@ -25,9 +24,9 @@ def errors_shown(*, debug: bool) -> Iterator[None]:
     except TunerError as error:
         if debug:
             raise
-        typer.secho(f"error: {error.message}", fg="red", err=True)
+        secho(f"error: {error.message}", fg="red", err=True)
         if error.hint:
-            typer.secho(error.hint, err=True)
+            secho(error.hint, err=True)
         raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has enough. Nothing is left to flush when Python ends.
@@ -38,6 +37,6 @@ def errors_shown(*, debug: bool) -> Iterator[None]:
             raise
         name = f"{error.filename}: " if error.filename is not None else ""
         what = "is there already, and is no folder" if isinstance(error, FileExistsError) else error.strerror or error
-        typer.secho(f"error: {name}{what}", fg="red", err=True)
-        typer.secho("Choose a path that can be read and written; --debug shows where this came from.", err=True)
+        secho(f"error: {name}{what}", fg="red", err=True)
+        secho("Choose a path that can be read and written; --debug shows where this came from.", err=True)
         raise SystemExit(1) from None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import Storage, StudyName
 
 
@@ -31,9 +32,9 @@ def export(
     try:
         opened.exported(source.trial, output, production.model_dump(mode="json"))
     except StorageError as error:  # of a study that may only be read
-        typer.secho(f"warning: the study does not know of this export: {error.message}", fg="yellow", err=True)
+        secho(f"warning: the study does not know of this export: {error.message}", fg="yellow", err=True)
     opened.close()
     gain = "" if source.gain is None else f", {round(source.gain, 4) + 0.0:+.4f} over the default config"
     typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
-    typer.secho(source.trust, fg="yellow" if not source.confirmed else None)
+    secho(source.trust, fg="yellow" if not source.confirmed else None)
     typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")

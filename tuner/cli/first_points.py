@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tuner.cli.coloured import secho
+
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
     from tuner.space.space import SearchSpace
@@ -60,7 +62,7 @@ def with_warm_start(
     finally:
         earlier.close()
     for reason in skipped:
-        typer.secho(f"warm start from {warm_start}: {reason}", fg="yellow", err=True)
+        secho(f"warm start from {warm_start}: {reason}", fg="yellow", err=True)
     return [*points, *warm]
 
 
@@ -78,10 +80,10 @@ def queue(study: Study, points: list[dict[str, Any]], warm_start: str | None) ->
     typer.echo(f"{queued.added} of {len(points)} points are queued{there}")
     room = max(0, limit - queued.begun)
     text = f"{queued.waiting - room} of {queued.waiting} must wait: the budget holds {room} more (--trials {needed})"
-    typer.secho(text, fg="yellow")
+    secho(text, fg="yellow")
 
 
 def say_ruled_out(ruled_out: dict[str, str]) -> None:
     """Say which anchor recipes of the space are never tried, and why."""
     for name, reason in ruled_out.items():
-        typer.secho(f"anchors: {name} is not tried: {reason}", fg="yellow", err=True)
+        secho(f"anchors: {name} is not tried: {reason}", fg="yellow", err=True)

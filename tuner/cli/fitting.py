@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli.coloured import secho
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +39,7 @@ def print_table(table: Table) -> None:
     names = [" ".join(str(column.header).split()) for column in table.columns]
     for row in zip(*(column.cells for column in table.columns), strict=True):
         first, *values = map(str, row)
-        typer.secho(f"{names[0]} {first}".lstrip(), bold=True)
+        secho(f"{names[0]} {first}".lstrip(), bold=True)
         pairs = [f"{name} {value}" for name, value in zip(names[1:], values, strict=True) if value]
         for line in _filled(pairs, console.width - 2):
             typer.echo(f"  {line}")

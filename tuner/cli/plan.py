@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli.coloured import secho
+
 if TYPE_CHECKING:
     from tuner.config.study import PlanSpec, StudySpec
     from tuner.studies.study import Study
@@ -59,7 +61,7 @@ def planned(
     given = spec.budget.trials if "trials" in spec.budget.model_fields_set else None
     if known is not None and not trials and given not in (None, plan.trials):
         text = f"The plan's {plan.trials} trials count, not the {given} of the study file; --trials N changes that."
-        typer.secho(text, fg="yellow", err=True)
+        secho(text, fg="yellow", err=True)
     return spec.model_copy(
         update={
             "defaults": {**spec.defaults, "epochs": epochs or plan.epochs},
@@ -137,7 +139,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
             # Asking for less than is there would only hide the rest of it.
             repeats = None if size is None or adds_nothing(study, *size) else plan_confirmation(study, *size)
         except StudyError as error:
-            typer.secho(f"not confirmed: {error.message}", fg="yellow")
+            secho(f"not confirmed: {error.message}", fg="yellow")
             return 0
         if size is not None and repeats is not None:
             print_left_over(study, repeats)
@@ -147,7 +149,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
                 f"{duration(left)} of {plan.hours:g} hours are left."
             )
         elif size is None and confirmation(study) is None:
-            typer.secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
+            secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
             return 0
     code = 0
     if repeats is not None and repeats.unfinished():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, number, print_json
 from tuner.cli.fitting import print_table
 from tuner.config.errors import ConfigError, nearest
@@ -81,7 +82,7 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
         typer.echo(f"first rung this advises: epoch {found.first_rung}")
     else:
         typer.echo(f"first rung: none to advise, since epochs before {found.first_rung} are no fair judges of the last")
-    typer.secho(_doubt(found), fg="yellow" if found.complete < ENOUGH else None)
+    secho(_doubt(found), fg="yellow" if found.complete < ENOUGH else None)
     table = Table()
     for column in ("sampler", "pruner", "epochs", "saved", "good trials stopped", f"best {metric}", "epochs to best"):
         table.add_column(column, justify="left" if column in ("sampler", "pruner") else "right")

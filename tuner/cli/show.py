@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, number, print_json
 from tuner.cli.fitting import print_table
 from tuner.config.objective import Constraint, Objective
@@ -134,7 +135,7 @@ def print_config(trial: TrialRecord) -> None:
 def _print_trial(trial: TrialRecord, metric: str) -> None:
     from rich.table import Table
 
-    typer.secho(f"trial {trial.number}{' (default config)' if trial.is_default else ''}: {trial.state}", bold=True)
+    secho(f"trial {trial.number}{' (default config)' if trial.is_default else ''}: {trial.state}", bold=True)
     if trial.reason:
         typer.echo(trial.reason)
     print_config(trial)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, number, print_json
 
 
@@ -36,7 +37,7 @@ def status(
             opened.close()
             result.append(asdict(found) | {"running": rows} | trust)
             continue
-        typer.secho(name, bold=True)
+        secho(name, bold=True)
         print_findings(found, opened.spec.objective.direction)
         if opened.has_repeats():
             _print_trust(name, storage)
@@ -47,11 +48,11 @@ def status(
         if found.control:
             why = found.control_reason or "by an order from outside"
             there = storage_option(opened.database.url)
-            typer.secho(f"{found.control:<10} {why}; go on: tuner resume {name}{there}", fg="yellow")
+            secho(f"{found.control:<10} {why}; go on: tuner resume {name}{there}", fg="yellow")
         elif found.spent:
             typer.echo(f"budget     spent: {found.spent}")
         if found.problem:
-            typer.secho(f"ended      {found.problem}", fg="red")
+            secho(f"ended      {found.problem}", fg="red")
     if as_json:
         print_json(result[0] if study else result)
     elif not names:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import duration, gain, metric_name, number
 from tuner.storage.urls import storage_option
 from tuner.studies.records import TrialState
@@ -31,15 +32,15 @@ def print_report(study: Study, report: WorkerReport) -> None:
     found = study.summary()
     typer.echo("")
     which = f" ({found.spent})" if report.reason == "finished" and found.spent else ""
-    typer.secho(_REASONS[report.reason].replace(".", f"{which}.", 1), bold=True)
+    secho(_REASONS[report.reason].replace(".", f"{which}.", 1), bold=True)
     if report.message and report.reason == "stopped":
         typer.echo(report.message)
     elif report.message:
-        typer.secho(f"error: {report.message}", fg="red", err=True)
+        secho(f"error: {report.message}", fg="red", err=True)
     if report.reason == "finished" and only_failures(found):
         failed = study.trials(states=[TrialState.FAILED], epochs=False)
         last = max(failed, key=lambda trial: trial.finished_at or 0.0)
-        typer.secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
+        secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
     print_findings(found, study.spec.objective.direction)
     print_cost(found)
     typer.echo(
@@ -47,7 +48,7 @@ def print_report(study: Study, report: WorkerReport) -> None:
         f" {duration(report.cpu_seconds)} of CPU time"
     )
     if report.reason == "timeout" and report.interrupted and not report.epochs:
-        typer.secho(
+        secho(
             "No epoch was finished in that time. What was trained of one is kept, but a start costs its time anew: "
             "give more than a start and an epoch take.",
             fg="yellow",

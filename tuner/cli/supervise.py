@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.errors import errors_shown
 from tuner.config.errors import DiskError, NoStudies, StorageAway, TunerError
 
@@ -58,11 +59,11 @@ def supervised(work: Callable[[bool], int], storage: str | None) -> int:
         failed = failed + 1 if time.monotonic() - started < SOON else 1
         if failed >= MAX_STARTS:
             why = f"the worker died {failed} times soon after its start, the last time by {how}, and is given up"
-            typer.secho(f"error: {why}.", fg="red", err=True)
+            secho(f"error: {why}.", fg="red", err=True)
             typer.echo("The same command goes on with the study.", err=True)
             return 1
         delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** (failed - 1))
-        typer.secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
+        secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
         try:
             time.sleep(delay)
         except KeyboardInterrupt:
@@ -133,11 +134,11 @@ def _wait_for(storage: str | None) -> None:
             if time.monotonic() - since > DEFAULT_TIMING.longest_outage:
                 raise
             if not away:
-                typer.secho(f"{error.message}; the worker waits for it (Ctrl-C ends).", fg="yellow", err=True)
+                secho(f"{error.message}; the worker waits for it (Ctrl-C ends).", fg="yellow", err=True)
             away, pause = True, min(10.0, 2 * pause)
             time.sleep(pause)
     if away:
-        typer.secho("The database answers again.", fg="yellow", err=True)
+        secho("The database answers again.", fg="yellow", err=True)
 
 
 def _wait(child: int, signalled: list[int]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.config.seeds import MAX_SEED
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def train(
         typer.echo(f"Stopped; the state is saved in {output}. The same command goes on from there.")
         raise typer.Exit(130) from None
     if judged is None:
-        typer.secho(
+        secho(
             "The data set has no test split and val was trained on: nothing is left to judge the model by. "
             "metrics.json holds no numbers.",
             fg="yellow",
@@ -64,7 +65,7 @@ def train(
 
         draw_evidence(judged.found, production.operating_point, judged.split, output / PICTURES)
         if judged.metrics.split == "val":
-            typer.secho(
+            secho(
                 "The data set has no test split. These numbers are of val, by which the config was chosen: "
                 "expect less on new images.",
                 fg="yellow",
@@ -87,22 +88,22 @@ def _compare_data(production: ProductionConfig) -> None:
         return
     differences = source.fingerprint.differences(fingerprint(source.data, dataset), dataset)
     if differences:
-        typer.secho(f"The data set is not the one of study {source.study}:", fg="yellow")
+        secho(f"The data set is not the one of study {source.study}:", fg="yellow")
         for difference in differences:
-            typer.secho(f"  {difference}", fg="yellow")
+            secho(f"  {difference}", fg="yellow")
 
 
 def _explain(plan: Plan) -> None:
     asked, chosen = plan.config.epochs, plan.production.config.epochs
     if asked != chosen:
-        typer.secho(
+        secho(
             f"Training {asked} epochs where the study trained {chosen}: warm-up, learning-rate schedule and the end of "
             f"mosaic are laid out for {asked}. The config and its thresholds were chosen at {chosen}; "
             "check them on the result.",
             fg="yellow",
         )
     if plan.part == "train+val":
-        typer.secho(
+        secho(
             "Training on train + val: only the test split can judge this model, at the end. The thresholds are the "
             "study's.",
             fg="yellow",

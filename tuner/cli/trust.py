@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tuner.cli.coloured import secho
+
 if TYPE_CHECKING:
     from tuner.studies.study import Study
 
@@ -22,10 +24,10 @@ def print_trust(study: Study) -> None:
     try:
         found = confirmation(study)
     except StudyError as error:
-        typer.secho(f"confirmed  not: {error.message}", fg="yellow")
+        secho(f"confirmed  not: {error.message}", fg="yellow")
         return
     if found is not None:
-        typer.secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
+        secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
 
 
 def trust_json(study: Study) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli.coloured import secho
+
 if TYPE_CHECKING:
     from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
@@ -68,7 +70,7 @@ def work_on_repeats(
         why = f": {report.message}" if report.message else ""
         typer.echo(f"Stopped by `tuner stop`{why}; running trials have saved their state.", err=quiet)
     elif report.message:
-        typer.secho(f"error: {report.message}", fg="red", err=True)
+        secho(f"error: {report.message}", fg="red", err=True)
     return report
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuner.cli.coloured import secho
 from tuner.cli.common import Storage
 from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import exit_code, work
@@ -75,11 +76,11 @@ def worker(
                 (postponed if reason == "elsewhere" else tried).add(name)
             except StudyError as error:  # it was deleted meanwhile
                 tried.add(name)
-                typer.secho(str(error), fg="yellow", err=True)
+                secho(str(error), fg="yellow", err=True)
                 continue
             except foreign as error:
                 tried.add(name)
-                typer.secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
+                secho(f"study {name!r} is left to other workers: {error}", fg="yellow", err=True)
                 continue
             failed += code and reason in ("failed", "finished")
             # A failure may be its study's own; two are this host's.
