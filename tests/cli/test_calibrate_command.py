@@ -370,6 +370,13 @@ def test_a_folder_cannot_be_the_operating_point(tuner, tmp_path: Path, output: s
     assert f"-o: {output} is a folder, not a file" in err
 
 
+def test_a_folder_that_is_not_there_is_named_before_anything_is_computed(tuner, tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path)
+    code, out, err = tuner(results, "--data", truth, "-o", "nowhere/op.yaml")
+    assert (code, out) == (1, "")
+    assert "error: -o: there is no folder nowhere" in err
+
+
 @pytest.mark.parametrize("name", ["op.png", "op.PNG"])
 def test_the_picture_does_not_take_the_place_of_the_point(tuner, tmp_path: Path, name: str) -> None:
     truth, results = write_case(tmp_path)

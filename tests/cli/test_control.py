@@ -39,7 +39,7 @@ def test_pause_saves_and_waits_and_resume_goes_on(project: Project, capsys: pyte
     assert "paused     the cluster is needed; go on: tuner resume cells" in status
     assert process.poll() is None
     project.misbehave()
-    project.main(capsys, "resume", "cells")
+    assert "Study 'cells' goes on with the workers that wait for it" in project.main(capsys, "resume", "cells")
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out + err
     assert "the study goes on" in out
@@ -196,6 +196,15 @@ def test_a_wrong_database_is_named(project: Project, database_url: str, capsys: 
     if not database_url.startswith("sqlite"):  # a server has an empty one before a study is begun
         out = project.call("worker", "--storage", database_url)
         assert re.search(r"No studies yet in (postgresql|mysql)\+.*/tuner_test_", out), out
+
+
+def test_what_goes_on_without_a_worker_needs_one(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.create()
+    project.main(capsys, "stop", "cells")
+    said = project.main(capsys, "resume", "cells")
+    worker = "`tuner worker --study cells`"
+    assert said == f"Study 'cells' goes on once a worker is started: `tuner run` with its study file, or {worker}.\n"
+    assert project.main(capsys, "resume", "cells") == said  # whatever was ordered before
 
 
 def test_commands_that_are_proposed_name_the_database(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,8 @@ def calibrate(
             f"-o: {output} is where the picture would lie, beside a YAML file of that name",
             hint=f"Name the YAML file, such as {output.with_suffix('.yaml')}.",
         )
+    if not output.parent.is_dir():
+        raise ConfigError(f"-o: there is no folder {output.parent}", hint="Make it first, or name another file.")
     picture = output.with_suffix(".png")
     for path in (output, picture):
         if path.exists() and not force:

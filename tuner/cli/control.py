@@ -55,9 +55,19 @@ def pause(study: StudyName, reason: Reason = "", storage: Storage = None) -> Non
 
 def resume(study: StudyName, storage: Storage = None) -> None:
     """Let a study go on that was paused or stopped; workers of a paused one go on by themselves."""
+    from tuner.storage.urls import storage_option
     from tuner.studies.opening import open_study
+    from tuner.studies.records import TrialState
 
     opened = open_study(study, storage)
+    before = opened.orders().control
+    heard_of = opened.summary().counts[TrialState.RUNNING] > 0
     opened.resume()
     opened.close()
-    typer.echo(f"Study {study!r} goes on.")
+    worker = f"`tuner worker --study {study}{storage_option(opened.database.url)}`"
+    if heard_of:
+        typer.echo(f"Study {study!r} goes on.")
+    elif before == "paused":  # a worker that waits holds no trial, by which it could be heard of
+        typer.echo(f"Study {study!r} goes on with the workers that wait for it; where none does, start {worker}.")
+    else:
+        typer.echo(f"Study {study!r} goes on once a worker is started: `tuner run` with its study file, or {worker}.")
