@@ -176,6 +176,8 @@ def trained(limit: int, error: Exception = FULL) -> tuple[TrainStep, Tensor, flo
         FULL,
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
 )
 def test_out_of_memory_halves_the_micro_batch_and_changes_no_result(error: Exception) -> None:

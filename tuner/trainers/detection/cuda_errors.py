@@ -6,6 +6,9 @@ import sys
 
 _ASSERTION = "device-side assert"
 _CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
+# cuDNN's HOST_ALLOCATION_FAILED is the machine's memory: a smaller batch rarely helps there, but the GPU is sound, so
+# the trial is to end for want of memory and not as the fault of its device.
+_MEMORY_SIGNS = ("ALLOC_FAILED", "ALLOCATION_FAILED", "CUDA error: out of memory", "CUDA driver error: out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -18,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("ALLOC_FAILED" in text or "CUDA error: out of memory" in text))
+        or (isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS))
     )
 
 
