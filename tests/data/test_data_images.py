@@ -1,4 +1,5 @@
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tuner.config.errors import DataError
-from tuner.data.images import image_size, read_image
+from tuner.data.check import turn_notes
+from tuner.data.images import image_size, read_image, turned_seen
 
 RNG = np.random.default_rng(3)
 COARSE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -78,17 +80,21 @@ def test_cmyk(tmp_path):
     assert np.abs(read_image(tmp_path / "x.jpg").astype(int) - (255, 0, 0)).max() < 6
 
 
+def _turned(image, orientation):
+    turns = {1: image, 2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1]}
+    turns |= {5: image.swapaxes(0, 1), 6: np.rot90(image, -1), 8: np.rot90(image)}
+    turns[7] = turns[5][::-1, ::-1]
+    return turns[orientation]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp"])
 def test_exif_rotation(tmp_path, name, orientation):
-    turns = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1]}
-    turns |= {5: RGB.transpose(1, 0, 2), 6: np.rot90(RGB, -1), 8: np.rot90(RGB)}
-    turns[7] = turns[5][::-1, ::-1]
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(RGB).save(tmp_path / name, exif=exif, quality=98)
     image = read_image(tmp_path / name)
-    expected = turns[orientation]
+    expected = _turned(RGB, orientation)
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 4
     assert image_size(tmp_path / name) == (expected.shape[1], expected.shape[0])
@@ -117,9 +123,77 @@ def test_pixels_of_a_jpeg_are_turned_as_its_size_is(tmp_path, saved, turned, end
     Image.fromarray(RGB).save(path, quality=98, **saved)
     path.write_bytes(path.read_bytes() + end)
     image = read_image(path)
-    expected = {1: RGB, 3: RGB[::-1, ::-1], 6: np.rot90(RGB, -1)}[turned]
+    expected = _turned(RGB, turned)
     assert image_size(path) == (image.shape[1], image.shape[0]) == (expected.shape[1], expected.shape[0])
     assert np.abs(image.astype(int) - expected).mean() < 4
+
+
+def _chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _exif_chunk(orientation):
+    return _chunk(b"eXIf", _exif(3, struct.pack(">HH", orientation, 0)).removeprefix(b"Exif\0\0"))
+
+
+def _raw_profile(orientation):
+    """EXIF data in lines of hexadecimal digits, compressed, as ImageMagick 6 writes them."""
+    data = _exif(3, struct.pack(">HH", orientation, 0))
+    text = b"\nexif\n%8d\n" % len(data) + b"\n".join(data[i : i + 36].hex().encode() for i in range(0, len(data), 36))
+    return _chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text + b"\n"))
+
+
+def _xmp(orientation):
+    return _chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="%d"/>' % orientation)
+
+
+def _png(before=b"", after=b"", image=RGB):
+    """A PNG of uint8 RGB or uint16 grey with chunks before its pixels, and after them."""
+    height, width = image.shape[:2]
+    depth, colour = (16, 0) if image.dtype == np.uint16 else (8, 2)
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    pixels = b"".join(b"\0" + row.astype(image.dtype.newbyteorder(">")).tobytes() for row in image)
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + before + _chunk(b"IDAT", zlib.compress(pixels)) + after + _chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        (_exif_chunk, None, True),
+        (_raw_profile, None, True),
+        (_xmp, None, True),
+        (None, _exif_chunk, False),
+        (None, _raw_profile, False),
+        (lambda _: _xmp(1), _exif_chunk, False),
+        (lambda _: _raw_profile(1), _exif_chunk, False),
+    ],
+)
+def test_pixels_of_a_png_are_turned_as_its_size_is(tmp_path, before, after, seen, orientation):
+    path = tmp_path / "x.png"
+    path.write_bytes(_png(before(orientation) if before else b"", after(orientation) if after else b""))
+    expected = _turned(RGB, orientation if seen else 1)
+    assert np.array_equal(read_image(path), expected)
+    assert image_size(path) == (expected.shape[1], expected.shape[0])
+    assert turned_seen(path) is (seen and orientation >= 5)
+    assert bool(turn_notes([path])) is (seen and orientation in (2, 3, 4))
+
+
+@pytest.mark.parametrize("chunk", [_exif_chunk, _raw_profile, _xmp])
+def test_the_size_of_a_turned_png_needs_no_pixels(tmp_path, chunk):
+    content = _png(chunk(6))
+    (tmp_path / "x.png").write_bytes(content[: content.index(b"IDAT") + 4])
+    assert image_size(tmp_path / "x.png") == (50, 70)
+
+
+def test_a_png_of_16_bit_and_one_with_a_palette_are_turned(tmp_path):
+    (tmp_path / "x.png").write_bytes(_png(_exif_chunk(6), image=GREY.astype(np.uint16) * 257))
+    assert np.array_equal(read_image(tmp_path / "x.png")[..., 0], _turned(GREY, 6))
+    palette = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE, colors=32)
+    palette.save(tmp_path / "p.png", transparency=3, exif=_exif(3, b"\0\6\0\0"))
+    assert np.array_equal(read_image(tmp_path / "p.png"), _turned(np.array(palette.convert("RGB")), 6))
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png"])

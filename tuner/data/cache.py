@@ -22,7 +22,7 @@ from tuner.data.images import read_image
 from tuner.data.letterbox import PAD_VALUE, Canvas, content_rects, letterbox, placements
 from tuner.data.split import Split
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise when letterboxing or decoding changes, so that older files are not taken for current ones."""
 _RESERVE = 64 * 2**20
 """Bytes that a new cache leaves free on the disk."""

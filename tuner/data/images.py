@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tuner.config.errors import DataError
@@ -43,7 +43,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         path: Image file in any format that Pillow reads: grey, palette, 16 bit, RGBA, CMYK.
 
     Returns:
-        (H, W, 3) uint8, RGB, turned as the EXIF orientation says (or XMP's, where there is none in EXIF).
+        (H, W, 3) uint8, RGB, turned as the EXIF orientation says (or XMP's, where there is none in EXIF); as for
+        `image_size`, EXIF data of a PNG behind its pixels do not count.
 
     Raises:
         DataError: The file is missing, truncated, no image, has samples of 32 bits or more than `MAX_PIXELS`; names
@@ -75,15 +76,22 @@ def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
     with _opened(path, path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I;16"):
-            # Pillow's own conversion to RGB clips at 255.
-            grey = (np.asarray(image).astype(np.uint32) + 128) // 257
-            return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
-        # Palettes with transparency warn unless they go through RGBA.
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        return np.array(image.convert("RGB"))
+        # Asked before the pixels are loaded: a PNG may have more EXIF data behind them. Pillow turns a TIFF by itself.
+        orientation = 1 if isinstance(file, TiffImageFile) else _orientation(file)
+        file.load()
+        return np.asarray(_turn(_rgb(file), orientation), np.uint8)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an image of any mode, (H, W, 3)."""
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion to RGB clips at 255.
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    # Palettes with transparency warn unless they go through RGBA.
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
 
 
 @contextmanager
@@ -168,8 +176,7 @@ def turned_unseen(path: Path) -> bool:
 
 
 def _orientation(file: Image.Image) -> int:
-    """1 … 8, as `ImageOps.exif_transpose` understands it; whatever else a file says is 1, which turns nothing."""
-    # Asking a PNG for EXIF data that its header lacks would decode all of it.
-    has_exif = file.format != "PNG" or "exif" in file.info or "xmp" in file.info
-    value = file.getexif().get(_EXIF_ORIENTATION) if has_exif else None
+    """1 … 8, as the header of a file says that was just opened; whatever else it says is 1, which turns nothing."""
+    # Not `file.getexif()`, with which a PNG decodes all its pixels where it has no eXIf before them.
+    value = Image.Image.getexif(file).get(_EXIF_ORIENTATION)
     return next((known for known in range(1, 9) if value == known), 1)
