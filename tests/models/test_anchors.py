@@ -2,6 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tuner.config.errors import ConfigError, DataError
 from tuner.config.trial import TrialConfig
@@ -140,6 +142,31 @@ def test_fewer_different_boxes_than_anchors_still_make_different_anchors(name, s
     levels = resolve_anchors(TrialConfig(anchors=name), split_of(sizes)).anchor_sizes
     for level in levels:
         assert len(set(level)) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(20, 4000), st.integers(20, 4000)), min_size=1, max_size=6),
+    model=st.sampled_from(["dense-tiny", "fasterrcnn-resnet50"]),
+    name=st.sampled_from(["kmeans-iou", "kmeans-wh-2", "kmeans-iou-balanced-free", "kmeans-wh-4-free"]),
+    seed=st.integers(0, 99),
+)
+def test_boxes_whose_sizes_differ_by_rounding_alone_are_of_one_size(sizes, model, name, seed):
+    exact = np.repeat(np.array(sizes) / 10, 20, axis=0)
+    left = np.random.default_rng(seed).uniform(0, 900, exact.shape)
+    noisy = (left + exact) - left
+    config = TrialConfig(model=model, anchors=name)
+    found = resolve_anchors(config, split_of(noisy, image=(1300, 900)))
+    assert found == resolve_anchors(config, split_of(exact, image=(1300, 900)))
+
+
+@pytest.mark.parametrize("name", ["kmeans-iou-2", "kmeans-wh-3"])
+def test_boxes_of_one_shape_brought_to_a_level_are_of_one_size(name):
+    sides = np.arange(300, 350) / 10
+    levels = resolve_anchors(TrialConfig(anchors=name), split_of(np.stack([sides, sides * 0.7], axis=1))).anchor_sizes
+    for level in levels:
+        widths = np.array(level)[:, 0]
+        assert (np.diff(widths) > 0.01 * widths[0]).all()
 
 
 def test_many_boxes_are_drawn_from_and_give_a_set_as_good(train):

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -129,3 +129,33 @@ def test_boxes_below_a_pixel_give_finite_anchors(distance):
     found = cluster(np.concatenate([sizes, [[300.0, 200.0]]]), 4, distance)
     assert np.isfinite(found).all()
     assert (found > 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    side=st.sampled_from((40.0, 40 / 3)),
+    noise=st.integers(2, 40).flatmap(lambda n: arrays(np.int64, (n, 2), elements=st.integers(-4, 4))),
+    k=st.integers(1, 20),
+    distance=st.sampled_from(("iou", "wh")),
+)
+# Where `distinct` rounds one up and its neighbour down, it tells apart what is the same.
+@example(side=40 + 2**-11, noise=np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), k=3, distance="iou")
+def test_sizes_that_rounding_made_different_are_no_error(side, noise, k, distance):
+    found = cluster(side + noise * np.spacing(side), k, distance)
+    assert found.shape == (k, 2)
+    assert (found > side * (1 - 1e-9)).all()
+    assert (found < side * 2).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=1, max_size=5, unique=True),
+    factor=st.sampled_from((1.0, 0.1, 1 / 3)),
+    spare=st.integers(0, 4),
+    distance=st.sampled_from(DISTANCES),
+)
+def test_noise_makes_no_more_sizes(sizes, factor, spare, distance):
+    exact = np.array(sizes) * factor
+    noisy = np.concatenate([exact, exact * (1 - 2**-52), exact * (1 + 2**-50)])
+    k = len(sizes) + spare
+    np.testing.assert_allclose(cluster(noisy, k, distance), cluster(exact, k, distance), rtol=1e-12)

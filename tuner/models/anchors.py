@@ -13,13 +13,16 @@ from tuner.config.trial import AnchorSizes, TrialConfig
 from tuner.data.letterbox import Canvas, canvas_for, placements
 from tuner.data.split import Split
 from tuner.models.catalog import Family, family
-from tuner.models.kmeans import Distance, FloatArray, cluster
+from tuner.models.kmeans import Distance, FloatArray, cluster, distinct
 
 CUSTOM = "custom"
 """`TrialConfig.anchors` of a set that was given, not made: `anchor_sizes` holds it."""
 
 MAX_BOXES = 5_000
 """From more boxes than these a random draw is clustered, each box as probable as it is heavy."""
+
+_DECIMALS = 6
+"""To which a box's sides are rounded in original pixels, where x2 - x1 may have made 39.99999999999997 of 40."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def letterboxed_sizes(split: Split, canvas: Canvas) -> tuple[FloatArray, NDArray
         (M, 2) (width, height) in pixels of the canvas and (M,) class indices.
     """
     scale = placements(split.sizes, canvas)[split.image_index, 0]
-    return (split.boxes[:, 2:] * scale[:, None])[~split.crowd], split.labels[~split.crowd]
+    sides = np.maximum(split.boxes[:, 2:].round(_DECIMALS), 10.0**-_DECIMALS)
+    return (sides * scale[:, None])[~split.crowd], split.labels[~split.crowd]
 
 
 def make_anchors(
@@ -192,7 +196,7 @@ def _by_own_scale(
     levels = []
     for low, high, count in zip((0.0, *bounds), (*bounds, np.inf), counts, strict=True):
         own = (scale >= low) & (scale < high)
-        if len(np.unique(sizes[own], axis=0)) >= count:
+        if len(distinct(sizes[own])) >= count:
             levels.append(cluster(sizes[own], count, distance, weights[own]))
         else:
             factor = np.minimum(np.clip(scale, low, high) / scale, (canvas / sizes).min(axis=1))

@@ -14,6 +14,7 @@ FloatArray = NDArray[np.float64]
 RATIO_LIMIT = 4.0
 """YOLOv5 matches a box with an anchor when neither side differs by more than this factor."""
 
+_SAME_BITS = 16
 _RESTARTS = 10
 _MAX_ITERATIONS = 300
 _GENERATIONS = 1000
@@ -31,6 +32,14 @@ def ratio(sizes: FloatArray, anchors: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(quotient, 1 / quotient).min(axis=2))
 
 
+def distinct(sizes: FloatArray) -> FloatArray:
+    """Those of (N, 2) positive sizes that differ, (M, 2): by more than arithmetic leaves, about 1 part in 100,000."""
+    mantissa, exponent = np.frexp(sizes)
+    rounded = np.ldexp(np.rint(np.ldexp(mantissa, _SAME_BITS)), exponent)
+    _, first = np.unique(rounded, axis=0, return_index=True)
+    return np.asarray(sizes[first])
+
+
 def cluster(sizes: FloatArray, k: int, distance: Distance, weights: FloatArray | None = None) -> FloatArray:
     """Find k box sizes that stand for many.
 
@@ -38,7 +47,7 @@ def cluster(sizes: FloatArray, k: int, distance: Distance, weights: FloatArray |
     distance; the best of several k-means++ starts (Arthur and Vassilvitskii, 2007). "ratio" goes on from
     "wh" by evolution towards the fitness that YOLOv5's autoanchor maximises.
 
-    Where there are no more than k different sizes, all of them are returned, and the rest are copies
+    Where there are no more than k `distinct` sizes, all of them are returned, and the rest are copies
     enlarged by fractions of an octave (as RetinaNet multiplies its anchors).
 
     Args:
@@ -53,8 +62,9 @@ def cluster(sizes: FloatArray, k: int, distance: Distance, weights: FloatArray |
     points, inverse = np.unique(sizes, axis=0, return_inverse=True)
     weights = np.bincount(inverse.ravel(), weights=weights, minlength=len(points)).astype(np.float64)
     weights = weights / weights.sum()
-    if len(points) <= k:
-        centroids = _octaves(points, k)
+    different = distinct(points)
+    if len(different) <= k:
+        centroids = _octaves(different, k)
     else:
         rng = np.random.default_rng(0)
         centroids = _kmeans(points, weights, k, _one_minus_iou if distance == "iou" else _squared_euclidean, rng)
@@ -131,12 +141,16 @@ def _plus_plus(
     distances = cost(points, points[chosen])[:, 0]
     while len(chosen) < k:
         distances[chosen] = 0.0  # rounding may leave a little, and a point must not be drawn twice
-        chosen.append(_draw(weights * distances, rng))
+        mass = weights * distances
+        if not mass.any():  # what is left differs by rounding alone from what was drawn
+            mass = np.where(np.isin(np.arange(len(points)), chosen), 0.0, weights)
+        chosen.append(_draw(mass, rng))
         distances = np.minimum(distances, cost(points, points[chosen[-1:]])[:, 0])
     return points[chosen]
 
 
 def _draw(mass: FloatArray, rng: np.random.Generator) -> int:
+    """An index, drawn with a probability in proportion to its mass; some mass is positive."""
     total = np.cumsum(mass)
     return int(np.searchsorted(total, rng.random() * total[-1], side="right"))
 
