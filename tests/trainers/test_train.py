@@ -23,7 +23,10 @@ from tuner.data import cache, scenes
 from tuner.data.coco import load_dataset
 from tuner.data.tiles import windows_of
 from tuner.evaluation import latency
+from tuner.evaluation.cost import ImageCost
 from tuner.models.anchors import resolve_anchors
+from tuner.models.dense import DenseDetector
+from tuner.models.detector import Candidates
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.sweep import NMS_IOUS, nms_grid
@@ -40,7 +43,7 @@ from tuner.trainers.contract import (
     TrainingTask,
     silent,
 )
-from tuner.trainers.detection import checkpoint, judging
+from tuner.trainers.detection import checkpoint, cost, judging
 from tuner.trainers.detection.train import train
 
 
@@ -149,6 +152,53 @@ def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
     results = list(train(variant(task, "cramped"), never))
     assert sizes == [16, 8, 4, 4, 4]
     assert results[-1].metrics.map == pytest.approx(undisturbed[1][-1].metrics.map)
+
+
+def test_a_gpu_that_holds_fewer_images_times_fewer_at_a_time(
+    task: TrainingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, limit = DenseDetector.candidates, 3
+
+    def cramped(detector: DenseDetector, images: torch.Tensor) -> Candidates:
+        if len(images) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(detector, images)
+
+    def cost_of(name: str, **changes: object) -> ImageCost:
+        asked = variant(task, name, epochs=1, warmup_epochs=0.0, **changes)
+        (result,) = train(dataclasses.replace(asked, swept=NOTHING, measure_cost=True), never)
+        assert result.metrics.cost is not None
+        return result.metrics.cost
+
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    monkeypatch.setattr(DenseDetector, "candidates", cramped)
+    whole = cost_of("timed")
+    assert (whole.single.batch_size, whole.batch.batch_size) == (1, 2)
+    tiles = Tiles(size=64, overlap=0.25)
+    windows = len(windows_of(160, 120, tiles))
+    assert windows > limit
+    tiled = cost_of("timed tiled", tiles=tiles)
+    assert tiled.multiply_adds == windows * whole.multiply_adds
+
+
+def test_memory_that_is_short_while_timing_alone_ends_no_trial(
+    task: TrainingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes = cost.candidates_of, []
+
+    def cramped(detector: Any, images: torch.Tensor, *rest: Any) -> Candidates:
+        sizes.append(len(images))
+        if len(images) > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(detector, images, *rest)
+
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    monkeypatch.setattr(cost, "candidates_of", cramped)
+    asked = variant(task, "timing", epochs=1, warmup_epochs=0.0)
+    (result,) = train(dataclasses.replace(asked, measure_cost=True), never)
+    assert result.metrics.cost is not None
+    assert result.metrics.cost.batch.batch_size == 4
+    assert set(sizes) == {1, task.config.batch_size, 4}
 
 
 def test_predictions_that_are_no_numbers_mean_that_the_training_diverged(

@@ -31,7 +31,7 @@ class ImageCost(Frozen):
     precision: str
     canvas: tuple[PositiveInt, PositiveInt] = Field(description="width and height of the network's input in pixels")
     single: BatchTimes = Field(description="one image at a time")
-    batch: BatchTimes = Field(description="as many images at a time as in training")
+    batch: BatchTimes = Field(description="as many images at a time as in training, or as fit the GPU then")
     parameters: NonNegativeInt
     multiply_adds: NonNegativeInt = Field(description="of matrix products and convolutions for one image")
     inference_memory_mb: NonNegativeFloat | None = Field(

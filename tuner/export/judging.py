@@ -66,7 +66,9 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device, *, tiles: Ti
         cached = open_cache(first, model.canvas, Path(folder))
         precision, point = inference_precision(model.config, device), model.operating_point
         merging = point.model_copy(update={"tiles": tiles or point.tiles})
-        return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, merging)
+        return measure_cost(
+            model.detector, cached, first, model.canvas, model.config, precision, merging, model.config.batch_size
+        )
 
 
 def evaluate_model(

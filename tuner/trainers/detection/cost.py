@@ -35,21 +35,23 @@ def measure_cost(
     config: TrialConfig,
     precision: Precision,
     merging: Merging,
+    at_once: int,
     alive: Callable[[], None] = silent,
 ) -> ImageCost:
     """Measure a detector as it stands, on the first images of a split; takes some seconds at most.
 
-    With tiles an image is itself a batch of windows, which the network sees `config.batch_size` at a time: the times of
-    a single image are those of the one with the median number of windows, and there is no other batch.
+    With tiles an image is itself a batch of windows, which the network sees `at_once` at a time: the times of a single
+    image are those of the one with the median number of windows, and there is no other batch.
 
     Args:
         detector: On `precision.device`; left in eval mode.
         cached: Letterboxed images of the split, at least one.
         split: Images of any sizes.
         canvas: Of the network.
-        config: Gives batch size and `max_detections`.
+        config: Gives `max_detections`.
         precision: Arithmetic.
         merging: Of the operating point.
+        at_once: Images in the batch that is timed, or windows that go through the network together.
         alive: Called for each pass; an image may have a hundred windows.
     """
     detector.eval()
@@ -58,15 +60,15 @@ def measure_cost(
         shapes = (windows[:, 2:] - windows[:, :2]).astype(np.int32)
         places = placements(shapes, canvas)
     else:
-        images = next(iter(evaluation_batches(cached, config.batch_size)))
-        rows = np.arange(config.batch_size) % len(images)  # a split smaller than a batch is repeated
+        images = next(iter(evaluation_batches(cached, at_once)))
+        rows = np.arange(at_once) % len(images)  # a split smaller than a batch is repeated
         images, places, shapes = images[torch.from_numpy(rows)], cached.placements[rows], split.sizes[rows]
         windows = None
     images = to_device(images, precision.device)
 
     def network(pixels: torch.Tensor) -> list[Candidates]:
         alive()
-        return [candidates_of(detector, part, precision) for part in torch.split(pixels, config.batch_size)]
+        return [candidates_of(detector, part, precision) for part in torch.split(pixels, at_once)]
 
     def postprocess(candidates: object) -> object:
         raw = to_original(cast(list[Candidates], candidates), places, shapes)

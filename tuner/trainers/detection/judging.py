@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from tuner.config.errors import DataError
@@ -24,6 +27,8 @@ from tuner.trainers.detection.prepared_data import PreparedData
 from tuner.trainers.detection.tiling import predict_tiles
 
 LEAST_AT_ONCE = 16
+
+_Result = TypeVar("_Result")
 
 
 class EpochJudge:
@@ -93,16 +98,8 @@ class EpochJudge:
             ) from error
 
     def _predict(self, tiles: Tiles, epoch: int) -> RawPredictions:
-        """Raw predictions, of fewer images at a time where the GPU's memory asks for it."""
-        while True:
-            try:
-                raw = self._predict_batches(tiles)
-                break
-            except RuntimeError as error:
-                if self._at_once == 1 or not is_out_of_memory(error):
-                    raise
-            torch.cuda.empty_cache()
-            self._at_once //= 2
+        """Raw predictions, which are numbers all."""
+        raw = self._fitting(self._at_once, lambda at_once: self._predict_batches(tiles, at_once))
         val = self._data.dataset.val
         try:
             raw.check(len(val), len(val.classes))
@@ -110,11 +107,25 @@ class EpochJudge:
             raise Diverged(f"after epoch {epoch}: {error.message}", hint="Try a smaller learning rate.") from None
         return raw
 
-    def _predict_batches(self, tiles: Tiles) -> RawPredictions:
+    def _fitting(self, most: int, result: Callable[[int], _Result]) -> _Result:
+        """What is made of so many images at a time, at most, or of as many as fit the GPU's memory."""
+        at_once = min(most, self._at_once)
+        while True:
+            try:
+                return result(at_once)
+            except RuntimeError as error:
+                if at_once == 1 or not is_out_of_memory(error):
+                    raise
+            # Here the error is gone, and with it the activations that it held.
+            torch.cuda.empty_cache()
+            at_once //= 2
+            self._at_once = at_once
+
+    def _predict_batches(self, tiles: Tiles, at_once: int) -> RawPredictions:
         val, canvas, alive = self._data.dataset.val, self._data.canvas, self._task.alive
         if tiles.size:
-            return predict_tiles(self._detector, val, tiles, canvas, self._precision, self._at_once, alive)
-        batches = evaluation_batches(self._data.val_images, self._at_once)
+            return predict_tiles(self._detector, val, tiles, canvas, self._precision, at_once, alive)
+        batches = evaluation_batches(self._data.val_images, at_once)
         return predict(self._detector, batches, placements(val.sizes, canvas), val.sizes, self._precision, alive)
 
     def _measure_cost(self) -> ImageCost:
@@ -122,4 +133,10 @@ class EpochJudge:
         config, data, alive = self._task.config, self._data, self._task.alive
         merging = self._point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
         val, images = data.dataset.val, data.val_images
-        return measure_cost(self._detector, images, val, data.canvas, config, self._precision, merging, alive)
+
+        def measured(at_once: int) -> ImageCost:
+            return measure_cost(
+                self._detector, images, val, data.canvas, config, self._precision, merging, at_once, alive
+            )
+
+        return self._fitting(config.batch_size, measured)
