@@ -70,9 +70,10 @@ def plan_baseline(study: Study, runs: int) -> Repeats:
     """
     from tuner.models.anchors import resolve_anchors
 
-    config = resolve_anchors(study.space.default_config(study.base), study.dataset.train)
+    trial = study.default_trial()  # one that was begun before defaults changed keeps its config
+    config = study.space.default_config(study.base) if trial is None else trial.config
     repeats = open_repeats(study)
-    repeats.plan({repeats.default: config}, fresh_seeds(study, runs - 1))
+    repeats.plan({repeats.default: resolve_anchors(config, study.dataset.train)}, fresh_seeds(study, runs - 1))
     return repeats
 
 
