@@ -382,7 +382,7 @@ def test_another_worker_joins(project: Project) -> None:
 def test_the_demo_goes_on_when_called_again(project: Project) -> None:
     out = project.call("demo", "--folder", "try", "--trainer", "fake_trainer:train")
     assert "budget is spent" in out
-    assert "tuner export demo -o best.yaml --storage 'sqlite:///" in out
+    assert "tuner export demo -o best.yaml --storage sqlite:///" in out
     again = project.call("demo", "--folder", "try", "--trainer", "fake_trainer:train")
     assert "Going on with the demo" in again
     assert "budget is spent" in again
