@@ -41,6 +41,7 @@ def test_memory_may_double_and_grow_by_some(needed: int, held: int, worn: bool) 
     ("error", "cuda", "memory"),
     [
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True, False),
+        (RuntimeError("CUDA driver error: device not ready"), True, False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True, False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False, True),
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), False, True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 _ASSERTION = "device-side assert"
-_CUDA_SIGNS = ("CUDA error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
+_CUDA_SIGNS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
 # cuDNN's HOST_ALLOCATION_FAILED is the machine's memory: a smaller batch rarely helps there, but the GPU is sound, so
 # the trial is to end for want of memory and not as the fault of its device.
 _MEMORY_SIGNS = ("ALLOC_FAILED", "ALLOCATION_FAILED", "CUDA error: out of memory", "CUDA driver error: out of memory")
