@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -79,8 +79,7 @@ class Field:
         found = self._at_rungs(session, stale, rungs)
         barred = self._barred(session, rows) if rungs.constraints else set()
         for number, state, is_default, token, epochs in rows:
-            known = self._entrants.get(number)
-            values, broken = found.get(number, (known.values, known.broken) if known else ({}, frozenset()))
+            values, broken = found[number] if number in found else self._known(number)
             ended: Literal["left", "stopped"] = "left" if epochs in values else "stopped"
             standing = "stopped" if number in barred else _STATES.get(state, ended)
             self._entrants[number] = Entrant(number, values, standing, is_default, broken)
@@ -104,7 +103,7 @@ class Field:
 
     def _at_rungs(
         self, session: Session, numbers: Sequence[int], rungs: Rungs
-    ) -> dict[int, tuple[dict[int, float], frozenset[int]]]:
+    ) -> dict[int, tuple[Mapping[int, float], frozenset[int]]]:
         """What trials have reached at rungs, larger being better, and at which of these they broke a constraint."""
         values: dict[int, dict[int, float]] = defaultdict(dict)
         broken: dict[int, set[int]] = defaultdict(set)
@@ -123,7 +122,10 @@ class Field:
                 values[number][epoch] = rungs.sign * value
                 if rungs.constraints and _breaks(rungs.constraints, measured):
                     broken[number].add(epoch)
-        return {number: (reached, frozenset(broken[number])) for number, reached in values.items()}
+        return {number: (values[number], frozenset(broken[number])) for number in numbers}
+
+    def _known(self, number: int) -> tuple[Mapping[int, float], frozenset[int]]:
+        return self._entrants[number].values, self._entrants[number].broken
 
     def _barred(self, session: Session, rows: Sequence[Row[int, str, bool, int, int]]) -> set[int]:
         """Those that are complete without being known to keep all constraints."""
