@@ -20,13 +20,13 @@ from tuner.workers.messages import Ended
 from tuner.workers.observer import WorkerReport
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.reading import StudyReader
 
 
 class LiveTable(Progress):
     """A row for each running trial; counts, the best so far and the estimated end below."""
 
-    def __init__(self, study: Study, console: Console) -> None:
+    def __init__(self, study: StudyReader, console: Console) -> None:
         super().__init__(study)
         self._live = Live(self.render(), console=console, auto_refresh=False)
 

@@ -15,7 +15,7 @@ from tuner.workers.messages import Ended
 from tuner.workers.observer import Observer
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.reading import StudyReader
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Progress(Observer):
         total: Trials, or runs with other seeds, at the end; None without a limit.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: StudyReader) -> None:
         self.study = study
         self.running: dict[int, RunningTrial] = {}
         self.counts = {"complete": 0, "pruned": 0, "paused": 0, "failed": 0}

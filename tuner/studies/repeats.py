@@ -30,11 +30,12 @@ from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialSt
 from tuner.studies.reporting import Reporter
 from tuner.studies.results import default_number
 from tuner.studies.specs import stored
-from tuner.studies.study import Study
 from tuner.studies.taking_over import take_over
+from tuner.studies.workable import WorkableStudy
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
+    from tuner.studies.study import Study
 
 _SEEDS = MAX_SEED + 1
 
@@ -42,8 +43,8 @@ GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
 """States of runs that have not ended."""
 
 
-class Repeats(Study):
-    """The repeats of a study: what `run_worker` needs of a study, without sampling and pruning.
+class Repeats(WorkableStudy):
+    """The repeats of a study, without sampling and pruning.
 
     The parameters of a run are `trial`, the number of the trial whose config it repeats, and `seed`. Those of the
     default config may be planned before its trial has a number, so they are known by `TrialRow.is_default`.
@@ -137,7 +138,7 @@ class Repeats(Study):
         return [run for run in self.trials(states=GOING, epochs=False) if self._is_asked(run.is_default, run.params)]
 
     def summary(self) -> StudySummary:
-        """See `Study.summary`; the counts are those of the runs that were asked for.
+        """See `StudyReader.summary`; the counts are those of the runs that were asked for.
 
         Raises:
             StudyError: The study was deleted meanwhile.
@@ -155,7 +156,7 @@ class Repeats(Study):
 
     @property
     def _reporter(self) -> Reporter:
-        return Reporter(self.database, self._id, self.spec, self._rungs, self._field, judge=None)
+        return Reporter(self.database, self.spec, pruning=None)
 
     @property
     def _ender(self) -> Ender:

@@ -21,24 +21,33 @@ from tuner.trainers.contract import BadConfig, EpochResult
 
 
 @dataclass(frozen=True)
+class Pruning:
+    """What decides whether a trial goes on after an epoch.
+
+    Attributes:
+        judge: Asks Optuna's pruner.
+        rungs: Where trials pause.
+        field: The study's trials, as the rule that promotes has seen them.
+    """
+
+    judge: Judge
+    rungs: Rungs
+    field: Field
+
+
+@dataclass(frozen=True)
 class Reporter:
     """Takes the epochs of one study's trials.
 
     Attributes:
         database: Where the study is.
-        study_id: Its id in our table.
         spec: Its spec.
-        rungs: Where its trials pause.
-        field: Its trials, as the rule that promotes has seen them.
-        judge: Asks its pruner; None where nothing is pruned.
+        pruning: Judges its trials; None where nothing is pruned, as among repeats.
     """
 
     database: Database
-    study_id: int
     spec: StudySpec
-    rungs: Rungs
-    field: Field
-    judge: Judge | None
+    pruning: Pruning | None
 
     def report(self, assignment: Assignment, result: EpochResult) -> bool:
         """Store an epoch, and ask the pruner; whether the trial should be pruned. May be repeated.
@@ -75,16 +84,16 @@ class Reporter:
 
     def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool | Verdict:
         """Let Optuna know a trial's last epoch, ask its pruner, and store what it says."""
-        if self.judge is None:
+        if self.pruning is None:
             return False
-        last = epoch >= assignment.config.epochs
+        rungs, last = self.pruning.rungs, epoch >= assignment.config.epochs
         with self.database.errors():
-            verdict = self.judge.judge(session, assignment.trial_id, epoch, value, last=last)
+            verdict = self.pruning.judge.judge(session, assignment.trial_id, epoch, value, last=last)
         # The pruner is asked about the default config, too, because successive halving notes there how good it was.
         prune = verdict.prune and not assignment.is_default
-        if epoch in self.rungs.epochs:  # the default config pauses, too: it goes on later (`tuner.studies.promotion`)
-            trials = self.field.read(session, self.rungs)
-            prune = not goes_on(trials, assignment.number, epoch, self.rungs.reduction_factor)
+        if epoch in rungs.epochs:  # the default config pauses, too: it goes on later (`tuner.studies.promotion`)
+            trials = self.pruning.field.read(session, rungs)
+            prune = not goes_on(trials, assignment.number, epoch, rungs.reduction_factor)
         if prune:
             journal.store_verdict(session, assignment.trial_id, epoch)
         return replace(verdict, prune=prune)
@@ -93,6 +102,6 @@ class Reporter:
         """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned."""
         if isinstance(verdict, bool):
             return verdict
-        assert self.judge is not None
-        self.judge.keep(verdict.trial)
+        assert self.pruning is not None
+        self.pruning.judge.keep(verdict.trial)
         return verdict.prune

@@ -1,12 +1,9 @@
-"""`Study`: trials in one database, handed out to workers one by one.
+"""`Study`: a study's own trials, which its sampler proposes and its pruner judges.
 
 Every trial of a study has the same seed, the sampler's. Two configs are then compared with the same initial
 weights (where their shapes agree), the same order of images and the same draws of augmentation, so that less
 of the difference between them is luck. That the winner may be the best for this seed only is what confirming
 it with fresh seeds is for (decision 9 of the design).
-
-A trial goes through `asking`, `reporting`, `judging` and `ending`, in this order; `taking_over` has those that were
-begun by another.
 """
 
 from __future__ import annotations
@@ -18,59 +15,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import FailureKind
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
-from tuner.config.trial import TrialConfig
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
-from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import ExportRow, StudyRow, TrialRow
-from tuner.studies import keeping, leases, remembered
+from tuner.studies import leases
 from tuner.studies.asking import Asker
-from tuner.studies.control import clear_control, order_stop, set_control
-from tuner.studies.current import load_same_data, read_current, with_changes
+from tuner.studies.control import order_stop, set_control
+from tuner.studies.current import read_current, with_changes
 from tuner.studies.ending import Ender
 from tuner.studies.field import Field, Rungs, rungs_of
 from tuner.studies.judging import Judge
 from tuner.studies.pruners import build_pruner
-from tuner.studies.reading import StudyReader, refuse_deleted
-from tuner.studies.records import Assignment, LeaseLost, TrialRecord, TrialState, WorkerInfo
-from tuner.studies.reporting import Reporter
+from tuner.studies.reading import refuse_deleted
+from tuner.studies.records import Assignment, LeaseLost, TrialRecord, WorkerInfo
+from tuner.studies.reporting import Pruning, Reporter
 from tuner.studies.resolving import prepare
 from tuner.studies.sampling import TrialSampler
 from tuner.studies.taking_over import end_left, promote, take_over
 from tuner.studies.tell import untold
 from tuner.studies.views import StudyTrials
-from tuner.trainers.contract import EpochResult
+from tuner.studies.workable import WorkableStudy
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
 
-class Study(StudyReader):
+class Study(WorkableStudy):
     """A study in a database; made by `create_or_open` and `open_study`.
 
     Attributes:
-        name: Its name.
-        spec: What was asked for, with this machine's data folder.
-        space: The search space.
         base: The study's default config, before the space's fixed values.
-        folder: Where its artifacts and checkpoints lie on this machine.
-        database: Where it is.
     """
 
     def __init__(
         self, database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace, dataset: Dataset | None = None
     ) -> None:
-        super().__init__(database, row, spec)
-        self.space = space
+        super().__init__(database, row, spec, space, dataset)
         self.base = base_config(spec)
-        self.folder = study_folder(database.url, self.name, self.identity)
-        self._loaded = dataset
 
     @cached_property
     def optuna(self) -> optuna.Study:
@@ -82,21 +68,6 @@ class Study(StudyReader):
                 sampler=optuna.samplers.RandomSampler(),  # replaced for each ask
                 pruner=build_pruner(self.spec.pruner, self.base.epochs),
             )
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The data set on this machine, checked to be the one that the study was begun with.
-
-        Raises:
-            DataError: It is missing or broken, or differs; says in what.
-        """
-        return load_same_data(self.database, self._id, self.spec, self._loaded)
-
-    # For workers
-
-    def make_folder(self) -> None:
-        """Make the study's folder, so that no study of another database takes it."""
-        self.folder = make_study_folder(self.database.url, self.name, self.identity)
 
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
         """The next trial to run: one that was interrupted or whose worker died, else a new one.
@@ -129,98 +100,11 @@ class Study(StudyReader):
                     return ready
         return None
 
-    def ping(self) -> None:
-        """Write to the database, without effect; shows that it is there and has room.
-
-        Raises:
-            StorageAway: It is out of reach.
-            DiskError: Its disk is full.
-        """
-        same = update(StudyRow).where(StudyRow.id == self._id).values(name=StudyRow.name)
-        self.database.run(lambda session: session.execute(same) and None)
-
-    def renew(self, assignment: Assignment) -> None:
-        """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
-
-        Raises:
-            LeaseLost: The trial belongs to another worker now, or has ended.
-        """
-        self.database.run(lambda session: leases.extend(session, assignment.trial_id, assignment.attempt_id))
-
-    def report(self, assignment: Assignment, result: EpochResult) -> bool:
-        """Store an epoch, and ask the pruner. May be repeated.
-
-        Returns:
-            Whether the trial should be pruned now.
-
-        Raises:
-            LeaseLost: The trial belongs to another worker now, or has ended.
-            BadConfig: The objective is undefined on the validation split.
-        """
-        return self._reporter.report(assignment, result)
-
-    def complete(self, assignment: Assignment) -> None:
-        """End a trial that has trained all its epochs; its value is the last epoch's."""
-        self._ender.complete(assignment)
-
-    def prune(self, assignment: Assignment, reason: str) -> None:
-        """End a trial early; its value is the last epoch's."""
-        self._ender.prune(assignment, reason)
-
-    def stop_early(self, assignment: Assignment) -> TrialState:
-        """Do what the pruner said: end the trial as pruned, or pause it where the pruner promotes.
-
-        Returns:
-            The state of the trial now.
-        """
-        return self._ender.stop_early(assignment)
-
-    def interrupt(self, assignment: Assignment) -> None:
-        """Leave a trial to the next worker, who goes on with it from its checkpoint."""
-        self._ender.interrupt(assignment)
-
-    def fail(self, assignment: Assignment, kind: FailureKind, message: str) -> TrialState:
-        """End an attempt that failed. What becomes of its trial depends on the kind (decision 12).
-
-        Out of memory and diverged: pruned, with its last value. Killed, lost and device: left to the next attempt,
-        three times at most; disk and data: as often as the run is begun again. All others: failed; the same bad
-        config twice ends the study.
-
-        Returns:
-            The state of the trial now.
-        """
-        return self._ender.fail(assignment, kind, message)
-
-    def remove_checkpoints(self) -> None:
-        """Remove this machine's checkpoints of trials that have ended, except what `StudySpec.keep` keeps."""
-        folder, keep = self.folder / "trials", self.spec.keep
-        self.database.run(lambda session: keeping.remove_checkpoints(session, self._id, folder, keep))
-
-    def micro_batch(self, gpu: str, config: TrialConfig) -> int | None:
-        """The micro-batch that trials like this one were cut down to on a GPU of this model; None: none was."""
-        return self.database.run(lambda session: remembered.micro_batch(session, gpu, config))
-
-    def longest_epoch(self, host: str) -> float:
-        """The longest of the latest epochs of a host, in seconds; 0 where it has trained none."""
-        return self.database.run(lambda session: remembered.longest_epoch(session, self._id, host))
-
     # From outside
-
-    def pause(self, reason: str = "") -> bool:
-        """Let all workers, those of its repeats included, save their trials and wait, until `resume`.
-
-        Returns:
-            False where the study is stopped, and stays.
-        """
-        return self.database.run(lambda session: set_control(session, self._id, "paused", reason))
 
     def stop(self, reason: str = "") -> None:
         """Let all workers, those of its repeats included, save their trials and end; none goes on until `resume`."""
         self.database.run(lambda session: set_control(session, self._id, "stopped", reason))
-
-    def resume(self) -> None:
-        """Take `pause` and `stop` back; a study that has ended by a config error goes on, too."""
-        self.database.run(lambda session: clear_control(session, self._id))
 
     def stop_trial(self, number: int) -> bool:
         """End an unfinished trial, and the unfinished repeats of its config, as pruned with their last values.
@@ -276,7 +160,7 @@ class Study(StudyReader):
 
     @property
     def _reporter(self) -> Reporter:
-        return Reporter(self.database, self._id, self.spec, self._rungs, self._field, self._judge)
+        return Reporter(self.database, self.spec, Pruning(self._judge, self._rungs, self._field))
 
     @property
     def _ender(self) -> Ender:

@@ -19,7 +19,7 @@ from tuner.workers.running import Running
 from tuner.workers.slot import Slot
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.workable import WorkableStudy
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Ledger:
     """
 
     def __init__(
-        self, study: Study, line: Line, audience: Audience, left: Callable[[Running, Ended | None], None]
+        self, study: WorkableStudy, line: Line, audience: Audience, left: Callable[[Running, Ended | None], None]
     ) -> None:
         self.running: list[Running] = []
         self.epochs = 0

@@ -22,7 +22,7 @@ from tuner.workers.slot import Slot
 from tuner.workers.task import task_of
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.workable import WorkableStudy
 
 _BUSY_PAUSE = 0.5
 """Seconds before the next try to ask where others go first; in them the running trials are looked after."""
@@ -36,7 +36,9 @@ class Supply:
         not_before: `time.monotonic()` before which nothing is asked.
     """
 
-    def __init__(self, study: Study, ledger: Ledger, audience: Audience, ending: Ending, timing: Timing) -> None:
+    def __init__(
+        self, study: WorkableStudy, ledger: Ledger, audience: Audience, ending: Ending, timing: Timing
+    ) -> None:
         self.may_ask = True
         self.not_before = 0.0
         self._study = study

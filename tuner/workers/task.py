@@ -11,10 +11,10 @@ from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.workable import WorkableStudy
 
 
-def task_of(study: Study, assignment: Assignment, plan: SlotPlan, micro_batch: int | None) -> TrainingTask:
+def task_of(study: WorkableStudy, assignment: Assignment, plan: SlotPlan, micro_batch: int | None) -> TrainingTask:
     """The task of a trial in a slot.
 
     Args:

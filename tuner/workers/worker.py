@@ -31,13 +31,13 @@ from tuner.workers.supply import Supply
 from tuner.workers.watching import watch
 
 if TYPE_CHECKING:
-    from tuner.studies.study import Study
+    from tuner.studies.workable import WorkableStudy
 
 BUILT_IN_TRAINER = "tuner.trainers.detection.train:train"
 
 
 def run_worker(
-    study: Study,
+    study: WorkableStudy,
     *,
     slots: Sequence[SlotPlan] | None = None,
     trainer: str = BUILT_IN_TRAINER,
@@ -80,7 +80,7 @@ def run_worker(
 class _Worker:
     def __init__(
         self,
-        study: Study,
+        study: WorkableStudy,
         plans: Sequence[SlotPlan],
         trainer: str,
         timeout: float | None,
