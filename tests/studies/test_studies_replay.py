@@ -17,8 +17,9 @@ from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
 from tuner.studies.opening import create_or_open
 from tuner.studies.records import TrialState
-from tuner.studies.replay import _sampling, replay_study, stored_curves
+from tuner.studies.replay import replay_study
 from tuner.studies.simulate import simulate
+from tuner.studies.stored_curves import sampled, stored_curves
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -102,7 +103,7 @@ def test_a_replayed_trial_has_the_parameters_of_its_stored_trial_alone(name: Any
     study = begin(url, space=space, pruner={"name": "none"}, budget={"trials": len(TOPS)})
     run(study, TOPS)
     curves = stored_curves(study.trials(), EPOCHS, 1)
-    draw, sampler, drawn = _sampling(SamplerSpec(name=name), study.space, study.base, 0)(curves)
+    draw, sampler, drawn = sampled(SamplerSpec(name=name), study.space, study.base, 0)(curves)
     (replayed, *_) = simulate(draw, sampler, PrunerSpec(name="none"), epochs=EPOCHS).trials
     trials = [trial for trial in replayed.trial.study.trials if trial.state.name == "COMPLETE"]
     assert [trial.params for trial in trials] == [curves[at].params for at in drawn]

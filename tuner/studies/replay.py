@@ -1,55 +1,27 @@
 """Samplers and pruners run again on the learning curves that a study has stored.
 
-What is replayed is what is known: a trial that the study itself pruned goes as far as its curve, and no sampler can
-draw a config that was not trained. So a sampler's proposal becomes the nearest stored trial that is still unused.
+What is replayed is what is known: a trial that the study itself pruned goes as far as its curve.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 
 from tuner.config.errors import StudyError
 from tuner.config.study import PrunerSpec, SamplerSpec
-from tuner.config.trial import TrialConfig
-from tuner.space.fields import InfeasibleConfig
-from tuner.space.space import SearchSpace
 from tuner.studies.correlation import TRUSTED, correlation_interval, rank_correlations, trusted_from
 from tuner.studies.pruners import build_pruner
-from tuner.studies.records import TrialRecord, TrialState
-from tuner.studies.samplers import build_sampler
-from tuner.studies.simulate import Draw, Simulation, simulate
+from tuner.studies.records import TrialState
+from tuner.studies.simulate import Simulation, simulate
+from tuner.studies.stored_curves import Order, StoredCurve, in_order, sampled, stored_curves
 from tuner.studies.study import Study
 
 GOOD = 3
 """So many of the best complete trials are the good ones, though not more than half of all complete ones."""
 _AS_RUN = "as run"
-
-
-@dataclass(frozen=True)
-class StoredCurve:
-    """A trial with what is known of its curve.
-
-    Attributes:
-        number: Of the trial.
-        params: What the sampler chose.
-        values: The objective after each epoch, from the first; larger is better.
-        complete: Whether that are all epochs.
-    """
-
-    number: int
-    params: dict[str, Any]
-    values: tuple[float, ...]
-    complete: bool
 
 
 @dataclass(frozen=True)
@@ -136,10 +108,10 @@ def replay_study(
     for pruner in pruners:
         build_pruner(pruner, study.base.epochs)
     correlations = rank_correlations([curve.values for curve in complete])
-    outcomes = [_outcome(_AS_RUN, pruner, curves, study.base.epochs, [_in_order]) for pruner in pruners]
+    outcomes = [_outcome(_AS_RUN, pruner, curves, study.base.epochs, [in_order]) for pruner in pruners]
     for spec in samplers:
         for pruner in pruners:
-            tries = [_sampling(spec, study.space, study.base, seed) for seed in range(seeds)]
+            tries = [sampled(spec, study.space, study.base, seed) for seed in range(seeds)]
             outcomes.append(_outcome(spec.name, pruner, curves, study.base.epochs, tries))
     if sign < 0:
         outcomes = [replace(one, best=None if one.best is None else -one.best) for one in outcomes]
@@ -154,29 +126,8 @@ def replay_study(
     )
 
 
-def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list[StoredCurve]:
-    """The curves of the trials that have one, as far as each epoch's value is known; each value times `sign`."""
-    found = []
-    for trial in trials:
-        known = {epoch.epoch: epoch.value for epoch in trial.epochs}
-        values: list[float] = []
-        for epoch in count(1):
-            value = known.get(epoch)
-            if value is None:
-                break
-            values.append(sign * value)
-        if values:
-            complete = trial.state is TrialState.COMPLETE and len(values) == epochs
-            found.append(StoredCurve(trial.number, trial.params, tuple(values), complete))
-    return found
-
-
-_Order = Callable[[list[StoredCurve]], tuple[Draw, Callable[[int], BaseSampler], list[int]]]
-"""Makes, from the curves, where trials come from, the sampler, and the list that tells which curve each trial got."""
-
-
 def _outcome(
-    sampler: str, pruner: PrunerSpec, curves: list[StoredCurve], epochs: int, tries: Sequence[_Order]
+    sampler: str, pruner: PrunerSpec, curves: list[StoredCurve], epochs: int, tries: Sequence[Order]
 ) -> Outcome:
     known = sum(len(curve.values) for curve in curves)
     ranked = sorted((curve for curve in curves if curve.complete), key=lambda c: (-c.values[-1], c.number))
@@ -207,66 +158,3 @@ def _outcome(
 
 def _epochs_until_complete(done: Simulation, index: int) -> int:
     return len(done.order) - done.order[::-1].index(index)
-
-
-def _in_order(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampler], list[int]]:
-    drawn: list[int] = []
-
-    def draw(trial: optuna.Trial) -> tuple[float, ...] | None:
-        if len(drawn) == len(curves):
-            return None
-        drawn.append(len(drawn))
-        return curves[drawn[-1]].values
-
-    return draw, lambda ask: RandomSampler(seed=ask), drawn
-
-
-def _sampling(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int) -> _Order:
-    seeded = spec.model_copy(update={"seed": seed})
-    distributions = space.distributions()
-    default = space.params_of(base)
-
-    def make(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampler], list[int]]:
-        drawn: list[int] = []
-
-        def draw(trial: optuna.Trial) -> tuple[float, ...] | None:
-            left = [at for at in range(len(curves)) if at not in drawn]
-            if not left:
-                return None
-            with suppress(InfeasibleConfig):  # the nearest stored trial is feasible
-                space.suggest(trial, base)
-            at = min(left, key=lambda i: _distance(trial.params, curves[i].params, distributions)) if drawn else 0
-            drawn.append(at)
-            _become(trial, curves[at], distributions)
-            return curves[at].values
-
-        return draw, lambda ask: build_sampler(seeded, space, ask, default), drawn
-
-    return make
-
-
-def _become(trial: optuna.Trial, curve: StoredCurve, distributions: dict[str, BaseDistribution]) -> None:
-    """Give a trial the parameters of a stored one, and none that it was proposed with beside them."""
-    storage = trial.study._storage
-    proposed = storage.get_trial(trial._trial_id)  # in memory, where it is the trial itself
-    proposed.params, proposed.distributions = {}, {}
-    for name, value in curve.params.items():
-        if name in distributions:
-            internal = distributions[name].to_internal_repr(value)
-            storage.set_trial_param(trial._trial_id, name, internal, distributions[name])
-
-
-def _distance(a: dict[str, Any], b: dict[str, Any], distributions: dict[str, BaseDistribution]) -> float:
-    """Squared distance of two configs; each dimension counts up to 1, also where only one of them has it."""
-    return sum(
-        _difference(a[name], b[name], distribution) ** 2 if name in a and name in b else float(name in a or name in b)
-        for name, distribution in distributions.items()
-    )
-
-
-def _difference(a: Any, b: Any, distribution: Any) -> float:
-    if isinstance(distribution, CategoricalDistribution):
-        return float(a != b)
-    if distribution.log:
-        return float(math.log(a / b) / math.log(distribution.high / distribution.low))
-    return float((a - b) / (distribution.high - distribution.low))
