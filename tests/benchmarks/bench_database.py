@@ -42,7 +42,8 @@ from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
 from tuner.studies.leases import AskBusy
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.records import Assignment, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment
 from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 

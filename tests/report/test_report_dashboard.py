@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
-from tuner.studies.records import WorkerInfo
+from tuner.studies.provenance import WorkerInfo
 from tuner.studies.study import Study
 from tuner.workers.messages import Ended
 

@@ -11,7 +11,8 @@ from study_cases import EPOCHS, WORKER, forget_worker, result, train
 
 from tuner.studies.budgets import spent
 from tuner.studies.opening import open_study
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.remembered import recorded_gpu
 from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT

@@ -16,7 +16,8 @@ from tuner.studies.leases import LEASE_SECONDS
 from tuner.studies.opening import open_study
 from tuner.studies.pausing import _go_on
 from tuner.studies.promotion import Entrant, goes_on
-from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, LeaseLost, TrialState
 from tuner.studies.sight import as_pruned
 from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT

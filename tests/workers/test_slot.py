@@ -15,10 +15,10 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
+from tuner.workers.mailbox import ORPHAN_GRACE
 from tuner.workers.messages import Alive, Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
 from tuner.workers.signs import SIGN_SECONDS
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
-from tuner.workers.trial_process import ORPHAN_GRACE
 
 
 @pytest.fixture

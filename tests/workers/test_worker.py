@@ -18,7 +18,8 @@ from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.opening import create_or_open
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan

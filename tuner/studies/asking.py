@@ -14,7 +14,8 @@ from tuner.studies import journal
 from tuner.studies.budgets import spent
 from tuner.studies.judging import Judge
 from tuner.studies.leases import LEASE_SECONDS, AskBusy, AskLock, asking, assignment_of
-from tuner.studies.records import INFEASIBLE, Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import INFEASIBLE, Assignment, TrialState
 from tuner.studies.samplers import grid_size
 from tuner.studies.sampling import DEFAULT, Sample, TrialSampler, View
 from tuner.studies.tell import tell

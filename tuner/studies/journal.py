@@ -17,7 +17,8 @@ from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
-from tuner.studies.records import UNCOUNTED, Assignment, LeaseLost, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import UNCOUNTED, Assignment, LeaseLost, TrialState
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3

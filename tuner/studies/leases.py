@@ -22,7 +22,8 @@ from tuner.config.errors import FailureKind, StudyError
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, now
-from tuner.studies.records import Assignment, LeaseLost, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, LeaseLost, TrialState
 
 LEASE_SECONDS = 60.0
 """A worker that was not heard of for so long is taken for dead, and its trial is given to another."""

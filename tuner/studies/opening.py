@@ -28,12 +28,10 @@ from tuner.studies.current import refuse_other_data
 from tuner.studies.deleting import delete_orphans
 from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
+from tuner.studies.provenance import software_versions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import find_study, reach_study
-from tuner.studies.records import (
-    software_versions,
-)
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 from tuner.studies.study import Study

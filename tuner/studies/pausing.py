@@ -19,7 +19,8 @@ from tuner.studies.field import Field, Rungs
 from tuner.studies.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
 from tuner.studies.objective import violations
 from tuner.studies.promotion import Entrant, beyond_hope, next_promotion
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 
 NOT_PROMOTED = "stopped by the pruner: not among the best at its rung"
 

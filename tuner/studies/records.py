@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import socket
-import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import tuner
 from tuner.config.errors import StudyError
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
@@ -40,47 +32,6 @@ INFEASIBLE = "infeasible"
 DUPLICATE = "duplicate"
 """Kind of a trial that would train what another has trained: pruned without training, and not counted either."""
 UNCOUNTED = (INFEASIBLE, DUPLICATE)
-
-
-@cache
-def software_versions() -> dict[str, str]:
-    """Versions of what a trial's result depends on."""
-    found = {"python": platform.python_version(), "tuner": tuner.__version__}
-    for package in ("torch", "torchvision", "optuna", "albumentations", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from; None where it is installed."""
-    checkout = Path(tuner.__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None  # there is no git here
-    return said.stdout.strip()[:64] or None
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """Who runs a trial.
-
-    Attributes:
-        device: What it trains on, for the record: "cpu" or the GPU's name and UUID.
-    """
-
-    device: str = "cpu"
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    versions: dict[str, str] = field(default_factory=software_versions)
-    commit: str | None = field(default_factory=git_commit)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from tuner.studies.control import BY_HAND
 from tuner.studies.ending import Ender
 from tuner.studies.field import Field, Rungs, without_promotion
 from tuner.studies.leases import assignment_of
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.reporting import Reporter
 from tuner.studies.tell import untold
 

@@ -23,8 +23,9 @@ from tuner.studies import keeping, leases, remembered
 from tuner.studies.control import clear_control, set_control
 from tuner.studies.current import load_same_data
 from tuner.studies.ending import Ender
+from tuner.studies.provenance import WorkerInfo
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 from tuner.studies.reporting import Reporter
 from tuner.trainers.contract import EpochResult
 

@@ -11,7 +11,8 @@ import psutil
 
 from tuner.config.errors import StorageAway, StudyError
 from tuner.studies.leases import AskBusy
-from tuner.studies.records import Assignment, TrialState, WorkerInfo
+from tuner.studies.provenance import WorkerInfo
+from tuner.studies.records import Assignment, TrialState
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan
 from tuner.workers.ledger import Ledger

@@ -8,113 +8,27 @@ trials: imports, the CUDA context and the trainer's caches are paid for once.
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import gc
 import importlib
-import math
 import os
-import queue
 import shutil
 import signal
 import sys
-import threading
-import time
-import traceback
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
-from tuner.trainers.contract import EpochResult, Interrupted, Trainer, TrialFailed
-from tuner.trainers.detection.cuda_errors import failed_assertion, is_cuda_error, is_out_of_memory
-from tuner.workers.messages import Alive, Ended, EpochReported, Prepare, Ready, Run, Stop, ToWorker, Verdict
+from tuner.config.errors import ConfigError
+from tuner.trainers.contract import EpochResult, Trainer
+from tuner.workers.failures import ended_by
+from tuner.workers.mailbox import Mailbox
+from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Verdict
 from tuner.workers.results import read_results, write_result
-from tuner.workers.signs import SIGN_SECONDS, at_most_every
 from tuner.workers.wear import Wear
 
-ORPHAN_GRACE = 60.0
-"""Seconds that a process whose worker is gone may take to save its state before it ends itself."""
-LOOK_SECONDS = 0.1
-"""Between two looks whether a worker that was silent has spoken."""
-ERROR_LOG = "error.log"
-"""File in a trial's folder with the traceback of an exception that nobody foresaw."""
 OWNER = "study.txt"
 """File in a trial's folder that tells whose trial it is (`Run.study`)."""
-_BROKEN = "its CUDA context is broken"
-
-_KIND_OF_ERROR: tuple[tuple[type[TunerError], FailureKind], ...] = (
-    (DataError, FailureKind.BAD_DATA),
-    (ConfigError, FailureKind.BAD_CONFIG),
-    (WeightsError, FailureKind.BAD_CONFIG),
-    (DeviceError, FailureKind.DEVICE),
-    (DiskError, FailureKind.DISK),
-)
-
-
-class Mailbox:
-    """The process's end of the pipe, read by a thread, so that `stop` is up to date while the trainer works.
-
-    Attributes:
-        stop: Set once the trial shall end.
-        alive: Tells the worker that the trial goes on; may be called at any time and in any thread.
-        silence: Seconds without a word from the worker that a trial goes on for.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
-        self._inbox: queue.SimpleQueue[Prepare | Run | Verdict | None] = queue.SimpleQueue()
-        self.stop = threading.Event()
-        self.alive = at_most_every(SIGN_SECONDS, lambda: self.send(Alive()))
-        self.silence = math.inf
-        self._heard = time.monotonic()
-        threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
-
-    def receive(self) -> Prepare | Run | Verdict | None:
-        """The next message; None, from then on: the worker has closed the pipe or is gone."""
-        message = self._inbox.get()
-        if message is None:
-            self._inbox.put(None)
-        return message
-
-    def stop_requested(self) -> bool:
-        """Whether the trial shall end; waits while the worker is silent for too long.
-
-        A worker that stalls may have lost the trial to another one, and its process must not train it meanwhile.
-        """
-        while time.monotonic() - self._heard > self.silence and not self.stop.wait(LOOK_SECONDS):
-            pass
-        return self.stop.is_set()
-
-    def send(self, message: ToWorker) -> None:
-        """Tell the worker; without effect when it is gone."""
-        try:
-            with self._sending:
-                self._connection.send(message)
-        except OSError:
-            self.stop.set()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                message = self._connection.recv()
-            except (EOFError, OSError):
-                break
-            self._heard = time.monotonic()
-            if isinstance(message, Stop):
-                self.stop.set()
-            if isinstance(message, Stop | Alive):
-                continue
-            if isinstance(message, Run):
-                self.stop.clear()  # here and not in the main thread, where it could undo a later Stop
-            self._inbox.put(message)
-        self.stop.set()
-        self._inbox.put(None)
-        # A trial that hangs must not hold the GPU for ever once nobody waits for it.
-        time.sleep(ORPHAN_GRACE)
-        os._exit(1)
 
 
 def load_trainer(path: str) -> Trainer:
@@ -160,15 +74,8 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
                 getattr(results, "close", lambda: None)()
                 return ended
         return Ended("complete")
-    except Interrupted:
-        return Ended("interrupted")
-    except TrialFailed as error:
-        return Ended("failed", error.kind, str(error))
-    except TunerError as error:
-        kind = next((kind for type_, kind in _KIND_OF_ERROR if isinstance(error, type_)), FailureKind.ERROR)
-        return Ended("failed", kind, str(error))
     except Exception as error:
-        ended = _unforeseen(error, task.workdir)
+        ended = ended_by(error, task.workdir)
         if ended.worn:
             # At once, while the error still holds what was on the GPU: to free that with a broken context may abort
             # the process, and then nobody would know why.
@@ -200,28 +107,6 @@ def _report(result: EpochResult, mailbox: Mailbox) -> Ended | None:
     if verdict is None:
         return Ended("interrupted")
     return Ended("pruned") if isinstance(verdict, Verdict) and verdict.prune else None
-
-
-def _unforeseen(error: Exception, workdir: Path) -> Ended:
-    text = "".join(traceback.format_exception(error))
-    with suppress(OSError):  # the log may lie on the disk that is full
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    summary = traceback.format_exception_only(error)[-1].strip()
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
-    if is_out_of_memory(error):
-        return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
-    broken = is_cuda_error(error)
-    if broken and not failed_assertion(error):
-        return Ended("failed", FailureKind.DEVICE, summary, worn=_BROKEN)
-    where = f"traceback in {workdir / ERROR_LOG}"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ERROR_LOG).write_text(text, encoding="utf-8")
-    except OSError as full:
-        where = f"traceback not saved: {full}"
-    return Ended("failed", FailureKind.ERROR, f"{summary} ({where})", worn=_BROKEN if broken else "")
 
 
 def _limit_threads(threads: int) -> None:
