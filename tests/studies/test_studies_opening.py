@@ -1,4 +1,4 @@
-"""Creating, opening, listing and deleting studies, and several workers on one study."""
+"""Creating and opening studies, and several workers on one study."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-from optuna.storages._rdb import models
-from sqlalchemy import event, func, select
 from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import ConfigError, DataError, StudyError
 from tuner.config.study import DataSpec, PrunerSpec
-from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
-from tuner.studies.deleting import delete_orphans, delete_study
-from tuner.studies.leases import AskBusy, asking
-from tuner.studies.opening import create_or_open, open_study, stored_spec
+from tuner.storage.tables import StudyRow
+from tuner.studies.deleting import delete_study
+from tuner.studies.leases import AskBusy
+from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.plan import make_plan
-from tuner.studies.reading import list_studies, read_study
+from tuner.studies.reading import list_studies
 from tuner.studies.records import Assignment, TrialState
-from tuner.studies.repeats import open_repeats
 from tuner.studies.sampling import DEFAULT
 from tuner.studies.study import Study
 
@@ -189,160 +185,12 @@ def test_broken_data_make_no_study(sqlite_url: str, data: DataSpec) -> None:
     assert list_studies(sqlite_url) == []
 
 
-def test_list_and_delete(database_url: str, data: DataSpec) -> None:
-    studies = [create_or_open(spec_for(data, database_url, name)) for name in ("one", "two")]
-    for study in studies:
-        assignment = study.next_trial(WORKER)
-        assert assignment is not None
-        train(study, assignment, 0.4)
-        study.exported(0, Path("best.yaml"), {"config": {}})
-    running = studies[0].next_trial(WORKER)
-    assert running is not None
-    found = {summary.name: summary for summary in list_studies(database_url)}
-    assert list(found) == ["one", "two"]
-    assert found["one"].counts[TrialState.RUNNING] == 1
-    assert found["two"].default_value == 0.4
-    assert found["two"].cost.seconds == pytest.approx(2.0 * EPOCHS)
-    with pytest.raises(StudyError, match="worker holds trial 1"):
-        delete_study("one", database_url)
-    forget_worker(studies[0], running)
-    with asking(studies[0].database, studies[0]._id), pytest.raises(StudyError, match="a worker asks for its next"):
-        delete_study("one", database_url)
-    (studies[0].folder / "artifacts").mkdir(parents=True, exist_ok=True)
-    (studies[0].folder / "artifacts" / "picture.png").write_bytes(b"")
-    delete_study("one", database_url)
-    assert [summary.name for summary in list_studies(database_url)] == ["two"]
-    assert not studies[0].folder.exists()
-    assert studies[1].folder.exists()
-    with pytest.raises(StudyError, match="deleted"):
-        studies[0].next_trial(WORKER)
-    for table in (StudyRow, TrialRow, AttemptRow, ExportRow, models.StudyModel, models.TrialModel):
-        count = select(func.count()).select_from(table)
-        assert studies[1].database.run(lambda session, count=count: session.scalar(count)) == 1
-    assert studies[1].database.run(lambda s: s.scalar(select(func.count()).select_from(EpochRow))) == EPOCHS
-    assert [study.study_name for study in studies[1].database.optuna.get_all_studies()] == ["two"]
-    delete_study("two", database_url)
-    for table in (*Base.metadata.sorted_tables, *models.BaseModel.metadata.sorted_tables):
-        if table.name != models.VersionInfoModel.__tablename__:
-            rows = select(func.count()).select_from(table)
-            assert studies[1].database.run(lambda session, rows=rows: session.scalar(rows)) == 0, table.name
-    for study in studies:
-        study.close()
-
-
-def test_studies_of_one_name_in_two_databases_keep_their_files_apart(begin: Begin, tmp_path: Path) -> None:
-    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
-    first, second = (begin(url) for url in urls)
-    assert first.name == second.name
-    for study in (first, second):
-        assert open_study(study.name, study.spec.storage).folder == study.folder
-        (study.folder / "trials").mkdir()
-    assert first.folder == tmp_path / first.name
-    assert second.folder.parent == tmp_path
-    delete_study(second.name, urls[1])
-    assert not second.folder.exists()
-    assert (first.folder / "trials").is_dir()
-    delete_study(first.name, urls[0])
-    assert not first.folder.exists()
-    # The name is free again, in both.
-    assert begin(urls[1]).folder == first.folder
-
-
-def test_a_study_takes_over_the_folder_of_one_that_its_database_has_lost(sqlite_url: str, begin: Begin) -> None:
-    study = begin(sqlite_url)
-    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
-    with pytest.raises(StudyError, match="there is no study") as error:
-        read_study(study.name, sqlite_url)
-    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
-    again = begin(sqlite_url)
-    assert again.identity != study.identity
-    assert again.folder == study.folder
-
-
 def test_a_study_that_does_not_exist(sqlite_url: str, begin: Begin) -> None:
     study = begin(sqlite_url)
     for call in (open_study, delete_study):
         with pytest.raises(StudyError, match="there is no study") as error:
             call(study.name + "s", sqlite_url)
         assert study.name in error.value.hint
-
-
-def test_a_study_deleted_in_the_dashboard_can_be_begun_anew(sqlite_url: str, begin: Begin) -> None:
-    study = begin(sqlite_url)
-    assignment = study.next_trial(WORKER)
-    assert assignment is not None
-    train(study, assignment, 0.4)
-    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
-    with pytest.raises(StudyError, match="there is no study") as error:
-        read_study(study.name, sqlite_url)
-    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
-    again = begin(sqlite_url)
-    first = again.next_trial(WORKER)
-    assert first is not None
-    assert (first.number, first.first_epoch) == (0, 1)
-
-
-def test_looking_for_a_study_deletes_none(sqlite_url: str, begin: Begin) -> None:
-    study = begin(sqlite_url)
-    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
-    assert stored_spec(study.name, sqlite_url) is None
-    for call in (open_study, delete_study):
-        with pytest.raises(StudyError, match="there is no study") as error:
-            call(study.name, sqlite_url)
-        assert error.value.hint.startswith("It holds no studies yet")
-    assert study.database.run(lambda session: session.get(StudyRow, study._id)) is not None
-
-
-def test_the_rows_of_a_study_deleted_in_the_dashboard_go_when_another_is_begun(
-    database_url: str, data: DataSpec
-) -> None:
-    studies = [create_or_open(spec_for(data, database_url, name)) for name in ("one", "two")]
-    for study in studies:
-        open_repeats(study).close()
-    optuna.delete_study(study_name="two", storage=studies[1].database.optuna)
-    studies.append(create_or_open(spec_for(data, database_url, "three")))
-    names = studies[0].database.run(lambda session: set(session.scalars(select(StudyRow.name))))
-    assert names == {"one", "one@repeats", "three"}
-    for study in studies:
-        study.close()
-
-
-def test_a_study_that_is_made_while_another_is_begun_stays(sqlite_url: str, data: DataSpec) -> None:
-    others: list[Study] = []
-
-    def make_another(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM tuner_studies" in statement and not others:
-            others.append(study := create_or_open(spec_for(data, sqlite_url, "another")))
-            study.close()
-
-    first = create_or_open(spec_for(data, sqlite_url, "first"))
-    event.listen(first.database.engine, "before_cursor_execute", make_another)
-    delete_orphans(first.database)
-    assert others
-    assert {summary.name for summary in list_studies(sqlite_url)} == {"first", "another"}
-    first.close()
-
-
-def test_an_optuna_study_of_others_is_left_alone(sqlite_url: str, begin: Begin, study_name: str) -> None:
-    study = begin(sqlite_url)
-    theirs = optuna.create_study(study_name="theirs", storage=study.database.optuna)
-    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(StudyError, match="that tuner did not make"):
-        create_or_open(study.spec.model_copy(update={"name": "theirs"}))
-
-
-@pytest.mark.parametrize("wanted", [["minimize"], ["maximize", "minimize"]])
-def test_an_empty_optuna_study_is_taken_over_with_the_same_directions_alone(
-    sqlite_url: str, begin: Begin, wanted: list[str]
-) -> None:
-    """Such as the button of Optuna's dashboard makes."""
-    study = begin(sqlite_url)
-    optuna.create_study(study_name="same", storage=study.database.optuna, direction="maximize")
-    create_or_open(study.spec.model_copy(update={"name": "same"})).close()
-    theirs = optuna.create_study(study_name="theirs", storage=study.database.optuna, directions=wanted)
-    with pytest.raises(StudyError, match="that tuner did not make"):
-        create_or_open(study.spec.model_copy(update={"name": "theirs"}))
-    assert theirs.metric_names is None
 
 
 def test_sampling_does_not_depend_on_restarts(sqlite_url: str, data: DataSpec) -> None:

@@ -1,4 +1,4 @@
-"""The built-in trainer on real pixels: it learns, it resumes bit for bit, and its failures have kinds."""
+"""The built-in trainer on real pixels: it learns, measures what the study asks for, and its failures have kinds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import contextlib
 import dataclasses
 import pickle
 import re
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainers.training_case import never, variant
 from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
 from tuner.data import cache, scenes
 from tuner.data.coco import load_dataset
@@ -35,78 +32,13 @@ from tuner.trainers.contract import (
     DETECTIONS,
     BadConfig,
     BadData,
-    DiskFull,
     Diverged,
     EpochResult,
-    Interrupted,
-    LostState,
     TrainingTask,
     silent,
 )
-from tuner.trainers.detection import checkpoint, cost, judging
+from tuner.trainers.detection import cost, judging
 from tuner.trainers.detection.train import train
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scenes")
-
-
-@pytest.fixture(scope="module")
-def task(folder: Path) -> TrainingTask:
-    data = scenes.generate(folder, train=48, val=16, test=4, size=(160, 120), seed=1)
-    config = TrialConfig(image_size=160, epochs=3, anchors="kmeans-iou-balanced-1", warmup_epochs=0.5, ema_decay=0.9)
-    config = resolve_anchors(config, load_dataset(data).train)
-    return TrainingTask(
-        config=config,
-        seed=3,
-        data=data,
-        device="cpu",
-        threads=1,
-        workdir=folder / "trial",
-        cache_dir=folder / "cache",
-    )
-
-
-def never() -> bool:
-    return False
-
-
-def variant(task: TrainingTask, name: str, **changes: object) -> TrainingTask:
-    """The task in a folder of its own, with another config."""
-    config = task.config.model_copy(update=changes)
-    return dataclasses.replace(task, workdir=task.workdir.with_name(name), config=config)
-
-
-def comparable(results: list[EpochResult]) -> list[tuple[object, ...]]:
-    """What must be equal between an interrupted and an undisturbed run: everything but time and memory.
-
-    The epoch that ends with a checkpoint comes again when training goes on: it must be the same.
-    """
-    seen: dict[int, tuple[object, ...]] = {}
-    for r in results:
-        row = (r.epoch, r.metrics, r.losses, r.learning_rate, r.executed)
-        assert seen.setdefault(r.epoch, row) == row
-    return list(seen.values())
-
-
-def weights(task: TrainingTask) -> dict[str, torch.Tensor]:
-    state = checkpoint.load(task.workdir / checkpoint.CHECKPOINT)
-    assert state is not None
-    model: dict[str, torch.Tensor] = state["model"]
-    return model
-
-
-def assert_same_weights(a: TrainingTask, b: TrainingTask) -> None:
-    first, second = weights(a), weights(b)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(task: TrainingTask) -> tuple[TrainingTask, list[EpochResult]]:
-    whole = variant(task, "whole")
-    return whole, list(train(whole, never))
 
 
 def test_learns(task: TrainingTask) -> None:
@@ -317,108 +249,6 @@ def test_measures_what_the_study_asks_for(task: TrainingTask, monkeypatch: pytes
     assert plain[-1].metrics.cost is None
 
 
-def test_leaves_detections_and_a_checkpoint_without_code(
-    undisturbed: tuple[TrainingTask, list[EpochResult]],
-) -> None:
-    task, results = undisturbed
-    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
-    assert len(Detections.load(task.workdir / DETECTIONS).offsets) == 16 + 1
-    assert results[-1].cpu_seconds > 0
-    assert results[-1].peak_memory > 2**20
-    assert results[-1].executed["precision"] in ("fp32", "bf16")
-
-
-@pytest.mark.parametrize("batches", [1, 6, 9])
-def test_interrupted_ends_bit_for_bit_where_the_undisturbed_one_does(
-    undisturbed: tuple[TrainingTask, list[EpochResult]], batches: int
-) -> None:
-    whole, expected = undisturbed
-    task = dataclasses.replace(whole, workdir=whole.workdir.with_name(f"stopped-{batches}"))
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > batches
-
-    results: list[EpochResult] = []
-    with pytest.raises(Interrupted):
-        results.extend(train(task, stop))  # extend keeps what came before the exception
-    torch.manual_seed(999)  # another process has another random state
-    results += list(train(task, never))
-    assert comparable(results) == comparable(expected)
-    assert_same_weights(task, whole)
-
-
-def test_a_finished_training_yields_its_last_epoch_again(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
-    whole, expected = undisturbed
-    assert comparable(list(train(whole, never))) == comparable(expected)[-1:]
-
-
-def test_pruned_then_continued_is_the_same_run(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
-    whole, expected = undisturbed
-    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("pruned"))
-    epochs = train(task, never)
-    results = [next(epochs)]
-    epochs.close()
-    assert (task.workdir / DETECTIONS).exists()
-    results += list(train(task, never))
-    assert comparable(results) == comparable(expected)
-
-
-def test_what_cannot_be_saved_ends_a_trial_and_hides_no_other_reason(task: TrainingTask) -> None:
-    task = variant(task, "unwritable")
-    stop = False
-    epochs = train(task, lambda: stop)
-    next(epochs)
-    (task.workdir / DETECTIONS).unlink()
-    (task.workdir / DETECTIONS).mkdir()
-    stop = True
-    with pytest.raises(Interrupted):
-        next(epochs)
-    with pytest.raises(DiskFull, match=rf"{DETECTIONS} cannot be written: Is a directory"):
-        next(train(dataclasses.replace(task, first_epoch=2), never))
-    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
-
-
-def test_an_epoch_that_arrived_is_not_judged_again(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
-    whole, expected = undisturbed
-    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("arrived"))
-    epochs = train(task, never)
-    results = [next(epochs)]
-    epochs.close()
-    results += list(train(dataclasses.replace(task, first_epoch=2), never))
-    assert [result.epoch for result in results] == [result.epoch for result in expected]
-    assert comparable(results) == comparable(expected)
-
-
-def test_killed_ends_bit_for_bit_where_the_undisturbed_one_does(
-    undisturbed: tuple[TrainingTask, list[EpochResult]],
-) -> None:
-    whole, expected = undisturbed
-    task = dataclasses.replace(whole, workdir=whole.workdir.with_name("killed"))
-    code = (
-        "import sys; from pathlib import Path; from tuner.config.study import DataSpec\n"
-        "from tuner.config.trial import TrialConfig; from tuner.trainers.contract import TrainingTask\n"
-        "from tuner.trainers.detection.train import train\n"
-        "config, data, workdir, cache = sys.argv[1:]\n"
-        "config, data = TrialConfig.model_validate_json(config), DataSpec.model_validate_json(data)\n"
-        "task = TrainingTask(config, 3, data, 'cpu', 1, Path(workdir), Path(cache))\n"
-        "for result in train(task, lambda: False): pass\n"
-    )
-    arguments = [task.config.model_dump_json(), task.data.model_dump_json(), str(task.workdir), str(task.cache_dir)]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
-    saved = task.workdir / checkpoint.CHECKPOINT
-    while not saved.exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    results = list(train(task, never))
-    assert comparable(results) == comparable(expected)[-len(results) :]
-    assert_same_weights(task, whole)
-
-
 def test_divergence_has_its_kind(task: TrainingTask) -> None:
     # A decay of 1 at a rate of 10 multiplies the weights by -9 at each step.
     steep = {"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 1.0, "schedule": "constant"}
@@ -437,43 +267,6 @@ def test_missing_data_is_a_data_error(task: TrainingTask) -> None:
     gone = dataclasses.replace(task, data=task.data.model_copy(update={"train": Path("gone.json")}))
     with pytest.raises(BadData, match=r"gone\.json"):
         list(train(gone, never))
-
-
-def test_the_checkpoint_of_another_experiment_is_refused(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
-    whole, _ = undisturbed
-    with pytest.raises(BadConfig, match="another config or seed"):
-        list(train(dataclasses.replace(whole, seed=4), never))
-
-
-def test_a_checkpoint_that_this_code_cannot_go_on_from_is_refused(
-    undisturbed: tuple[TrainingTask, list[EpochResult]], tmp_path: Path
-) -> None:
-    whole, _ = undisturbed
-    for change in ({"detector": {"other.weight": torch.zeros(1)}}, {"optimizer": {}}):
-        torch.save(
-            torch.load(whole.workdir / checkpoint.CHECKPOINT, weights_only=True) | change,
-            tmp_path / checkpoint.CHECKPOINT,
-        )
-        with pytest.raises(BadConfig, match=r"does not fit this one: .*\nGo on with the version that began") as refused:
-            list(train(dataclasses.replace(whole, workdir=tmp_path), never))
-        assert len(str(refused.value).splitlines()) == 2
-
-
-def test_a_checkpoint_that_was_cut_off_is_named_and_the_next_attempt_begins_again(
-    undisturbed: tuple[TrainingTask, list[EpochResult]],
-) -> None:
-    whole, results = undisturbed
-    cut = variant(whole, "cut")
-    training = train(cut, never)
-    next(training)
-    training.close()
-    file = cut.workdir / checkpoint.CHECKPOINT
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(LostState, match=r"last\.pt was cut off and is now last\.damaged; the trial begins again"):
-        list(train(cut, never))
-    again = dataclasses.replace(cut, first_epoch=2)
-    assert comparable(list(train(again, never))) == comparable(results)
-    assert_same_weights(again, whole)
 
 
 def test_an_image_that_breaks_in_mid_study_is_named(tmp_path: Path) -> None:
