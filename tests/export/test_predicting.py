@@ -25,6 +25,8 @@ from tuner.export.judging import cost_of
 from tuner.export.model import LoadedModel, load_model
 from tuner.export.predicting import CHUNK, coco_json, predict, predict_raw, predict_shown, unlabelled_split
 from tuner.export.yaml_files import write_yaml
+from tuner.models.dense import DenseDetector
+from tuner.models.detector import Candidates
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
 
@@ -75,6 +77,28 @@ def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.
     np.testing.assert_array_equal(
         predict_shown(loaded, split, CPU).offsets, shown(loaded, predict_raw(loaded, split, CPU)).offsets
     )
+
+
+def test_fewer_images_at_a_time_where_a_gpu_holds_no_more(
+    model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    whole = predict_raw(loaded, split, CPU)
+    real, sizes = DenseDetector.candidates, []
+
+    def cramped(detector: DenseDetector, images: torch.Tensor) -> Candidates:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(detector, images)
+
+    monkeypatch.setattr(DenseDetector, "candidates", cramped)
+    parts = predict_raw(loaded, split, CPU)
+    assert sizes == [4, 4, 2, 2]  # eight at a time, of which there are four, then four, then two
+    np.testing.assert_allclose(np.sort(parts.scores), np.sort(whole.scores), atol=1e-5)
+    cost = cost_of(loaded, split, CPU)
+    assert cost.batch.batch_size <= 2
 
 
 def test_tiles_of_an_image_are_seen_as_images_of_their_own(model: Path, tmp_path: Path, data: DataSpec) -> None:

@@ -16,7 +16,7 @@ from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, l
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.enqueue import check_warm_start
 from tuner.studies.noise import plan_baseline
-from tuner.studies.records import TrialState
+from tuner.studies.records import Cost, TrialState
 from tuner.studies.repeats import find_repeats, fresh_seeds
 from tuner.studies.study import Study
 
@@ -67,6 +67,16 @@ def test_more_seeds_for_fewer_configs_are_compared_with_all_of_them(study: Study
     found = confirm(study, 1, 2, values | {3: 0.6})
     assert found is not None
     assert (found.seeds, found.winner.key, found.left_out) == ((1, 2), 3, {})
+
+
+def test_what_repeats_cost_stands_beside_what_the_search_did(study: Study) -> None:
+    before = study.summary()
+    assert (before.repeat_epochs, before.repeat_cost) == (0, Cost(0.0, 0.0, 0))
+    confirm(study, 1, 2, {0: 0.3, 2: 0.5})
+    after = study.summary()
+    assert (after.epochs, after.cost) == (before.epochs, before.cost)
+    assert after.repeat_epochs == 2 * 2 * EPOCHS
+    assert after.repeat_cost.seconds == pytest.approx(before.cost.seconds * 4 / 3)
 
 
 def test_an_extension_that_is_not_finished_loses_nothing(study: Study) -> None:

@@ -121,6 +121,22 @@ def test_a_study_that_pruned_is_replayed_as_far_as_it_is_known(begin: Begin, url
     assert [row.epochs for row in replay.outcomes] == [trained, trained]
 
 
+def test_a_trial_that_still_runs_is_no_curve_that_ends_there(begin: Begin, url: str) -> None:
+    study = begin(url, pruner={"name": "none"}, budget={"trials": 4})
+    for value in (0.3, 0.5):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, value)
+    for left in (False, True):
+        running = study.next_trial(WORKER)
+        assert running is not None
+        study.report(running, result(1, 0.4))
+        if left:
+            study.interrupt(running)
+    assert [one.number for one in stored_curves(study.trials(), EPOCHS, 1)] == [0, 1]
+    assert replay_study(study, [PrunerSpec()]).curves == 2
+
+
 def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, url: str) -> None:
     study = begin(url, objective={"metric": "-1*map"}, pruner={"name": "none"}, budget={"trials": 6})
     run(study, TOPS)

@@ -114,7 +114,7 @@ def print_findings(found: StudySummary, direction: str) -> None:
 
 
 def print_cost(found: StudySummary) -> None:
-    """Epochs, those that pruning saved, and time."""
+    """Epochs, those that pruning saved, and time; what repeats with other seeds cost stands beside it."""
     saved = found.full_epochs - found.epochs
     if saved > 0:
         typer.echo(f"pruning    saved {saved} of {found.full_epochs} epochs ({saved / found.full_epochs:.0%})")
@@ -122,6 +122,11 @@ def print_cost(found: StudySummary) -> None:
         f"cost       {found.epochs} epochs, {duration(found.cost.seconds)} of training,"
         f" {duration(found.cost.cpu_seconds)} of CPU time"
     )
+    if found.repeat_epochs:
+        typer.echo(
+            f"repeats    {found.repeat_epochs} epochs with other seeds,"
+            f" {duration(found.repeat_cost.seconds)} of training, {duration(found.repeat_cost.cpu_seconds)} of CPU time"
+        )
 
 
 def next_commands(study: Study) -> list[str]:

@@ -23,6 +23,7 @@ from tuner.export.predicting import images_of, predict_raw
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
 from tuner.trainers.detection.cost import measure_cost
+from tuner.trainers.detection.fitting import as_many_as_fit
 from tuner.trainers.detection.precision import inference_precision
 
 
@@ -66,9 +67,11 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device, *, tiles: Ti
         cached = open_cache(first, model.canvas, Path(folder))
         precision, point = inference_precision(model.config, device), model.operating_point
         merging = point.model_copy(update={"tiles": tiles or point.tiles})
-        return measure_cost(
-            model.detector, cached, first, model.canvas, model.config, precision, merging, model.config.batch_size
-        )
+
+        def measured(at_once: int) -> ImageCost:
+            return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, merging, at_once)
+
+        return as_many_as_fit(model.config.batch_size, measured)[0]
 
 
 def evaluate_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +19,14 @@ from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
-from tuner.trainers.detection.precision import inference_precision
+from tuner.trainers.detection.fitting import as_many_as_fit
+from tuner.trainers.detection.precision import Precision, inference_precision
 from tuner.trainers.detection.tiling import predict_tiles
 
 CHUNK = 256
 """Images whose raw predictions are held in memory at a time, where only those that are shown are wanted."""
 BATCH = 8
-"""Images or tiles that the network sees at a time."""
+"""Images or tiles that the network sees at a time, where memory holds as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +139,15 @@ def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, til
 
 
 def _predict_chunks(model: LoadedModel, split: Split, device: torch.device, tiles: Tiles) -> Iterator[RawPredictions]:
+    at_once, precision = BATCH, inference_precision(model.config, device)
     for start in range(0, len(split), CHUNK):
         part = images_of(split, slice(start, start + CHUNK))
-        precision = inference_precision(model.config, device)
-        yield predict_tiles(model.detector, part, tiles, model.canvas, precision, BATCH)
+        found, at_once = as_many_as_fit(at_once, partial(_predict_part, model, part, tiles, precision))
+        yield found
+
+
+def _predict_part(model: LoadedModel, part: Split, tiles: Tiles, precision: Precision, at_once: int) -> RawPredictions:
+    return predict_tiles(model.detector, part, tiles, model.canvas, precision, at_once)
 
 
 Boxes = TypeVar("Boxes", RawPredictions, Detections)

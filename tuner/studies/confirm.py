@@ -14,9 +14,8 @@ from tuner.studies.confirmed import Confirmation
 from tuner.studies.journal import RETRIED
 from tuner.studies.objective import broken_on_average
 from tuner.studies.reading import refuse_repeats
-from tuner.studies.records import TrialRecord, TrialState
+from tuner.studies.records import GOING, TrialRecord, TrialState
 from tuner.studies.repeats import (
-    GOING,
     Repeats,
     count_to,
     find_repeats,

@@ -15,6 +15,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
 from tuner.studies.budgets import spent, walked
+from tuner.studies.current import repeats_of
 from tuner.studies.leases import RELEASED
 from tuner.studies.records import (
     UNCOUNTED,
@@ -101,13 +102,11 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
             func.count(),
             func.sum(TrialRow.epochs).cast(Integer),
             func.sum(case((func.coalesce(TrialRow.kind, "").in_(UNCOUNTED), 0), else_=1)).cast(Integer),
-            func.sum(TrialRow.seconds),
-            func.sum(TrialRow.cpu_seconds),
-            func.max(TrialRow.peak_memory),
         )
         .where(TrialRow.study_id == study.id)
         .group_by(_STATE)
     ).all()
+    repeat_epochs, repeat_cost = _cost(session, repeats_of(session, study.id))
     default = session.scalar(
         select(TrialRow.value).where(
             TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
@@ -123,11 +122,9 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         counts={state: next((row[1] for row in counted if row[0] == state), 0) for state in TrialState},
         epochs=sum(row[2] for row in counted),
         full_epochs=sum(row[3] * horizon if row[0] in judged else row[2] for row in counted),
-        cost=Cost(
-            seconds=sum(row[4] for row in counted),
-            cpu_seconds=sum(row[5] for row in counted),
-            peak_memory=max((row[6] for row in counted), default=0),
-        ),
+        cost=_cost(session, study.id)[1],
+        repeat_epochs=repeat_epochs,
+        repeat_cost=repeat_cost,
         best=best_number(session, study.id),
         default_value=default,
         problem=study.problem,
@@ -137,6 +134,19 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         control_reason=study.control_reason,
         priority=spec.priority,
     )
+
+
+def _cost(session: Session, study_id: int | None) -> tuple[int, Cost]:
+    """Epochs that trials of a study were trained for, and what they cost; nothing for none."""
+    totals = (
+        func.sum(TrialRow.epochs).cast(Integer),
+        func.sum(TrialRow.seconds),
+        func.sum(TrialRow.cpu_seconds),
+        func.max(TrialRow.peak_memory),
+    )
+    totals_now = session.execute(select(*totals).where(TrialRow.study_id == study_id)).one()
+    epochs, seconds, cpu_seconds, peak_memory = (amount or 0 for amount in totals_now)
+    return epochs, Cost(seconds, cpu_seconds, peak_memory)
 
 
 def _queued(session: Session, study: StudyRow) -> int:

@@ -27,6 +27,8 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
+"""States of trials that a worker trains, or will go on with whatever the others do."""
 INFEASIBLE = "infeasible"
 """Kind of a trial whose values do not fit together: pruned without training, and not counted by the budget."""
 DUPLICATE = "duplicate"
@@ -187,6 +189,8 @@ class StudySummary:
         epochs: Epochs trained.
         full_epochs: The same if no trial had been pruned.
         cost: Over all trials.
+        repeat_epochs: Epochs trained to repeat configs with other seeds, by `--baseline-repeats` and `tuner confirm`.
+        repeat_cost: What they cost, beside `cost`.
         best: Number and value of the best complete trial; None before there is one.
         default_value: Value of the default config; None before it is complete.
         problem: What ended the study before its budget; None otherwise.
@@ -205,6 +209,8 @@ class StudySummary:
     epochs: int
     full_epochs: int
     cost: Cost
+    repeat_epochs: int
+    repeat_cost: Cost
     best: tuple[int, float] | None
     default_value: float | None
     problem: str | None

@@ -27,7 +27,7 @@ from tuner.studies.ending import Ender
 from tuner.studies.journal import RETRIED
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.reading import REPEATS, refuse_deleted
-from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState
+from tuner.studies.records import GOING, Assignment, StudySummary, TrialRecord, TrialState
 from tuner.studies.reporting import Reporter
 from tuner.studies.results import default_number
 from tuner.studies.specs import stored
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from tuner.studies.study import Study
 
 _SEEDS = MAX_SEED + 1
-
-GOING = (TrialState.RUNNING, TrialState.INTERRUPTED)
-"""States of runs that have not ended."""
 
 
 class Repeats(WorkableStudy):

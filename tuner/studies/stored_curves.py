@@ -20,7 +20,7 @@ from tuner.config.study import SamplerSpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import InfeasibleConfig
 from tuner.space.space import SearchSpace
-from tuner.studies.records import TrialRecord, TrialState
+from tuner.studies.records import GOING, TrialRecord, TrialState
 from tuner.studies.samplers import build_sampler
 from tuner.studies.simulate import Draw
 
@@ -43,9 +43,11 @@ class StoredCurve:
 
 
 def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list[StoredCurve]:
-    """The curves of the trials that have one, as far as each epoch's value is known; each value times `sign`."""
+    """The curves of the trials that have one and do not run, as far as each epoch's value is known, times `sign`."""
     found = []
     for trial in trials:
+        if trial.state in GOING:  # where it ends is not known
+            continue
         known = {epoch.epoch: epoch.value for epoch in trial.epochs}
         values: list[float] = []
         for epoch in count(1):

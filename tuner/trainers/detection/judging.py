@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.batches import evaluation_batches
@@ -19,7 +17,7 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import DETECTIONS, DiskFull, Diverged, TrainingTask
 from tuner.trainers.detection.cost import measure_cost
-from tuner.trainers.detection.cuda_errors import is_out_of_memory
+from tuner.trainers.detection.fitting import as_many_as_fit
 from tuner.trainers.detection.memory import peak_memory
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict
@@ -109,17 +107,11 @@ class EpochJudge:
 
     def _fitting(self, most: int, result: Callable[[int], _Result]) -> _Result:
         """What is made of so many images at a time, at most, or of as many as fit the GPU's memory."""
-        at_once = min(most, self._at_once)
-        while True:
-            try:
-                return result(at_once)
-            except RuntimeError as error:
-                if at_once == 1 or not is_out_of_memory(error):
-                    raise
-            # Here the error is gone, and with it the activations that it held.
-            torch.cuda.empty_cache()
-            at_once //= 2
-            self._at_once = at_once
+        asked = min(most, self._at_once)
+        made, fitted = as_many_as_fit(asked, result)
+        if fitted < asked:
+            self._at_once = fitted
+        return made
 
     def _predict_batches(self, tiles: Tiles, at_once: int) -> RawPredictions:
         val, canvas, alive = self._data.dataset.val, self._data.canvas, self._task.alive
