@@ -14,8 +14,9 @@ from tuner.export.production import production_config
 from tuner.storage.tables import TrialRow
 from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, left_over, plan_confirmation, winner_of
 from tuner.studies.confirmed import Confirmation
-from tuner.studies.enqueue import check_warm_start
 from tuner.studies.noise import plan_baseline
+from tuner.studies.opening import open_study
+from tuner.studies.reading import read_study
 from tuner.studies.records import Cost, TrialState
 from tuner.studies.repeats import find_repeats, fresh_seeds
 from tuner.studies.study import Study
@@ -205,11 +206,11 @@ def test_a_run_that_failed_for_a_passing_reason_is_made_anew_when_it_is_asked_fo
 
 
 def test_the_repeats_of_a_study_are_none_themselves(study: Study) -> None:
-    repeats = plan_confirmation(study, 1, 2)
-    for refused in (lambda: plan_confirmation(repeats, 1, 2), lambda: check_warm_start(study.spec, repeats)):
+    repeats, url = plan_confirmation(study, 1, 2), study.spec.storage
+    for reach in (open_study, read_study):
         with pytest.raises(StudyError, match="holds the repeats of study") as raised:
-            refused()
-        assert f"tuner confirm {study.name}" in raised.value.hint
+            reach(repeats.name, url)
+        assert f"tuner confirm {study.name} --storage {url}" in raised.value.hint
 
 
 def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:

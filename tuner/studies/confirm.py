@@ -13,7 +13,6 @@ from tuner.studies.confidence import Estimate, rank
 from tuner.studies.confirmed import Confirmation
 from tuner.studies.journal import RETRIED
 from tuner.studies.objective import broken_on_average
-from tuner.studies.reading import refuse_repeats
 from tuner.studies.records import GOING, TrialRecord, TrialState
 from tuner.studies.repeats import (
     Repeats,
@@ -91,7 +90,6 @@ def adds_nothing(study: Study, top: int, seeds: int) -> bool:
 
 def _compared(study: Study, top: int) -> list[TrialRecord]:
     """The default config's trial and the best others; raises as `plan_confirmation` says."""
-    refuse_repeats(study.name)
     default = study.default_trial()
     if default is None:
         raise StudyError(

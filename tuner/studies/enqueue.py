@@ -21,7 +21,7 @@ from tuner.storage.urls import resolve
 from tuner.studies.journal import counted_trials
 from tuner.studies.leases import ASK_SECONDS, asking
 from tuner.studies.quiet import quiet
-from tuner.studies.reading import StudyReader, refuse_repeats
+from tuner.studies.reading import StudyReader
 from tuner.studies.records import TrialRecord
 from tuner.studies.sampling import DEFAULT
 from tuner.studies.study import Study
@@ -94,10 +94,9 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
     """Check that a study can start from an earlier one, before it is made.
 
     Raises:
-        StudyError: The earlier study is the same, none but another's repeats, has another objective, or no complete
+        StudyError: The earlier study is the same, has another objective, or no complete
             trial.
     """
-    refuse_repeats(earlier.name)
     if earlier.name == spec.name and earlier.database.url == resolve(spec.storage):
         raise StudyError(f"study {spec.name!r} cannot start from itself", hint="Name an earlier study.")
     ours, theirs = spec.objective, earlier.spec.objective

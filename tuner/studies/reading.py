@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import exists, func, select
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StudyError, nearest
 from tuner.config.study import StudySpec
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
-from tuner.storage.urls import masked
+from tuner.storage.urls import masked, resolve, storage_option
 from tuner.studies import history, results
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
@@ -136,7 +137,7 @@ def reach_study(name: str, storage_url: str | None) -> tuple[Database, StudyRow]
         StudyError: There is no such study, or the name is that of a study's repeats.
         StorageError: The database cannot be used.
     """
-    refuse_repeats(name)
+    _refuse_repeats(name, resolve(storage_url))
     database = connect(storage_url, create=False)
     try:
         row = find_study(database, name)
@@ -196,18 +197,14 @@ def refuse_deleted(session: Session, study_id: int, name: str) -> None:
         raise StudyError(f"study {name.removesuffix(REPEATS)!r} was deleted")
 
 
-def refuse_repeats(name: str) -> None:
-    """Check that a name is that of a study proper.
-
-    Raises:
-        StudyError: It is that of a study's repeats, which are none.
-    """
+def _refuse_repeats(name: str, url: URL) -> None:
+    """Refuse the name of a study's repeats, which are no study."""
     if name.endswith(REPEATS):
-        study = name.removesuffix(REPEATS)
+        study, storage = name.removesuffix(REPEATS), storage_option(url)
         raise StudyError(
             f"{name!r} holds the repeats of study {study!r} with other seeds, and is no study itself",
-            hint=f"Name the study: `tuner confirm {study}` trains and ranks its repeats, `tuner delete {study}` "
-            "deletes them with it.",
+            hint=f"Name the study: `tuner confirm {study}{storage}` trains and ranks its repeats, "
+            f"`tuner delete {study}{storage}` deletes them with it.",
         )
 
 
