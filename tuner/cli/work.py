@@ -10,6 +10,8 @@ import typer
 from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
+    from tuner.cli.progress import Progress
+    from tuner.studies.reading import StudyReader
     from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
     from tuner.workers.devices import SlotPlan
@@ -24,23 +26,18 @@ def work(
     elsewhere: Callable[[], bool] | None = None,
 ) -> WorkerReport:
     """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
-    from tuner.cli.fitting import screen
-    from tuner.cli.live import LiveTable
-    from tuner.cli.plain import PlainLog
     from tuner.cli.summary import print_report
     from tuner.cli.trust import print_trust
     from tuner.report.dashboard import DashboardObserver
     from tuner.workers.observer import Background
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
-    console = screen()
-    display = LiveTable(study, console) if console.is_terminal else PlainLog(study)
     report = run_worker(
         study,
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
-        observers=[display, Background(DashboardObserver(study))],
+        observers=[_display(study), Background(DashboardObserver(study))],
         elsewhere=elsewhere,
     )
     print_report(study, report)
@@ -52,19 +49,14 @@ def work_on_repeats(
     repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
 ) -> WorkerReport:
     """Run what is planned, with a display; says why where not all of it was run."""
-    from tuner.cli.fitting import screen
-    from tuner.cli.live import LiveTable
-    from tuner.cli.plain import PlainLog
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
-    console = screen()
-    display = LiveTable(repeats, console) if console.is_terminal else PlainLog(repeats)
     report = run_worker(
         repeats,
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
-        observers=[] if quiet else [display],
+        observers=[] if quiet else [_display(repeats)],
     )
     if report.reason == "stopped":
         why = f": {report.message}" if report.message else ""
@@ -72,6 +64,15 @@ def work_on_repeats(
     elif report.message:
         secho(f"error: {report.message}", fg="red", err=True)
     return report
+
+
+def _display(study: StudyReader) -> Progress:
+    from tuner.cli.fitting import screen
+    from tuner.cli.live import LiveTable
+    from tuner.cli.plain import PlainLog
+
+    console = screen()
+    return LiveTable(study, console) if console.is_terminal else PlainLog(study)
 
 
 def exit_code(report: WorkerReport, study: Study | None = None) -> int:
