@@ -60,8 +60,13 @@ class Detector(nn.Module, ABC):
 
 
 def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `most` best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P)."""
+    """The `most` best (box, class) pairs of (B, N, K) scores: scores, box and class indices, each (B, P).
+
+    They are all of boxes whose best class is among the `most` best, so that only of these all classes are sorted.
+    """
     classes = scores.shape[-1]
-    best, pair = scores.flatten(1).topk(min(most, scores[0].numel()), dim=1)
+    box = scores.amax(-1).topk(min(most, scores.shape[1])).indices
+    some = scores.gather(1, box[..., None].expand(-1, -1, classes)).flatten(1)
+    best, pair = some.topk(min(most, some.shape[1]))
     best = torch.where(best < MIN_SCORE, 0.0, best)  # NaN stays, to be refused
-    return best, pair.div(classes, rounding_mode="floor"), pair % classes
+    return best, box.gather(1, pair.div(classes, rounding_mode="floor")), pair % classes
