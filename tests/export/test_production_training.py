@@ -16,7 +16,7 @@ from tuner.config.study import DataSpec
 from tuner.data.coco import load_split
 from tuner.export.model import load_model
 from tuner.export.production import ProductionConfig
-from tuner.export.training import make_plan, merge_splits, train_production
+from tuner.export.training import finish, make_plan, merge_splits, train_production
 from tuner.export.yaml_files import save_production
 from tuner.trainers.contract import Interrupted
 
@@ -152,6 +152,7 @@ def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: P
         train_production(
             plan, device="cpu", threads=1, stop_requested=lambda: next(batches, False), on_epoch=lambda result: None
         )
+        finish(plan)
 
     batches = iter([False, False, False, True])
     folder = tmp_path / "model"
@@ -168,6 +169,26 @@ def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: P
         assert torch.equal(value, undisturbed[name]), name
     with pytest.raises(ConfigError, match="finished model"):
         start(folder)
+
+
+def test_a_model_that_was_saved_and_not_judged_is_judged_by_the_same_command(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_production(production, tmp_path / "best.yaml")
+    folder = tmp_path / "model"
+    plan = make_plan(production, folder, epochs=None, seed=None, part="train")
+    train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
+    saved = load_model(folder).detector.state_dict()
+    (folder / "metrics.json").unlink()  # killed before it was judged
+    arguments = ("train", tmp_path / "best.yaml", "-o", folder, "--device", "cpu")
+    assert run(*arguments, "--seed", 99) == 1
+    assert "interrupted training with another seed" in capsys.readouterr().err
+    assert run(*arguments) == 0
+    assert "On the test split" in capsys.readouterr().out
+    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "metrics.json", "pictures", "weights.pt"]
+    assert all(torch.equal(value, saved[name]) for name, value in load_model(folder).detector.state_dict().items())
+    assert run(*arguments) == 1
+    assert "holds a finished model" in capsys.readouterr().err
 
 
 def test_a_training_that_never_began_blocks_no_other(

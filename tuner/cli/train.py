@@ -30,7 +30,7 @@ def train(
     production = load_production(config)  # before torch is imported: a typo is answered at once
 
     from tuner.cli.epochs import EpochProgress
-    from tuner.export.training import make_plan, train_production
+    from tuner.export.training import finish, make_plan, train_production
     from tuner.trainers.contract import Interrupted
     from tuner.trainers.detection.precision import resolve_device
     from tuner.workers.devices import available_cores
@@ -72,6 +72,7 @@ def train(
             )
         typer.echo(f"On the {judged.metrics.split} split:")
         typer.echo(metrics_table(judged.metrics))
+    finish(plan)
     typer.echo(f"Model in {output}. Next: tuner predict {shlex.quote(str(output))} IMAGE…")
 
 

@@ -83,11 +83,12 @@ def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None,
         except ValidationError as error:
             raise located(error, values, TrialConfig) from None
     plan = Plan(production, config, production.provenance.seed if seed is None else seed, part, folder)
-    if (folder / WEIGHTS).exists():
-        raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
     wanted = {"config": config.digest(), "seed": plan.seed, "data": part}
     path = plan.workdir / _PLAN
-    if path.exists() and (plan.workdir / checkpoint.CHECKPOINT).exists():
+    under_way = path.exists() and (plan.workdir / checkpoint.CHECKPOINT).exists()
+    if (folder / WEIGHTS).exists() and not under_way:
+        raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
+    if under_way:
         found = json.loads(path.read_text())
         if found != wanted:
             names = ", ".join(sorted(k for k in wanted if found.get(k) != wanted[k]))
@@ -108,6 +109,8 @@ def train_production(
     plan: Plan, *, device: str, threads: int, stop_requested: StopRequested, on_epoch: Callable[[EpochResult], None]
 ) -> Judged | None:
     """Train, save the model, and judge it on the test split, which is looked at here and nowhere before.
+
+    Until `finish`, the same call goes on where this one was ended, if only to judge the model.
 
     Args:
         plan: What to train.
@@ -163,8 +166,12 @@ def train_production(
     judged = judge_model(load_model(plan.folder, where), plan, where)
     nothing = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
     save_metrics(plan.folder, judged.metrics if judged else nothing)
-    shutil.rmtree(plan.workdir)
     return judged
+
+
+def finish(plan: Plan) -> None:
+    """Remove what a training goes on from: there is nothing left to do for it."""
+    shutil.rmtree(plan.workdir)
 
 
 def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> Judged | None:
