@@ -1,4 +1,6 @@
-"""A line to a server that a test can cut: ``tcp_proxy.py PORT HOST SERVER_PORT`` passes bytes on until it dies."""
+"""A line to a server that a test can cut: ``tcp_proxy.py PORT HOST SERVER_PORT`` passes bytes on until it dies.
+
+From SIGUSR1 on what the server says on the connections of that moment is lost; new ones are served."""
 
 from __future__ import annotations
 
@@ -47,6 +49,11 @@ class Proxy:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def lose_answers(self) -> None:
+        """Keep all connections that there are, but lose what the server says on them; new ones are served."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -55,10 +62,15 @@ class Proxy:
         self.stop()
 
 
+lost: set[socket.socket] = set()
+answering: set[socket.socket] = set()
+
+
 def pump(source: socket.socket, target: socket.socket) -> None:
     try:
         while data := source.recv(65536):
-            target.sendall(data)
+            if source not in lost:
+                target.sendall(data)
     except OSError:
         pass
     for end in (source, target):
@@ -67,10 +79,12 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 
 
 def main(port: int, host: str, server_port: int) -> None:
+    signal.signal(signal.SIGUSR1, lambda *_: lost.update(answering))
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:
             client, _ = server.accept()
             upstream = socket.create_connection((host, server_port))
+            answering.add(upstream)
             for ends in ((client, upstream), (upstream, client)):
                 threading.Thread(target=pump, args=ends, daemon=True).start()
 

@@ -25,7 +25,7 @@ from tuner.workers.observer import Observer
 from tuner.workers.worker import Timing, run_worker
 
 EPOCHS = 12
-TIMING = Timing(heartbeat=0.3, patience=1.0, settle=0.3, stop_grace=20.0)
+TIMING = Timing(heartbeat=0.3, patience=1.0, settle=0.3, stop_grace=20.0, stalled=2.0)
 postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 
 
@@ -113,6 +113,16 @@ def test_training_goes_on_while_the_database_is_away(study: Study, proxy: Proxy,
 
 
 @postgres
+def test_a_connection_whose_answers_are_lost_is_given_up_for_a_new_one(study: Study, proxy: Proxy) -> None:
+    cutter = Cutter(study, proxy.lose_answers, lambda: None, EPOCHS)
+    run(study, cutter)
+    (trial,) = study.trials()
+    assert (trial.state, len(trial.epochs)) == (TrialState.COMPLETE, EPOCHS)
+    assert any("has not answered within 1 s" in text for text in cutter.notices), cutter.notices
+    assert any("answers again" in text for text in cutter.notices)
+
+
+@postgres
 def test_what_was_kept_is_not_delivered_once_the_trial_is_another_workers(
     study: Study, proxy: Proxy, database_url: str
 ) -> None:
@@ -144,16 +154,18 @@ def test_a_line_fails_at_once_while_it_is_cut_and_is_restored_by_an_answer() -> 
     def fail() -> None:
         raise StorageAway("no route")
 
-    line = Line(ping, patience=0.2, pause=0.01)
+    stalled = threading.Event()
+    line = Line(ping, stalled.set, patience=0.2, stalled=0.3, pause=0.01)
     assert line.call(lambda: 7) == 7
-    for trouble in (fail, lambda: there.wait(0.5) and None):
+    for trouble in (fail, stalled.wait):
         asked.clear()
         with pytest.raises(StorageAway):
             line.call(trouble)
         assert line.cut
         with pytest.raises(StorageAway):
             line.call(lambda: pytest.fail("the line is cut"))
-        assert asked.wait(10)
+        while not asked.wait(0.01):  # what stalls is abandoned by one who looks
+            assert not line.restored()
         assert not line.restored()
         there.set()
         while not line.restored():

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate
+from tuner.storage.stalled import Connections
 from tuner.storage.trouble import asks_again, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file, storage_option
 
@@ -36,6 +37,7 @@ class Database:
     def __init__(self, url: URL, engine: Engine) -> None:
         self.url = url
         self.engine = engine
+        self._connections = Connections(engine) if url.get_backend_name() == "postgresql" else None
 
     def __repr__(self) -> str:
         return f"Database({masked(self.url)})"
@@ -48,15 +50,22 @@ class Database:
             StorageError: The database refuses.
             DiskError: Its disk is full.
         """
+        begun = time.monotonic()
         for attempt in range(_RETRIES):
             try:
                 with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except StorageError as error:
-                if attempt == _RETRIES - 1 or not asks_again(error.__cause__):
+                waited = time.monotonic() - begun > _BUSY_SECONDS
+                if attempt == _RETRIES - 1 or waited or not asks_again(error.__cause__):
                     raise
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def abandon(self) -> None:
+        """Give up what waits for an answer of the server, from another thread; it fails as if the line was cut."""
+        if self._connections is not None:
+            self._connections.abandon()
 
     @contextmanager
     def errors(self) -> Iterator[None]:

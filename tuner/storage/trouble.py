@@ -33,6 +33,11 @@ def translated(url: URL, error: BaseException) -> TunerError:
         return DiskError(f"the disk of {masked(url)} is full", hint="Free some space, then run the same command again.")
     if file is not None:
         kind = StorageAway if any(text in detail for text in _SQLITE_AWAY) else StorageError
+        if "locked" in detail:
+            return kind(
+                f"the database {file} is locked: another process has been writing to it for a minute",
+                hint="End that process, or let it finish; then the same command goes on.",
+            )
         return kind(
             f"the database {file} cannot be used: {detail}",
             hint="Check that the file is an SQLite database and that its folder is writable.",

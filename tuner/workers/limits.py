@@ -22,6 +22,7 @@ class Timing:
         settle: After the database was away, before a trial is asked for: the trials of all workers look abandoned
             by then, and each worker must be able to renew its own first. A worker that starts waits as long where
             trials look abandoned, since it cannot know whether the database was away.
+        stalled: That a call which took too long may go on to wait for its answer; then its connection is given up.
         longest_outage: That the database may be away before the worker gives up.
     """
 
@@ -33,6 +34,7 @@ class Timing:
     patience: float = 20.0
     ask_patience: float = 600.0
     settle: float = 20.0
+    stalled: float = 90.0
     longest_outage: float = 6 * 3600.0
 
 

@@ -25,7 +25,9 @@ class Line:
 
     Args:
         ping: A small write to the database; raises as long as the database is away.
+        abandon: Ends what a call waits for, so that it fails.
         patience: Seconds that a call may take.
+        stalled: Seconds that a call which took too long may go on before it is abandoned.
         pause: Seconds before the first question whether the database is back; doubled up to ten.
 
     Attributes:
@@ -33,11 +35,22 @@ class Line:
         since: `time.monotonic()` when it was cut.
     """
 
-    def __init__(self, ping: Callable[[], None], *, patience: float, pause: float = 0.5) -> None:
+    def __init__(
+        self,
+        ping: Callable[[], None],
+        abandon: Callable[[], None],
+        *,
+        patience: float,
+        stalled: float,
+        pause: float = 0.5,
+    ) -> None:
         self.trouble: StorageAway | None = None
         self.since = 0.0
         self._ping = ping
+        self._abandon = abandon
         self._patience = patience
+        self._stalled = stalled
+        self._late: Future[Any] | None = None
         self._pause = pause
         self._closed = threading.Event()
         self._back: Future[None] = Future()
@@ -63,6 +76,7 @@ class Line:
         try:
             return answer.result(limit)
         except TimeoutError:
+            self._late = answer
             why = StorageAway(f"the database has not answered within {limit:.0f} s")
         except StorageAway as error:
             why = error
@@ -74,9 +88,15 @@ class Line:
 
     def restored(self) -> bool:
         """Whether the database has come back since the last question; from then on calls are made again."""
-        if self.trouble is None or not self._back.done():
+        if self.trouble is None:
             return False
-        self.trouble = None
+        if self._late is not None and time.monotonic() - self.since > self._stalled:
+            if not self._late.done():
+                self._abandon()
+            self._late = None
+        if not self._back.done():
+            return False
+        self.trouble = self._late = None
         return True
 
     def close(self) -> None:

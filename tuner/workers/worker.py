@@ -95,7 +95,7 @@ class _Worker:
         self._deadline = self._started + timeout if timeout is not None else float("inf")
         self._ending = Ending()
         self._audience = Audience(observers)
-        self._line = Line(study.ping, patience=timing.patience)
+        self._line = Line(study.ping, study.database.abandon, patience=timing.patience, stalled=timing.stalled)
         self._ledger = Ledger(study, self._line, self._audience, self._left)
         silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
         self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
