@@ -35,7 +35,7 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         )
-        page = browser.new_page(viewport={"width": 1400, "height": 1600})
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.set_default_timeout(30_000)
         yield page
         browser.close()
@@ -58,3 +58,4 @@ def test_a_trial_shows_its_note_and_its_pictures(page: Page, address: str) -> No
         picture = pictures.nth(i)
         picture.scroll_into_view_if_needed()
         page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=picture.element_handle())
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0

@@ -14,14 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from finished_study import fake_detections, finished_study, make_study, run_trial
 from optuna_dashboard import get_note
 from sqlalchemy import text
 
+from tuner.config.trial import TrialConfig
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.study import Study
+from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
 FILES = ["1-anchors.png", "2-learning-curve.png", "3-precision-recall.png", "4-examples.jpg"]
@@ -72,6 +75,18 @@ def test_each_trial_has_its_pictures_and_its_note(study: Study) -> None:
         assert "Operating point: NMS IoU 0.60, confidence 0.300" in trial["note"]["body"]
     assert "default config" in trials[0]["note"]["body"]
     assert "default config" not in trials[1]["note"]["body"]
+
+
+def test_a_trial_that_runs_has_its_full_config(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assignment = study.next_trial(WorkerInfo())
+    assert assignment is not None
+    DashboardObserver(study).trial_started(assignment, SlotPlan(0, "cpu", 1))
+    body = details(study)["trials"][0]["note"]["body"]
+    assert body.startswith("**running** after 0 of 3 epochs")
+    config = yaml.safe_load(body.partition("```yaml\n")[2].removesuffix("```\n"))
+    assert TrialConfig.model_validate(config) == assignment.config
+    study.close()
 
 
 def test_an_interrupted_trial_is_left_alone(tmp_path: Path) -> None:

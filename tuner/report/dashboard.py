@@ -8,7 +8,7 @@ import mimetypes
 import tempfile
 import uuid
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +28,7 @@ from tuner.report.pictures import encode
 from tuner.studies.records import Assignment, TrialRecord
 from tuner.studies.study import Study
 from tuner.trainers.contract import DETECTIONS
+from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 from tuner.workers.observer import Observer
 
@@ -38,7 +39,9 @@ logger = logging.getLogger(__name__)
 
 
 class DashboardObserver(Observer):
-    """Attaches note and pictures to each trial that ends; what cannot be drawn is left out, with one line in the log.
+    """Attaches a note to each trial that begins, and note and pictures to each that ends.
+
+    What cannot be drawn is left out, with one line in the log.
 
     Args:
         study: The study.
@@ -50,33 +53,34 @@ class DashboardObserver(Observer):
         folder.mkdir(parents=True, exist_ok=True)
         self._store = FileSystemArtifactStore(folder)
 
+    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
+        """Note the config, which the dashboard has nowhere else: a trial that is lost does not come to its end here."""
+        record = self._record(assignment) if assignment.first_epoch == 1 else None  # one that goes on has its note
+        if record is not None:
+            _try(assignment.number, "note", lambda: self._save_note(assignment, record))
+
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Draw what there is of the trial; one that will go on later is left alone."""
         if ended.outcome == "interrupted":
             return
-        try:
-            record = self._study.trials(numbers=[assignment.number])[0]
-        except Exception as error:  # whatever happens here, the study goes on
-            _log(assignment.number, "record", error)
+        record = self._record(assignment)
+        if record is None:
             return
+        _try(record.number, "note", lambda: self._save_note(assignment, record))
         with tempfile.TemporaryDirectory(prefix="tuner-report-") as name:
             folder = Path(name)
-            parts: dict[str, Callable[[], object]] = {
-                "note": lambda: self._save_note(assignment, trial_note(record, self._study.spec.objective.metric)),
-                "anchors": lambda: self._draw_anchors(record, folder),
-                "learning curve": lambda: self._draw_learning_curve(record, folder),
-                "detections": lambda: self._draw_detections(record, folder),
-            }
-            for part, make in parts.items():
-                try:
-                    make()
-                except Exception as error:  # as above
-                    _log(assignment.number, part, error)
+            _try(record.number, "anchors", lambda: self._draw_anchors(record, folder))
+            _try(record.number, "learning curve", lambda: self._draw_learning_curve(record, folder))
+            _try(record.number, "detections", lambda: self._draw_detections(record, folder))
             for file in sorted(folder.iterdir()):
-                try:
-                    self._attach(assignment.trial_id, file)
-                except Exception as error:  # as above
-                    _log(assignment.number, file.name, error)
+                _try(record.number, file.name, partial(self._attach, assignment.trial_id, file))
+
+    def _record(self, assignment: Assignment) -> TrialRecord | None:
+        try:
+            return self._study.trials(numbers=[assignment.number])[0]
+        except Exception as error:  # whatever happens here, the study goes on
+            _log(assignment.number, "record", error)
+            return None
 
     @cached_property
     def _truth(self) -> TruthIndex:
@@ -110,9 +114,9 @@ class DashboardObserver(Observer):
         picture = example_picture(hits, detections, point, split)
         (folder / "4-examples.jpg").write_bytes(encode(picture))
 
-    def _save_note(self, assignment: Assignment, text: str) -> None:
+    def _save_note(self, assignment: Assignment, record: TrialRecord) -> None:
         # `save_note` wants a trial, but making one of Optuna's asks the sampler for values: these are what it reads.
-        study = self._study.optuna
+        study, text = self._study.optuna, trial_note(record, self._study.spec.objective.metric)
         with self._study.database.errors():
             save_note(SimpleNamespace(storage=study._storage, study=study, _trial_id=assignment.trial_id), text)
 
@@ -151,8 +155,15 @@ def trial_note(record: TrialRecord, metric: str) -> str:
     lines.append(f"{record.cost.seconds:.0f} s, peak memory {record.cost.peak_memory / 2**20:.0f} MiB")
     if record.epochs and record.epochs[-1].executed:
         lines.append("Ran with " + ", ".join(f"{k} {v}" for k, v in record.epochs[-1].executed.items()))
-    config = yaml.safe_dump(record.config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+    config = yaml.safe_dump(record.config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=72)
     return "\n\n".join(lines) + f"\n\n```yaml\n{config}```\n"
+
+
+def _try(number: int, part: str, make: Callable[[], object]) -> None:
+    try:
+        make()
+    except Exception as error:  # whatever happens here, the study goes on
+        _log(number, part, error)
 
 
 def _log(number: int, part: str, error: Exception) -> None:

@@ -71,8 +71,8 @@ def resolve(
 
     def store(session: Session) -> int | None:
         journal.store_config(session, assignment, config)
-        shown = {"config": config.model_dump(mode="json"), "seed": assignment.seed}
-        optuna_rows.set_user_attrs(session, assignment.trial_id, shown)
+        # Not the config, too: the dashboard shows an attribute in one line, and its page becomes as wide as that.
+        optuna_rows.set_user_attrs(session, assignment.trial_id, {"seed": assignment.seed})
         searched = "anchors" in space.sampled and assignment.attempt_id == 1 and not assignment.is_default
         return twin(session, study_id, assignment.trial_id, config) if searched else None
 
