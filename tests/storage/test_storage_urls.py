@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy.engine import URL
 
 from tuner.config.errors import StorageError
 from tuner.storage.folders import studies_folder
-from tuner.storage.urls import masked, resolve, sqlite_file
+from tuner.storage.urls import masked, resolve, sqlite_file, storage_option
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,16 @@ def test_what_is_not_a_usable_url_is_refused_without_its_password(text: str) -> 
         resolve(text)
     assert error.value.hint
     assert "secret" not in str(error.value)
+
+
+def test_a_masked_url_is_refused_as_such() -> None:
+    """Commands that are proposed hold one, and a server would only say "access denied"."""
+    for url in ("mysql://user:secret@host/name", "postgresql://host/name?user=me&password=secret"):
+        command = storage_option(resolve(url))
+        with pytest.raises(StorageError, match="is a masked URL") as error:
+            resolve(shlex.split(command)[1])
+        assert "Put the password in, or set TUNER_STORAGE" in error.value.hint
+        assert "secret" not in str(error.value)
 
 
 def test_the_home_of_nobody_is_named() -> None:

@@ -30,6 +30,8 @@ _DRIVERS = {
 _SECRET = re.compile(r"password|passwd|secret|token|^pwd$", re.IGNORECASE)
 _PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 _ESCAPES = "In a password write @ as %40, / as %2F, : as %3A and ? as %3F."
+_MASK = "***"
+"""What stands for a password where a URL is shown."""
 _FORMS = (
     "Write it as sqlite:///folder/file.db, postgresql://user:password@host/name or mysql://user:password@host/name."
 )
@@ -42,13 +44,19 @@ def resolve(url: str | None) -> URL:
         url: A URL, or None for `TUNER_STORAGE` and, where that is not set, `DEFAULT_URL`.
 
     Raises:
-        StorageError: The text is not a URL of a database that is supported.
+        StorageError: The text is not a URL of a database that is supported, or one that was copied with its mask.
     """
     text = url or os.environ.get(VARIABLE) or DEFAULT_URL
     parsed = _parsed(text)
     if parsed is None:
         hint = _ESCAPES if text.count("@") > 1 else _FORMS
         raise StorageError(f"{masked(text)!r} is not a database URL", hint=hint)
+    if _MASK in (parsed.password, *(value for key, value in parsed.query.items() if _SECRET.search(key))):
+        raise StorageError(
+            f"{masked(parsed)} is a masked URL: tuner shows {_MASK} in place of a password",
+            hint=f"Put the password in, or set {VARIABLE} to the whole URL and leave --storage out, which keeps the "
+            "password out of the shell's history.",
+        )
     backend = parsed.drivername.partition("+")[0]
     if backend not in _DRIVERS:
         raise StorageError(f"{backend!r} is not a database that can hold studies", hint=_FORMS)
@@ -76,8 +84,8 @@ def masked(url: str | URL) -> str:
     """
     parsed = _parsed(url) if isinstance(url, str) else url
     if parsed is None:
-        return re.split("[?&]", _PASSWORD.sub(r"\1:***@", str(url)))[0]
-    hidden = {key: "***" if _SECRET.search(key) else value for key, value in parsed.query.items()}
+        return re.split("[?&]", _PASSWORD.sub(rf"\1:{_MASK}@", str(url)))[0]
+    hidden = {key: _MASK if _SECRET.search(key) else value for key, value in parsed.query.items()}
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("=%2A%2A%2A", "=***")
 
 
