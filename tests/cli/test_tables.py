@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tests.finished_study import finished_study, make_study
 from tuner.cli.fitting import print_table
+from tuner.cli.tables import aligned
 
 words = st.one_of(
     st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40),
@@ -138,3 +139,8 @@ def test_a_terminal_that_knows_no_dash_still_gets_the_rest(tmp_path: Path, encod
     assert " ? |" in table
     found = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True).stdout
     assert json.loads(found)[0]["name"] == "scenes"
+
+
+def test_columns_of_plain_text_stay_straight_below_wide_characters() -> None:
+    lines = aligned([("", "猫", "dog"), ("赤血球", "1", "0.5"), ("cell", "10", "0.25")])
+    assert lines == ["          猫   dog", "  赤血球   1   0.5", "  cell    10  0.25"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from tuner.cli.common import number
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def metrics_table(found: ModelMetrics) -> str:
         ("recall at the operating point", found.recall),
         ("F1 at the operating point", found.f1),
     ]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"  {label:<{width}}  {'undefined' if v is None else f'{v:.4f}'}" for label, v in rows)
+    width = max(cell_len(label) for label, _ in rows)
+    return "\n".join(f"  {k}{_blanks(k, width)}  {'undefined' if v is None else f'{v:.4f}'}" for k, v in rows)
 
 
 def detail_table(found: Detail) -> str:
@@ -74,8 +76,14 @@ def detail_table(found: Detail) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, indented: the first column to the left, all others to the right."""
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    widths = [max(cell_len(row[c]) for row in rows) for c in range(len(rows[0]))]
     return [
-        "  " + "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
+        f"  {row[0]}{_blanks(row[0], widths[0])}"
+        + "".join(f"  {_blanks(v, w)}{v}" for v, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
+
+
+def _blanks(text: str, width: int) -> str:
+    """What a text lacks to a width on the terminal, where a Chinese character takes two columns."""
+    return " " * (width - cell_len(text))

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from tuner.config.trial import AnchorSizes, TrialConfig
@@ -64,6 +66,8 @@ def draw_anchor_sets(
         axes.set_title(name, fontsize=9)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            _label_pixels(axis)
         axes.grid(visible=True, alpha=0.3)
     for axes in list(grid.flat)[len(anchor_sets) :]:
         axes.set_axis_off()
@@ -72,6 +76,17 @@ def draw_anchor_sets(
     handles, names = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8)
     return save(figure, path)
+
+
+def _label_pixels(axis: Axis) -> None:
+    """Ticks at a few plain numbers, which stay apart on a logarithmic axis of any range."""
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    steps = (1, 2, 5) if decades < 2 else (1, 3)
+    axis.set_major_locator(MaxNLocator(5) if decades < 1 else LogLocator(subs=steps))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(labelsize=8)
 
 
 def _draw_boxes(axes: Axes, sizes: NDArray[np.float64], labels: NDArray[np.int64], classes: Sequence[str]) -> None:

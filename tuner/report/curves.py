@@ -29,8 +29,9 @@ def draw_precision_recall(curve: Curve, point: OperatingPoint | None, path: Path
     chosen = curve.at(point.confidence) if point is not None else None
     if point is not None and chosen is not None:
         label = f"confidence {point.confidence:.3f}, {point.merging}\nexpected F1 {point.f1:.3f}"
-        axes.plot([chosen.recall], [chosen.precision], "o", color=RED, label=label)
-        axes.legend(fontsize=7, loc="lower left")
+        axes.plot([chosen.recall], [chosen.precision], "o", color=RED, label=label, clip_on=False)
+        # Above the axes: the point of a weak model lies low, that of a good one high, and either may be in a corner.
+        axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     return save(figure, path)

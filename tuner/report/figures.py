@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tuner.report.fonts import write_plainly
+
 GREY = "#b0b0b0"
 BLUE = "#1f77b4"
 RED = "#d62728"
@@ -27,5 +29,6 @@ def small_figure(x_label: str, y_label: str, *, width: float = 5.0, height: floa
 
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure in the format of the path's suffix (png or svg)."""
+    write_plainly(figure)
     figure.savefig(path)
     return path
