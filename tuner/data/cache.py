@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.config.errors import DataError, DiskError
+from tuner.data.cache_room import UNFINISHED, open_used, reserve
 from tuner.data.check import check_sizes, raise_unreadable
 from tuner.data.images import read_image
 from tuner.data.letterbox import PAD_VALUE, Canvas, content_rects, letterbox, placements
@@ -24,11 +25,10 @@ from tuner.data.split import Split
 
 _FORMAT = 3
 """Raise when letterboxing or decoding changes, so that older files are not taken for current ones."""
-_RESERVE = 64 * 2**20
-"""Bytes that a new cache leaves free on the disk."""
 _LOOK_SECONDS = 1.0
 """Between two looks at what another process has made of a cache."""
 
+Images: TypeAlias = "np.memmap[tuple[int, ...], np.dtype[np.uint8]]"
 Alive = Callable[[], None]
 """Called for each image that has been written, by this process or another one."""
 
@@ -45,7 +45,7 @@ class CachedImages:
         path: The file behind `images`.
     """
 
-    images: np.memmap[tuple[int, ...], np.dtype[np.uint8]]
+    images: Images
     canvas: Canvas
     placements: NDArray[np.float64]
     content: NDArray[np.int64]
@@ -62,7 +62,8 @@ def open_cache(
 
     The file is named by a digest of the image files' paths, sizes and times and of the canvas, so a changed
     image makes a new file. One process builds while others wait; the file gets its name only when it is
-    whole, so a crash leaves nothing that could be taken for a cache.
+    whole, so a crash leaves nothing that could be taken for a cache. Where the disk is too full for it,
+    files of the folder that no process has open are removed, the longest unused first.
 
     Args:
         split: Whose images; boxes do not matter.
@@ -78,17 +79,19 @@ def open_cache(
     shape = (len(split), canvas.height, canvas.width, 3)
     path = cache_dir / f"{split.name}-{canvas.width}x{canvas.height}-{_digest(split, canvas)[:24]}.npy"
     try:
-        if not _is_whole(path, shape):
+        images = _mapped(path, shape)
+        while images is None:
             cache_dir.mkdir(parents=True, exist_ok=True)
             with _locked(path, alive):
-                if not _is_whole(path, shape):
+                images = _mapped(path, shape)
+                if images is None:
                     _build(split, canvas, path, shape, threads, alive)
+                    images = _mapped(path, shape)
     except OSError as error:
         raise DiskError(
             f"the image cache {path} cannot be written: {error.strerror or error}",
             hint="Free space there, or choose another cache folder.",
         ) from error
-    images = np.load(path, mmap_mode="r", allow_pickle=False)
     return CachedImages(
         images=images,
         canvas=canvas,
@@ -144,16 +147,21 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue()
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return path.stat().st_size == len(_header(shape)) + int(np.prod(shape))
-    except FileNotFoundError:
-        return False
+def _mapped(path: Path, shape: tuple[int, ...]) -> Images | None:
+    """The images in a file, which is in use as long as they are held; None where it is not there, or not whole."""
+    file = open_used(path)
+    if file is None:
+        return None
+    header = _header(shape)
+    with file:
+        whole = file.read(len(header)) == header and file.seek(0, os.SEEK_END) == len(header) + int(np.prod(shape))
+        # NumPy maps it by a duplicate of this handle, which keeps the mark of use.
+        return np.memmap(file, np.uint8, "r", len(header), shape) if whole else None
 
 
 def _unfinished(path: Path) -> Path:
     """A file while it is being made; one name only, so that leftovers of a crash are overwritten."""
-    return path.with_suffix(".unfinished")
+    return path.with_suffix(UNFINISHED)
 
 
 @contextmanager
@@ -186,17 +194,11 @@ def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], thr
     """Write the file; the caller holds the lock."""
     unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)
-    needed = int(np.prod(shape)) + _RESERVE
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise DiskError(
-            f"the image cache needs {needed / 2**20:.0f} MiB in {path.parent}, but {free / 2**20:.0f} MiB are free "
-            f"({len(split)} images at {canvas.width} x {canvas.height})",
-            hint="Free space there (caches of other image sizes may be deleted), or choose another cache folder.",
-        )
     header = _header(shape)
+    size = len(header) + int(np.prod(shape))
     try:
         with unfinished.open("wb") as file:
+            reserve(file, size, f"{len(split)} images at {canvas.width} x {canvas.height}")
             file.write(header)
             file.flush()
             _write_images(split, canvas, file.fileno(), len(header), threads, alive)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from tuner.config.errors import DiskError
 from tuner.config.study import DataSpec
 from tuner.data.cache import CachedImages, open_caches
 from tuner.data.coco import Dataset, load_dataset
@@ -36,7 +38,7 @@ class PreparedData:
     evaluator: CocoEvaluator
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # what is kept here is in use, so that a full disk could not be freed of it
 def prepared_data(
     spec: DataSpec,
     image_size: int,
@@ -57,14 +59,21 @@ def prepared_data(
 
     Raises:
         DataError: The data set is broken, or images cannot be read.
+        DiskError: As of `open_cache`.
     """
     dataset, evaluator = _indexed(spec)
     chosen = Canvas(*canvas) if canvas else canvas_for(dataset.train.sizes, image_size)
     # No argument, which would open the images anew for each number of threads.
     threads = torch.get_num_threads()
-    train_images, val_images = open_caches(
-        (dataset.train, dataset.val), chosen, cache_dir, threads=threads, alive=alive
+    prepared = functools.partial(
+        open_caches, (dataset.train, dataset.val), chosen, cache_dir, threads=threads, alive=alive
     )
+    try:
+        train_images, val_images = prepared()
+    except DiskError:
+        prepared_data.cache_clear()  # and with it the use of those of the trial before
+        gc.collect()
+        train_images, val_images = prepared()
     return PreparedData(dataset, chosen, train_images, val_images, evaluator)
 
 
