@@ -93,8 +93,8 @@ def test_names_of_annotation_files_may_end_in_capitals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("labels/train/a.txt", b"0 .5 0.5 1e-1 0.1\n", ["as YOLO has it", "a.txt", "Convert"]),
-        ("Annotations/a.xml", b"<annotation/>", ["as Pascal VOC has it", "a.xml", "Convert"]),
+        ("labels/train/a.txt", b"0 .5 0.5 1e-1 0.1\n", ["as YOLO has it", "a.txt", "tuner init DIR"]),
+        ("Annotations/a.xml", b"<annotation/>", ["as Pascal VOC has it", "a.xml", "tuner init DIR"]),
         ("train.json.gz", gzip.compress(b"{}", mtime=0), ["train.json.gz is compressed", "gunzip"]),
         ("notes.txt", b"0 boxes are wrong", ["no annotation file in"]),
     ],

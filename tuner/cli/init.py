@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def init(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Folder of a COCO data set: images and annotations are found in it."),
+        typer.Argument(
+            metavar="DIR", help="Folder of a COCO, YOLO or Pascal VOC data set: images and annotations are found in it."
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the images.", show_default="found in DIR")
@@ -88,7 +90,7 @@ def init(
         weights = str(Path(weights).absolute())
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
-    _refuse_overwriting([output, *found.files], [*annotations, *(path for path in (val, test) if path)], force)
+    _refuse_overwriting([output, *found.files], [*annotations, *found.read], force)
     parent = output.absolute().parent
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.stem}-", dir=parent) as unchecked:  # the files that are there stay

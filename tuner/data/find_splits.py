@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tuner.data.annotation_files import split_files
 from tuner.data.annotations import listed_files, parse_annotations, read_content
 from tuner.data.check import check_files_exist
 from tuner.data.image_folder import ROLES, image_folder
+from tuner.data.import_formats import import_folder
 from tuner.data.split import Split
 
 VAL_SHARE = 0.2
@@ -33,11 +34,13 @@ class FoundData:
         files: Annotation files to be written, with their content: splits that were made here, and files whose
             image names must start from the image folder.
         notes: What was found and decided, each a sentence.
+        read: The files that say what the splits are, which nothing may overwrite.
     """
 
     data: DataSpec
     files: dict[Path, dict[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    read: tuple[Path, ...] = ()
 
 
 def find_data(
@@ -47,7 +50,8 @@ def find_data(
 
     Args:
         images: Folder of the images, or a folder above it.
-        annotations: COCO JSON files, or folders with such files; what each is says its name or its folder's.
+        annotations: COCO JSON files, or folders with such files; what each is says its name or its folder's. The
+            folder of the images alone may hold a data set in YOLO's or Pascal VOC's format.
         val: The validation split, where the name does not say it.
         test: The test split, likewise.
         stem: Where new annotation files go: `stem` + ".train.json" and so on.
@@ -58,13 +62,51 @@ def find_data(
     if not images.is_dir():
         raise DataError(f"the folder {images} does not exist", hint="Check the path.")
     made = {role: stem.with_name(f"{stem.name}.{role}.json").absolute() for role in ROLES}
-    paths, notes = split_files(annotations, val, test, leave_out=made.values())
-    images = _above_splits(images, paths)
+    alone = val is None and test is None and [path.absolute() for path in annotations] == [images.absolute()]
+    other = import_folder(images, made.values()) if alone else None
+    if other is not None:
+        return _study_files(_Contents(other.images, other.sources, other.contents, list(other.notes)), made, True)
+    return _study_files(_coco_contents(images, annotations, val, test, made.values()), made)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A data set as it was read.
+
+    Attributes:
+        images: Folder of the images, or one above it.
+        paths: What each split was read from.
+        contents: COCO content of each split.
+        notes: What was found, each a sentence.
+    """
+
+    images: Path
+    paths: dict[str, Path]
+    contents: dict[str, dict[str, Any]]
+    notes: list[str]
+
+
+def _coco_contents(
+    images: Path, annotations: Sequence[Path], val: Path | None, test: Path | None, leave_out: Collection[Path]
+) -> _Contents:
+    paths, notes = split_files(annotations, val, test, leave_out=leave_out)
     contents = {role: read_content(path) for role, path in paths.items()}
+    return _Contents(_above_splits(images, paths), paths, contents, notes)
+
+
+def _study_files(read: _Contents, made: dict[str, Path], converted: bool = False) -> FoundData:
+    """Name the files of a data set for a study, divided where there is no validation split.
+
+    Args:
+        read: The data set.
+        made: Where new annotation files go, by split.
+        converted: Whether it is of another format, so that its content is to be written.
+    """
+    images, paths, contents, notes = read.images, read.paths, read.contents, read.notes
     splits, prefixes = {}, {}
     for role, path in paths.items():
         names = listed_files(contents[role], path)
-        prefix = image_folder(images, path, role, names)
+        prefix = "" if converted else image_folder(images, path, role, names)
         check_files_exist(images / prefix, names, path)
         prefixes[role] = prefix
         splits[role], _ = parse_annotations(contents[role], path, images / prefix, name=role, on_bad_boxes="repair")
@@ -87,13 +129,14 @@ def find_data(
         source = paths[origin[role]]
         prefix = prefixes[origin[role]]
         found[role] = source.absolute()
-        if prefix or ("val" not in paths and role != "test"):
+        if prefix or converted or ("val" not in paths and role != "test"):
             found[role] = made[role]
             files[found[role]] = _part(contents[origin[role]], chosen[role], prefix)
         if prefix:
             notes.append(f"the images of {role} are in {images / prefix}: {found[role].name} names them from {images}")
     data = DataSpec(images=images.absolute(), train=found["train"], val=found["val"], test=found.get("test"))
-    return FoundData(data, files, tuple(notes))
+    read_from = tuple(path for path in set(paths.values()) if path.is_file())
+    return FoundData(data, files, tuple(notes), read_from)
 
 
 def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

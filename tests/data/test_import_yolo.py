@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.coco_files import names_of, write_images, write_json
+from tuner.config.errors import ConfigError, DataError
+from tuner.data.find_splits import FoundData, find_data
+from tuner.data.import_formats import import_folder
+from tuner.data.yolo import Label, parse_label
+
+NAMES = {0: "red", 1: "blue"}
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def write_split(images: Path, labels: Path, prefix: str, count: int, line: str = "1 0.5 0.5 0.25 0.5\n") -> None:
+    names = names_of(prefix, count)
+    write_images(images, names)
+    for name in names:
+        write(labels / f"{name[:-4]}.txt", line)
+
+
+def find(root: Path) -> FoundData:
+    return find_data(root, [root], None, None, stem=root / "study")
+
+
+def content_of(found: FoundData, role: str) -> dict:
+    return found.files[getattr(found.data, role)]
+
+
+@pytest.fixture
+def ultralytics(tmp_path: Path) -> Path:
+    """Labels of 6 images to train on and 4 to validate on, each with one blue box from (36, 16), 24 x 32."""
+    for role, count in (("train", 6), ("val", 4)):
+        write_split(tmp_path / "images" / role, tmp_path / "labels" / role, role, count)
+    write(tmp_path / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: blue\n")
+    return tmp_path
+
+
+@given(
+    width=st.integers(1, 10_000),
+    height=st.integers(1, 10_000),
+    parts=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_a_box_comes_back_from_its_label(width: int, height: int, parts: tuple[float, ...]) -> None:
+    x1, x2 = sorted(part * width for part in parts[:2])
+    y1, y2 = sorted(part * height for part in parts[2:])
+    centre = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    line = " ".join(["1", *map(repr, centre)])
+    label = parse_label(line, NAMES)
+    assert label.category == 1
+    assert label.box((width, height)) == pytest.approx((x1, y1, x2 - x1, y2 - y1), abs=1e-9 * max(width, height))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=9))
+def test_a_polygon_becomes_the_box_around_it(points: list[tuple[float, float]]) -> None:
+    label = parse_label("0 " + " ".join(f"{x!r} {y!r}" for x, y in points), NAMES)
+    left, top, width, height = label.box((640, 480))
+    assert label.is_polygon
+    for x, y in points:
+        assert left - 1e-9 <= x * 640 <= left + width + 1e-9
+        assert top - 1e-9 <= y * 480 <= top + height + 1e-9
+    assert min(x for x, _ in points) * 640 == left
+    assert min(y for _, y in points) * 480 == top
+
+
+def test_keypoints_are_no_polygon() -> None:
+    assert parse_label("0 .5 .5 .2 .2 .4 .4 2 .6 .6 0", NAMES, keypoints=6) == Label(0, (0.5, 0.5, 0.2, 0.2))
+    with pytest.raises(ValueError, match="5 columns, expected 5 for class and box, and 6 for the keypoints"):
+        parse_label("0 .5 .5 .2 .2", NAMES, keypoints=6)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0.5 0.5 0.1", "4 columns, expected 5"),
+        ("0 0.5 0.5 0.1 0.1 0.99", "6 columns, expected 5"),
+        ("0 0.5 0.5 0.1 0.1 0.1 0.1 0.1", "8 columns"),
+        ("2 0.5 0.5 0.1 0.1", "no class 2: the names of the data set have 0 … 1"),
+        ("-1 0.5 0.5 0.1 0.1", "no class -1"),
+        ("0.5 0.5 0.5 0.1 0.1", "no class 0.5"),
+        ("nan 0.5 0.5 0.1 0.1", "no class nan"),
+        ("red 0.5 0.5 0.1 0.1", "'red' is not a number"),
+        ("0 320 0.5 0.1 0.1", "320 lies outside 0 … 1"),
+        ("0 0.5 0.5 -0.2 0.1", "-0.2 lies outside"),
+        ("0 0.5 0.5 nan 0.1", "nan lies outside"),
+        ("0 0.5 0.5 1.02 0.1", "1.02 lies outside"),
+    ],
+)
+def test_a_line_that_is_no_label_says_why(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_label(line, NAMES)
+
+
+def test_rounded_coordinates_and_classes_as_floats_are_taken() -> None:
+    assert parse_label(" 1.0 0.5 0.5 1.000001 1 \r", NAMES) == Label(1, (0.5, 0.5, 1.000001, 1.0))
+
+
+def test_the_layout_of_ultralytics(ultralytics: Path) -> None:
+    found = find(ultralytics)
+    assert found.data.images == ultralytics / "images"
+    train = content_of(found, "train")
+    assert train["categories"] == [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}]
+    assert train["images"][0] == {"id": 1, "file_name": "train/train000.jpg", "width": 96, "height": 64}
+    assert [row["bbox"] for row in train["annotations"]] == [[36, 16, 24, 32]] * 6
+    assert {row["category_id"] for row in train["annotations"]} == {1}
+    assert len(content_of(found, "val")["images"]) == 4
+    assert found.data.test is None
+    assert found.read == (ultralytics / "data.yaml",)
+
+
+@pytest.mark.parametrize("start", ["../", ""])
+def test_the_layout_of_roboflow(start: str, tmp_path: Path) -> None:
+    for folder in ("train", "valid"):
+        write_split(tmp_path / folder / "images", tmp_path / folder / "labels", folder, 5)
+    write(
+        tmp_path / "data.yaml",
+        f"train: {start}train/images\nval: {start}valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['no', '7']\n",
+    )
+    found = find(tmp_path)
+    assert content_of(found, "val")["images"][0]["file_name"] == "valid/images/valid000.jpg"
+    assert [row["name"] for row in content_of(found, "train")["categories"]] == ["no", "7"]
+    assert found.data.test is None
+    assert any("data.yaml:3: test: ../test/images does not exist" in note for note in found.notes)
+    write_split(tmp_path / "test" / "images", tmp_path / "test" / "labels", "test", 2)
+    assert len(content_of(find(tmp_path), "test")["images"]) == 2
+
+
+def test_lists_of_images_and_of_folders(ultralytics: Path) -> None:
+    write(ultralytics / "train.txt", "./images/train/train000.jpg\n\nimages/train/train001.jpg\n")
+    write_split(ultralytics / "images" / "more", ultralytics / "labels" / "more", "more", 3)
+    names = "names: [red, blue]\n"
+    write(ultralytics / "data.yaml", f"path: /elsewhere\ntrain: train.txt\nval: [images/val, images/more]\n{names}")
+    found = find(ultralytics)
+    assert [image["file_name"] for image in content_of(found, "train")["images"]] == [
+        "train/train000.jpg",
+        "train/train001.jpg",
+    ]
+    assert len(content_of(found, "val")["images"]) == 7
+    write(ultralytics / "train.txt", "./images/train/train000.jpg\n./images/train/none.jpg\n")
+    with pytest.raises(DataError, match=r"train\.txt:2: the image \./images/train/none\.jpg does not exist"):
+        find(ultralytics)
+
+
+@pytest.mark.parametrize("notes", [False, True])
+def test_class_names_of_a_text_file_and_images_that_are_divided(notes: bool, tmp_path: Path) -> None:
+    """As Label Studio exports them."""
+    write_split(tmp_path / "images", tmp_path / "labels", "x", 10)
+    write(tmp_path / "classes.txt", "red\nblue\n")
+    if notes:
+        write_json(tmp_path / "notes.json", {"categories": []})
+    found = find(tmp_path)
+    assert (len(content_of(found, "train")["images"]), len(content_of(found, "val")["images"])) == (8, 2)
+    assert any("no validation split" in note for note in found.notes)
+
+
+def test_folders_without_data_yaml(ultralytics: Path) -> None:
+    (ultralytics / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"no data\.yaml or classes\.txt with the names"):
+        find(ultralytics)
+    write(ultralytics / "classes.txt", "red\nblue")
+    write_images(ultralytics / "images" / "unsure", ["a.jpg"])
+    found = find(ultralytics)
+    assert len(content_of(found, "val")["images"]) == 4
+    assert any("left out: 1 images" in note for note in found.notes)
+
+
+def test_labels_beside_the_images(tmp_path: Path) -> None:
+    write_split(tmp_path / "images" / "set", tmp_path / "images" / "set", "x", 6)
+    write(tmp_path / "images" / "set" / "README.txt", "photographs")
+    write(tmp_path / "data.yaml", "train: images/set\nnames: [red, blue]\n")
+    assert len(content_of(find(tmp_path), "train")["annotations"]) + 1 == 6
+
+
+def test_the_size_is_that_after_the_turn_of_exif(ultralytics: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 64)).save(ultralytics / "images" / "train" / "train000.jpg", exif=exif)
+    train = content_of(find(ultralytics), "train")
+    assert (train["images"][0]["width"], train["images"][0]["height"]) == (64, 96)
+    assert train["annotations"][0]["bbox"] == [24, 24, 16, 48]
+
+
+def test_what_is_worth_a_word_is_noted(ultralytics: Path) -> None:
+    labels = ultralytics / "labels" / "train"
+    (labels / "train000.txt").unlink()
+    write(labels / "train001.txt", "")
+    write(labels / "train002.txt", "0 0.25 0.5 0.75 0.5 0.5 1\n")
+    found = find(ultralytics)
+    notes = " ".join(found.notes)
+    assert "1 of 6 images of train have no file of labels: they count as images without objects" in notes
+    assert "1 labels of train are polygons" in notes
+    rows = content_of(found, "train")["annotations"]
+    assert len(rows) == 4
+    assert rows[0]["bbox"] == [24, 32, 48, 32]
+
+
+def test_every_label_that_is_wrong_is_named(ultralytics: Path) -> None:
+    labels = ultralytics / "labels" / "train"
+    write(labels / "train000.txt", "1 0.5 0.5 0.1 0.1\n\n5 0.5 0.5 0.1 0.1\n")
+    write(labels / "train003.txt", "0 10 20 30 40\n")
+    with pytest.raises(DataError) as error:
+        find(ultralytics)
+    text = str(error.value)
+    assert text.startswith("2 faults in the annotations: ")
+    assert f"{labels / 'train000.txt'}:3: there is no class 5" in text
+    assert f"{labels / 'train003.txt'}:1: 10 lies outside 0 … 1" in text
+
+
+def test_a_label_file_without_image_is_refused(ultralytics: Path) -> None:
+    (ultralytics / "images" / "train" / "train002.jpg").unlink()
+    with pytest.raises(DataError, match=r"labels/train/train002\.txt: there is no image train002 in \S*images/train"):
+        find(ultralytics)
+
+
+def test_images_without_any_label_are_refused(ultralytics: Path) -> None:
+    (ultralytics / "labels" / "val").rename(ultralytics / "labels" / "other")
+    with pytest.raises(DataError, match=r"none of the 4 images of val has a file of labels"):
+        find(ultralytics)
+
+
+def test_a_test_split_without_labels_is_left_out(ultralytics: Path) -> None:
+    write_images(ultralytics / "images" / "test", names_of("test", 3))
+    with (ultralytics / "data.yaml").open("a") as file:
+        file.write("test: images/test\n")
+    found = find(ultralytics)
+    assert found.data.test is None
+    assert any("none of the 3 test images has labels" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: images/train\n", r"data\.yaml: names: expected the class names"),
+        ("train: images/train\nnames: red\n", r"data\.yaml:2: names: expected the class names"),
+        ("train: images/train\nnames: {a: red}\n", r"data\.yaml:2: names: a: 'red' is no class index"),
+        ("train: images/train\nnames: [red, blue]\nnc: 3\n", r"data\.yaml:3: nc: 3, but `names` has 2 classes"),
+        ("val: images/val\nnames: [red, blue]\n", r"data\.yaml: `train` is missing"),
+        ("names: [red, blue]\ntrain: images/none\n", r"data\.yaml:2: train: images/none does not exist"),
+        ("names: [red, blue]\ntrain: 3\n", r"data\.yaml:2: train: expected a path or a list of paths, found 3"),
+        ("names: [red, blue]\ntrain: labels/train\n", r"data\.yaml:2: train: no image in"),
+        ("names: [red, blue]\ntrain: data.yaml\n", r"is neither a folder nor a \.txt list"),
+        ("names: [red, red]\ntrain: images/train\n", "categories have the same name: red"),
+        ("names: [red, blue]\ntrain: images/train\nkpt_shape: 3\n", r"data\.yaml:3: kpt_shape: 3, expected two whole"),
+        ("names: [red\n", r"data\.yaml:2: not valid YAML"),
+    ],
+)
+def test_faults_of_data_yaml_are_named_by_their_lines(text: str, words: str, ultralytics: Path) -> None:
+    write(ultralytics / "data.yaml", text)
+    with pytest.raises((ConfigError, DataError), match=words):
+        find(ultralytics)
+
+
+def test_two_descriptions_of_a_data_set_are_not_guessed_between(ultralytics: Path) -> None:
+    text = (ultralytics / "data.yaml").read_text()
+    (ultralytics / "data.yaml").unlink()
+    write(ultralytics / "study.yaml", "name: cells\ndata: {root: .}\n")  # a study file is none
+    write(ultralytics / "a.yaml", text)
+    assert len(content_of(find(ultralytics), "train")["images"]) == 6
+    write(ultralytics / "b.yml", text)
+    with pytest.raises(DataError, match=r"a\.yaml and \S*b\.yml both name images and classes"):
+        find(ultralytics)
+
+
+def test_coco_files_come_first_and_two_other_formats_are_not_guessed_between(ultralytics: Path) -> None:
+    (ultralytics / "data.yaml").rename(ultralytics.parent / "away.yaml")
+    write(ultralytics / "Annotations" / "a.xml", "<annotation/>")
+    with pytest.raises(DataError, match="as Pascal VOC has them"):
+        find(ultralytics)
+    write_json(ultralytics / "train.json", {})
+    assert import_folder(ultralytics) is None

@@ -1,0 +1,155 @@
+"""A Pascal VOC data set as COCO content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tuner.config.errors import DataError
+from tuner.data.check import header_sizes
+from tuner.data.image_folder import ROLES
+from tuner.data.imported import (
+    IMAGE_SUFFIXES,
+    ImportedData,
+    ImportedImage,
+    ImportedObject,
+    images_under,
+    imported,
+    raise_faults,
+    read_lines,
+)
+from tuner.data.other_formats import files_under
+from tuner.data.voc import VocFile, read_voc
+
+_SETS = Path("ImageSets/Main")
+_ANNOTATE = "Write an XML file without objects for images that show none."
+
+
+def import_voc(folder: Path) -> ImportedData:
+    """Read a data set in Pascal VOC's format, whose classes are those of its files, by name.
+
+    Objects that are marked difficult are neither learnt nor looked for, as VOC's evaluation has it: they become
+    COCO's crowd regions, which are the only ones that COCO's evaluation passes over.
+
+    Args:
+        folder: With Annotations, JPEGImages and ImageSets/Main, or with an XML file beside each image.
+
+    Raises:
+        DataError: A file is broken, or its image missing or of another size; the lists name what is not there.
+    """
+    folder = folder.absolute()
+    xml_files, notes = _splits(folder)
+    files = {role: _read_all(paths) for role, paths in xml_files.items()}
+    everything = [file for of_role in files.values() for file in of_role]
+    objects = [each for file in everything for each in file.objects]
+    classes = {name: number for number, name in enumerate(sorted({each.name for each in objects}), start=1)}
+    first = 0 if any(min(each.corners[:2]) < 1 for each in objects) else 1
+    if first == 0:
+        notes.append("corners are counted from 0 here, since some are 0; VOC's own files count from 1")
+    difficult = sum(each.difficult for each in objects)
+    if difficult:
+        notes.append(
+            f"{difficult} of {len(objects)} objects are marked difficult: they are written as crowd regions "
+            "(iscrowd 1), so they are neither learnt nor counted as missed, and detections on them are not counted"
+        )
+    splits = {role: _with_images(of_role, classes, first) for role, of_role in files.items()}
+    seen = {image.path for images in splits.values() for image in images}
+    left = [path for path in images_under(folder) if path not in seen]
+    if left:
+        notes.append(f"left out: {len(left)} images that have no XML file or are in no list, such as {left[0]}")
+    notes.insert(0, f"{folder} holds a Pascal VOC data set: its XML is written as COCO JSON")
+    return imported(splits, {number: name for name, number in classes.items()}, dict.fromkeys(splits, folder), notes)
+
+
+def _splits(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """XML files by split: as the lists in ImageSets/Main say, or the folders, or all for training."""
+    sets = {name: folder / _SETS / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
+    there = {name: path for name, path in sets.items() if path.is_file()}
+    if "trainval" in there and not {"train", "val"} <= there.keys():  # one of its two parts would be a part only
+        there["train"] = there["trainval"]
+        there.pop("val", None)
+    if "train" in there:
+        there.pop("trainval", None)
+        return {role: _listed(path, folder / "Annotations") for role, path in there.items()}, []
+    found = [path for path in files_under(folder) if path.suffix.lower() == ".xml"]
+    by_role: dict[str, list[Path]] = {}
+    rest: list[Path] = []
+    for path in found:
+        words = {word.lower() for word in path.relative_to(folder).parts[:-1]}
+        role = next((role for role, synonyms in ROLES.items() if words.intersection(synonyms)), None)
+        (by_role.setdefault(role, []) if role else rest).append(path)
+    if "train" not in by_role:
+        return {"train": found}, []
+    notes = [f"left out: {len(rest)} XML files that are in no folder of a split, such as {rest[0]}"] if rest else []
+    return by_role, notes
+
+
+def _listed(path: Path, annotations: Path) -> list[Path]:
+    """The XML files of the ids in a list of VOC's."""
+    found = []
+    faults = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if name := line.strip():
+            file = annotations / f"{name}.xml"
+            if file.is_file():
+                found.append(file)
+            else:
+                faults.append(f"{path}:{number}: there is no {file}")
+    raise_faults(faults, f"Remove the line, or bring the file back. {_ANNOTATE}")
+    return found
+
+
+def _read_all(paths: Sequence[Path]) -> list[VocFile]:
+    """Read XML files; every one that is broken is named."""
+
+    def file_or_fault(path: Path) -> VocFile | DataError:
+        try:
+            return read_voc(path)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(file_or_fault, paths))
+    faults = [each for each in found if isinstance(each, DataError)]
+    raise_faults([fault.message for fault in faults], faults[0].hint if faults else "")
+    return [each for each in found if isinstance(each, VocFile)]
+
+
+def _with_images(files: Iterable[VocFile], classes: dict[str, int], first: int) -> list[ImportedImage]:
+    """Files with their images, whose sizes must be what the files say."""
+    images = [(file, _image_of(file)) for file in files]
+    raise_faults(
+        [f"{file.path}: there is no image {file.path.stem} or {file.filename!r}" for file, path in images if not path],
+        "Put it into JPEGImages, or beside the XML file, under one of these names.",
+    )
+    paths = [path for _, path in images if path is not None]
+    sizes: list[tuple[int, int]] = [(width, height) for width, height in header_sizes(paths).tolist()]
+    found, faults = [], []
+    for (file, _), path, size in zip(images, paths, sizes, strict=True):
+        if file.size is not None and file.size != size:
+            faults.append(
+                f"{file.path}:{file.size_line}: size {file.size[0]} x {file.size[1]}, but {path} is {size[0]} x "
+                f"{size[1]}"
+            )
+        objects = (ImportedObject(classes[each.name], each.box(first), each.difficult) for each in file.objects)
+        found.append(ImportedImage(path, size, tuple(objects)))
+    raise_faults(
+        faults,
+        "The boxes may not fit these images: use those that were annotated; where an EXIF orientation turns them, "
+        "rotate the pixels or remove the tag, whichever the boxes were drawn on.",
+    )
+    return found
+
+
+def _image_of(file: VocFile) -> Path | None:
+    """The image of a file, beside it or in JPEGImages or images: named like the file, or as it says."""
+    folder = file.path.parent
+    for place in (folder, folder.parent / "JPEGImages", folder.parent / "images"):
+        for ending in IMAGE_SUFFIXES:
+            for name in (file.path.stem + ending, file.path.stem + ending.upper()):
+                if (place / name).is_file():
+                    return place / name
+        if file.filename and (place / Path(file.filename.replace("\\", "/")).name).is_file():
+            return place / Path(file.filename.replace("\\", "/")).name
+    return None
