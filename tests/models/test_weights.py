@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torchvision.models import get_model, mobilenet_v3_large
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 
 from tuner.config.errors import WeightsError
 from tuner.config.trial import TrialConfig
@@ -9,6 +10,8 @@ from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
 from tuner.models.torchvision_build import build_torchvision
+
+ANCHORS = FAMILIES["fasterrcnn-mobilenet"].default_anchors(Canvas(64, 64))
 
 
 def build(name, weights):
@@ -45,6 +48,40 @@ def test_norms_of_a_pretrained_trunk_are_frozen_in_the_first_recipes(classifier)
 
     assert norms(classifier[1]) == {FrozenBatchNorm}
     assert norms("none") == {BatchNorm}
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "fasterrcnn-mobilenet-320", "ssdlite320-mobilenet"])
+def test_a_pretrained_trunk_computes_what_the_classifier_does(name, tmp_path):
+    """Also where variances are so small that what is added to them decides."""
+    torch.manual_seed(9)
+    classifier = mobilenet_v3_large(num_classes=7).eval()
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0, 2e-4)
+            module.weight.data.mul_(0.1)
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
+    backbone = build(name, tmp_path / "classifier.pth").eval().backbone
+    images = torch.rand(1, 3, 64, 64)
+    trunk = backbone.body if name.startswith("fasterrcnn") else backbone.features
+    with torch.inference_mode():
+        found = trunk(images)
+        # SSDlite stops within block 13, to take the first features after its expansion.
+        expected = classifier.features(images) if name.startswith("fasterrcnn") else classifier.features[:13](images)
+        if not name.startswith("fasterrcnn"):
+            expected, found = classifier.features[13].block[0](expected), trunk[0](images)
+    last = found if torch.is_tensor(found) else list(found.values())[-1]
+    torch.testing.assert_close(last, expected)
+
+
+def test_a_whole_detectors_trunk_keeps_the_constant_that_torchvision_trained_it_with(tmp_path):
+    torch.manual_seed(10)
+    theirs = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None, num_classes=3)
+    torch.save(theirs.state_dict(), tmp_path / "detector.pth")
+    ours = build("fasterrcnn-mobilenet", tmp_path / "detector.pth")
+    assert {m.eps for m in ours.modules() if isinstance(m, FrozenBatchNorm)} == {1e-5}
+    config = TrialConfig(model="fasterrcnn-mobilenet", anchor_sizes=ANCHORS)
+    rebuilt = build_detector(config, 2, ours.state_dict())
+    assert {m.eps for m in rebuilt.modules() if isinstance(m, BatchNorm)} == {1e-5}
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "ssdlite320-mobilenet"])

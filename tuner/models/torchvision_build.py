@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import nn
 from torchvision.models import (
     MobileNet_V3_Large_Weights,
@@ -41,6 +42,13 @@ from tuner.models.weights import Pretrained, StateDict, load_pretrained
 _CHANNELS = 256
 _SSD300_MIN_SIDE = 288
 """SSD300's last layers have nothing left of smaller images: those are padded."""
+_MOBILENET_EPS = 1e-3
+"""Added to the variances of MobileNetV3's batch norms: what its classifier was trained with. With PyTorch's 1e-5 its
+channels of small variance come out up to ten times larger than its weights expect."""
+_DETECTOR_EPS = 1e-5
+"""The same in torchvision's whole Faster R-CNN on MobileNetV3, which was trained with PyTorch's default."""
+_EPS_MARK = "eps_of_classifier"
+"""Buffer of a backbone whose norms have `_MOBILENET_EPS`: a state says by it how it is to be computed with."""
 
 
 def build_torchvision(config: TrialConfig, num_classes: int, trained: StateDict | None = None) -> Detector:
@@ -57,9 +65,11 @@ def build_torchvision(config: TrialConfig, num_classes: int, trained: StateDict 
     """
     if config.model not in _BUILDERS:
         raise ConfigError(f"model: {config.model} is not one of torchvision's")
-    builder = _BUILDERS[config.model]
+    builder: Callable[..., Detector] = _BUILDERS[config.model]
     if config.model == "ssdlite320-mobilenet" and trained is not None:
         builder = partial(_ssdlite, whole_tail=_has_whole_tail(trained))
+    if config.model.startswith("fasterrcnn-mobilenet") and trained is not None:
+        builder = partial(builder, small_eps=f"network.backbone.{_EPS_MARK}" not in trained)
     return builder(config.weights, config.anchor_sizes or (), num_classes)
 
 
@@ -98,13 +108,20 @@ def _faster_rcnn_v2(weights: str, anchors: AnchorSizes, classes: int) -> Detecto
     return TwoStageDetector(network)
 
 
-def _faster_rcnn_mobilenet(weights: str, anchors: AnchorSizes, classes: int, proposals: int = 1000) -> Detector:
+def _faster_rcnn_mobilenet(
+    weights: str, anchors: AnchorSizes, classes: int, proposals: int = 1000, *, small_eps: bool = False
+) -> Detector:
     # torchvision drops proposals below 0.05 here, which leaves a network trained from scratch without any.
     pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
-    trunk = mobilenet_v3_large(norm_layer=_norm(pretrained, frozen=True))
-    pretrained.fill_trunk(trunk, unused=("classifier.",))
+    if pretrained.state is not None and not pretrained.is_classifier:
+        small_eps = f"backbone.{_EPS_MARK}" not in pretrained.state
+    norm = partial(_norm(pretrained, frozen=True), eps=_DETECTOR_EPS if small_eps else _MOBILENET_EPS)
+    trunk = pretrained.fill_trunk(mobilenet_v3_large(norm_layer=norm), unused=("classifier.",))
+    backbone = pretrained.fill_backbone(_mobilenet_extractor(trunk, True, 6))
+    if not small_eps:
+        backbone.register_buffer(_EPS_MARK, torch.tensor(1))
     network = FasterRCNN(
-        pretrained.fill_backbone(_mobilenet_extractor(trunk, True, 6)),
+        backbone,
         classes + 1,
         rpn_anchor_generator=ExplicitAnchors(anchors),
         rpn_pre_nms_top_n_test=proposals,
@@ -157,7 +174,7 @@ def _has_whole_tail(trained: StateDict) -> bool:
 
 def _ssdlite(weights: str, anchors: AnchorSizes, classes: int, *, whole_tail: bool = False) -> Detector:
     pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
-    norm = partial(BatchNorm, eps=0.001, momentum=0.03)
+    norm = partial(BatchNorm, eps=_MOBILENET_EPS, momentum=0.03)
     # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them.
     trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not (pretrained.is_classifier or whole_tail))
     if not pretrained:
