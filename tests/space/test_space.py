@@ -187,12 +187,39 @@ def test_a_fixed_model_has_its_own_rates_in_the_default_config() -> None:
 def test_a_fixed_model_has_its_own_rates_where_its_conditions_hold() -> None:
     made = space(
         "learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}\n"
-        "model: {type: fixed, value: fasterrcnn-resnet50, when: {optimizer: sgd}}\n"
-        "optimizer: {type: categorical, choices: [adamw, sgd]}\n"
+        "model: {type: fixed, value: fasterrcnn-resnet50, when: {schedule: step}}\n"
+        "schedule: {type: categorical, choices: [cosine, step]}\n"
     )
-    for optimizer, rate in (("adamw", 2e-3), ("sgd", 2e-4)):
-        config = TrialConfig(optimizer=optimizer)
-        assert made.params_of(config) == {"learning_rate": rate, "optimizer": optimizer}
+    for schedule, rate in (("cosine", 2e-3), ("step", 2e-4)):
+        config = TrialConfig(schedule=schedule)
+        assert made.params_of(config) == {"learning_rate": rate, "schedule": schedule}
+
+
+def test_an_optimizer_has_its_own_rate_unless_one_was_given() -> None:
+    rate = "learning_rate: {type: float, low: 1e-4, high: %s, log: true}\n"
+    assert TrialConfig(optimizer="sgd").learning_rate == 2e-2
+    assert TrialConfig(optimizer="sgd", model="ssd300-vgg16").learning_rate == 2e-3
+    assert space("optimizer: sgd\n").default_config(BASE).learning_rate == 2e-2
+    assert space("optimizer: sgd\n" + rate % "1e-1").params_of(BASE) == {"learning_rate": 2e-2}
+    assert space("optimizer: sgd\n" + rate % "1e-2").params_of(BASE) == {"learning_rate": 2e-3}
+    assert space("optimizer: sgd\n").default_config(TrialConfig(learning_rate=3e-3)).learning_rate == 3e-3
+    assert space("optimizer: adamw\n").default_config(TrialConfig(optimizer="sgd")).learning_rate == 2e-3
+
+
+def test_a_sampled_optimizer_starts_with_the_base_and_brings_its_own_rate_where_none_is_sampled() -> None:
+    alone = space("optimizer: {type: categorical, choices: [adamw, sgd]}\n")
+    assert alone.default_config(BASE) == BASE
+    assert [alone.apply(BASE, {"optimizer": name}).learning_rate for name in ("adamw", "sgd")] == [2e-3, 2e-2]
+    both = space(
+        "optimizer: {type: categorical, choices: [adamw, sgd]}\nlearning_rate: {type: float, low: 1e-4, high: 1e-1}\n"
+    )
+    assert both.params_of(BASE) == {"optimizer": "adamw", "learning_rate": 2e-3}
+    assert both.apply(BASE, {"optimizer": "sgd", "learning_rate": 2e-3}).learning_rate == 2e-3
+
+
+def test_a_stored_config_keeps_its_rate() -> None:
+    stored = TrialConfig(optimizer="sgd", learning_rate=2e-3)  # the default as it was before each optimizer had its own
+    assert TrialConfig.model_validate(stored.model_dump(mode="json")) == stored
 
 
 def test_a_rate_that_the_space_of_a_fixed_model_holds_stays_where_the_models_own_lies_outside() -> None:

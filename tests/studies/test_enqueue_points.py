@@ -69,9 +69,11 @@ def test_a_point_with_another_model_has_the_rates_of_that_model(tmp_path: Path) 
 
 def test_a_point_of_a_study_with_a_fixed_model_has_the_rates_of_that_model(tmp_path: Path) -> None:
     space = load_space({"learning_rate": LEARNING_RATE, "model": "retinanet-resnet50", "optimizer": OPTIMIZER})
-    (tmp_path / "points.yaml").write_text("- {optimizer: sgd}\n- {optimizer: sgd, learning_rate: 2e-3}")
+    (tmp_path / "points.yaml").write_text(
+        "- {optimizer: adamw}\n- {optimizer: sgd}\n- {optimizer: sgd, learning_rate: 3e-3}"
+    )
     points = read_points(tmp_path / "points.yaml", space, TrialConfig())
-    assert [point["learning_rate"] for point in points] == [2e-4, 2e-3]
+    assert [point["learning_rate"] for point in points] == [2e-4, 2e-3, 3e-3]
 
 
 def begin_second(study: Study, **changes: object) -> Study:

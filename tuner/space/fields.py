@@ -21,8 +21,9 @@ FIXED_PER_STUDY = {
 }
 """Fields that no dimension may have, with the reason."""
 _ANCHORS_DEPEND_ON = ("model", "image_size", "anchors")
-_BY_MODEL = tuple(name for name, info in TrialConfig.model_fields.items() if info.default_factory is not None)
-"""Fields whose default each model has of its own."""
+_DERIVED = tuple(name for name, info in TrialConfig.model_fields.items() if info.default_factory is not None)
+_DERIVED_FROM = ("model", "optimizer")
+"""Fields whose default each model and optimizer has of its own."""
 
 
 class InfeasibleConfig(ConfigError):
@@ -103,16 +104,16 @@ def get_value(config: BaseModel, name: str) -> Any:
 def with_values(config: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
     """A config with the values of some fields, by their dotted names, replaced.
 
-    What has the default of the config's model takes that of the new one where the model changes. Anchors that were made
-    for another network or canvas, or by another recipe, are left out, to be made anew.
+    What has the default of the config's model and optimizer takes that of the new ones where they change. Anchors that
+    were made for another network or canvas, or by another recipe, are left out, to be made anew.
 
     Raises:
         InfeasibleConfig: The values do not fit together.
     """
     data = config.model_dump()
-    if values.get("model", config.model) != config.model:
-        own = TrialConfig(model=config.model)
-        data = {name: value for name, value in data.items() if name not in _BY_MODEL or value != getattr(own, name)}
+    if any(values.get(name, data[name]) != data[name] for name in _DERIVED_FROM):
+        own = TrialConfig(**{name: data[name] for name in _DERIVED_FROM})
+        data = {name: value for name, value in data.items() if name not in _DERIVED or value != getattr(own, name)}
     for name, value in values.items():
         *parents, last = name.split(".")
         functools.reduce(operator.getitem, parents, data)[last] = value

@@ -121,8 +121,8 @@ class SearchSpace(Frozen):
     def with_fixed(self, base: TrialConfig, given: Mapping[str, Any] | None = None) -> TrialConfig:
         """A config with some values replaced, and with the fixed values that hold for it then.
 
-        A fixed model brings its own rates for those of the base's model (see `with_values`), but not where the space
-        holds the latter alone: they must have been given, or a study was begun with them.
+        A fixed model or optimizer brings its own rates for those of the base's (see `with_values`), but not where the
+        space holds the latter alone: they must have been given, or a study was begun with them.
 
         Args:
             base: The config.
