@@ -166,6 +166,28 @@ def test_names_of_classes_in_any_language(folder, name):
     assert load_split(folder.spec(), "train")[0].classes[0] == name
 
 
+def test_a_box_follows_from_polygons_where_there_is_none(folder):
+    rows = folder.contents["train"]["annotations"]
+    rows[1] = {"id": 2, "image_id": 5, "category_id": 3, "segmentation": [[4, 5, 9.5, 5, 9.5, 20], [2, 6, 3, 7, 3, 6]]}
+    folder.write()
+    dataset = load_dataset(folder.spec())
+    assert dataset.train.boxes[0].tolist() == [2, 5, 7.5, 15]
+    assert dataset.train.areas[0] == 7.5 * 15
+    assert dataset.reports["train"].from_polygons == 1
+    assert any(text.startswith("1 of 3 annotations of train have polygons and no bbox") for text in dataset.warnings)
+
+
+@pytest.mark.parametrize(
+    "polygons", [None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, "6"]], {"counts": [], "size": []}]
+)
+def test_what_is_no_polygon_makes_no_box(folder, polygons):
+    del folder.contents["train"]["annotations"][1]["bbox"]
+    folder.contents["train"]["annotations"][1]["segmentation"] = polygons
+    folder.write()
+    with pytest.raises(DataError, match=r"annotation number 2 \(id 2\) has no 'bbox'"):
+        load_dataset(folder.spec())
+
+
 def test_fractions_of_the_image_are_no_pixels(folder):
     for row in folder.contents["train"]["annotations"]:
         row["bbox"] = [0.1, 0.2, 0.5, 0.3]

@@ -22,6 +22,7 @@ from tuner.data.columns import (
     refuse_unclean,
     rows_of,
     texts_of,
+    with_boxes,
 )
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import refuse_labelme
@@ -40,7 +41,8 @@ def read_annotations(
 ) -> tuple[Split, BoxReport]:
     """Read a COCO annotation file; image files are opened only where it lacks their width or height.
 
-    Boxes stay as they are in the file, to the bit, unless they are repaired. `area` is width times height
+    Boxes stay as they are in the file, to the bit, unless they are repaired; an annotation that has polygons and no
+    `bbox` gets the box around them. `area` is width times height
     where an annotation has none; a clipped box has at most its remaining width times height.
 
     Args:
@@ -90,6 +92,7 @@ def parse_annotations(
     labels = _lookup(
         ids_of(annotations, "category_id", "annotation", path), category_ids, "category", annotation_ids, path
     )
+    annotations, from_polygons = with_boxes(annotations)
     boxes = boxes_of(annotations, annotation_ids, path)
     areas = areas_of(annotations, boxes, annotation_ids, path)
     crowd = crowd_of(annotations, annotation_ids, path)
@@ -136,7 +139,7 @@ def parse_annotations(
         classes=classes,
         category_ids=tuple(category_ids.tolist()),
     )
-    return split, report
+    return split, report.model_copy(update={"from_polygons": from_polygons})
 
 
 class _Descriptions(Sequence[str]):

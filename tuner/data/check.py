@@ -35,6 +35,7 @@ class BoxReport(Frozen):
         clipped: Boxes that were cut at the edge and kept (repair only).
         dropped: Boxes that were left out: without area, in the file or after clipping (repair only).
         examples: The first bad boxes, each in words.
+        from_polygons: Boxes that the file does not have, made around its polygons.
         corners: Whether there are bad boxes and all boxes would fit, were they [x1, y1, x2, y2].
     """
 
@@ -45,6 +46,7 @@ class BoxReport(Frozen):
     clipped: int = 0
     dropped: int = 0
     examples: tuple[str, ...] = ()
+    from_polygons: int = 0
     corners: bool = False
 
     @property

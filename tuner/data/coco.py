@@ -62,12 +62,18 @@ def load_dataset(spec: DataSpec) -> Dataset:
     for split in splits.values():
         paths = _paths(split)
         check_sizes(paths, split.sizes, header_sizes(paths))
+    reports: dict[str, BoxReport] = {name: report for name, (_, report) in loaded.items()}
     return Dataset(
         train=train,
         val=splits["val"],
         test=splits.get("test"),
-        reports={name: report for name, (_, report) in loaded.items()},
-        warnings=(*_overlaps(list(splits.values())), *_fractions(splits.values()), *_untaught(train, splits["val"])),
+        reports=reports,
+        warnings=(
+            *_overlaps(list(splits.values())),
+            *_from_polygons(reports.values()),
+            *_fractions(splits.values()),
+            *_untaught(train, splits["val"]),
+        ),
     )
 
 
@@ -119,6 +125,16 @@ def _check_same_classes(first: Split, other: Split, first_path: Path, other_path
         f"the categories of {other_path} differ from those of {first_path}: {listed(differences)}",
         hint="Give all annotation files the same list of categories, also where a split has none of a class.",
     )
+
+
+def _from_polygons(reports: Iterable[BoxReport]) -> list[str]:
+    """Sentences on boxes that the annotation files do not have."""
+    return [
+        f"{report.from_polygons} of {report.boxes} annotations of {report.split} have polygons and no bbox: the boxes "
+        "around their polygons are taken"
+        for report in reports
+        if report.from_polygons
+    ]
 
 
 def _fractions(splits: Iterable[Split]) -> list[str]:

@@ -101,6 +101,34 @@ def _whole(value: Any) -> TypeGuard[int | float]:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
+def with_boxes(rows: Rows) -> tuple[Rows, int]:
+    """The annotations, those without `bbox` with the box around their polygons; and how many have it from there.
+
+    Run-length masks are not decoded: an annotation with nothing else still has no box.
+    """
+    found, made = list(rows), 0
+    for at in [at for at, row in enumerate(rows) if "bbox" not in row]:
+        box = _box_around(rows[at].get("segmentation"))
+        if box is not None:
+            found[at] = {**rows[at], "bbox": box}
+            made += 1
+    return found, made
+
+
+def _box_around(polygons: object) -> list[float] | None:
+    """COCO xywh around polygons, each a list x, y, x, y …; None where they are none, or of less than three points."""
+    if not isinstance(polygons, list) or not polygons:
+        return None
+    if not all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons):
+        return None
+    numbers = _numbers(list(chain.from_iterable(polygons)))
+    if numbers is None:
+        return None
+    points = numbers.reshape(-1, 2)
+    low = points.min(axis=0)
+    return [*low.tolist(), *(points.max(axis=0) - low).tolist()]
+
+
 def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
     """(len(rows), 4) float64, COCO xywh as the file has it."""
     if not rows:
