@@ -31,6 +31,11 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert "95 % interval" in out
     assert re.search("9 complete.* left 0 s", out)
     assert "better than the default" in out
+    # Runs have the names of their trials and seeds, and none of them is a best trial, or gains over another.
+    assert re.search(r"trial 0, seed 1 · slot \d · default config", out)
+    ended = [line for line in out.splitlines() if " complete after epoch " in line]
+    assert {re.findall(r"trial \d, seed (\d) complete", line)[0] for line in ended} == {"1", "2", "3"}
+    assert not [line for line in ended if "best" in line or "%" in line]
     assert "fresh seeds" in out
     # No trial of the study: neither counted nor seen.
     assert project.trials() == searched
@@ -146,7 +151,7 @@ def test_a_config_is_taken_out_of_a_confirmation(
     # Runs are numbered in the order they were planned in: the default's two, then the best config's two.
     project.misbehave(trial2={"seconds": 60}, trial3={"seconds": 60})
     process = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "2", "--seeds", "2")
-    until(process, r"trial 3 · slot \d · trial=\d")
+    until(process, r"trial \d, seed 2 · slot \d$")
     chosen = max((trial for trial in project.trials() if not trial["is_default"]), key=lambda trial: trial["value"])
     number = str(chosen["number"])
     assert "with the next heartbeat" in project.main(capsys, "stop", "cells", number)

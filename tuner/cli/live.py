@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cli.common import duration, gain, metric_name, number
+from tuner.cli.common import duration, metric_name, number
 from tuner.cli.progress import Progress
 from tuner.studies.records import Assignment
 from tuner.trainers.contract import EpochResult
@@ -49,7 +49,7 @@ class LiveTable(Progress):
         """Say why a trial failed; update the counts."""
         super().trial_ended(assignment, ended)
         if ended.kind:
-            self.notice(f"trial {assignment.number}: {ended.kind}: {ended.message}")
+            self.notice(f"{self.study.label(assignment)}: {ended.kind}: {ended.message}")
         self.tick()
 
     def notice(self, text: str) -> None:
@@ -68,19 +68,20 @@ class LiveTable(Progress):
     def render(self) -> Group:
         """The table and the lines below it."""
         metric = metric_name(self.study.spec.objective.metric)
-        table = Table(title=f"study {self.study.name}", title_justify="left", expand=False)
+        table = Table(title=self.title, title_justify="left", expand=False)
         for column in ("trial", "slot", "epoch", "", metric, "time left"):
             table.add_column(column, justify="left" if column in ("slot", "") else "right")
         for trial in self.running.values():
             table.add_row(
-                str(trial.number),
+                trial.label.removeprefix("trial "),
                 trial.place,
                 f"{trial.epoch}/{trial.total}",
                 ProgressBar(total=trial.total, completed=trial.epoch, width=20),
                 number(trial.value),
                 duration(trial.seconds_left()),
             )
-        return Group(table, Text(self._counts()), Text(self._best(metric)))
+        lines = [self._counts()] if self.repeats else [self._counts(), self._best(metric)]
+        return Group(table, *map(Text, lines))
 
     def _counts(self) -> str:
         counts = self.counts_text(" · ")
@@ -88,11 +89,13 @@ class LiveTable(Progress):
         done = sum(self.counts.values())
         left = self.seconds_left()
         end = "" if left is None else time.strftime(" (at %H:%M)", time.localtime(time.time() + left))
-        return f"{done}{f' of {of}' if of else ''} trials: {counts} · study ends in {duration(left)}{end}"
+        what, ends = ("runs", "they end") if self.repeats else ("trials", "study ends")
+        return f"{done}{f' of {of}' if of else ''} {what}: {counts} · {ends} in {duration(left)}{end}"
 
     def _best(self, metric: str) -> str:
         if self.best is None:
             return f"best {metric}: no finished trial yet"
-        over = gain(self.best[1], self.default, self.study.spec.objective.direction)
-        against = f", {over} against the default config" if over and self.best[0] != 0 else ""
+        over = self.gain_text()
+        mean = f"the mean of {self.default_runs} runs of " if self.default_runs > 1 else ""
+        against = f", {over} against {mean}the default config" if over else ""
         return f"best {metric}: {number(self.best[1])} of trial {self.best[0]}{against}"

@@ -6,7 +6,7 @@ import time
 
 import typer
 
-from tuner.cli.common import duration, gain, metric_name, number
+from tuner.cli.common import duration, metric_name, number
 from tuner.cli.progress import Progress
 from tuner.studies.records import Assignment
 from tuner.trainers.contract import EpochResult
@@ -21,15 +21,17 @@ class PlainLog(Progress):
         """Say where trials run."""
         super().worker_started(slots)
         places = ", ".join(f"{slot.label} ({slot.threads} threads)" for slot in slots)
-        self._say(f"study {self.study.name}: {len(slots)} slots: {places}")
+        self._say(f"{self.title}: {len(slots)} slots: {places}")
 
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """Say with what."""
         super().trial_started(assignment, slot)
         resumed = f" goes on at epoch {assignment.first_epoch}" if assignment.first_epoch > 1 else ""
-        values = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        label = self.study.label(assignment)
+        values = "" if self.repeats else " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in assignment.params.items())  # fmt: skip
-        self._say(f"trial {assignment.number}{resumed} · slot {slot.index} · {values or 'default config'}")
+        values = values or ("default config" if assignment.is_default else "")
+        self._say(" · ".join(part for part in (f"{label}{resumed}", f"slot {slot.index}", values) if part))
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Say the epoch's result."""
@@ -37,7 +39,7 @@ class PlainLog(Progress):
         trial = self.running[assignment.number]
         metric = metric_name(self.study.spec.objective.metric)
         self._say(
-            f"trial {trial.number} · epoch {trial.epoch}/{trial.total} · {metric} {number(trial.value)}"
+            f"{trial.label} · epoch {trial.epoch}/{trial.total} · {metric} {number(trial.value)}"
             f" · train {result.train_seconds:.1f} s, evaluation {result.eval_seconds:.1f} s"
         )
 
@@ -49,11 +51,10 @@ class PlainLog(Progress):
         why = f" ({ended.kind}: {' '.join(ended.message.split())})" if ended.kind else ""
         best = ""
         if self.best:
-            direction = self.study.spec.objective.direction
-            over = "" if self.best[1] == self.default else gain(self.best[1], self.default, direction)
+            over = self.gain_text()
             best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
         self._say(
-            f"trial {trial.number} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
+            f"{trial.label} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
             f" · {number(trial.value)}{why} · {counts}{best} · left {duration(self.seconds_left())}"
         )
 

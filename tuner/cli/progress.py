@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tuner.cli.common import gain
 from tuner.studies.objective import feasible, objective_value
+from tuner.studies.reading import REPEATS
 from tuner.studies.records import Assignment, TrialState
 from tuner.studies.repeats import Repeats
 from tuner.trainers.contract import EpochResult
@@ -23,7 +25,7 @@ class RunningTrial:
     """A trial that a slot works on.
 
     Attributes:
-        number: Of the trial.
+        label: What it is called, such as "trial 3".
         place: Slot and device.
         total: Epochs of the full training.
         epoch: Finished epochs.
@@ -33,7 +35,7 @@ class RunningTrial:
         epochs_here: Epochs of this attempt.
     """
 
-    number: int
+    label: str
     place: str
     total: int
     epoch: int
@@ -56,8 +58,10 @@ class Progress(Observer):
         study: What is run.
         running: Trials in slots, by number.
         counts: Trials that ended, or are paused, by state.
-        best: Number and value of the best complete trial.
-        default: Value of the default config.
+        best: Number and value of the best complete trial; None while repeats run, which differ by their seeds:
+            the best of them would be luck, and no gain.
+        repeats: Whether runs with other seeds are run, not trials.
+        title: The study, and whether it is repeated.
         total: Trials, or runs with other seeds, at the end; None without a limit.
     """
 
@@ -66,7 +70,6 @@ class Progress(Observer):
         self.running: dict[int, RunningTrial] = {}
         self.counts = {"complete": 0, "pruned": 0, "paused": 0, "failed": 0}
         self.best: tuple[int, float] | None = None
-        self.default: float | None = None
         self._begun = time.monotonic()
         self._begun_here: set[int] = set()
         self._paused = {trial.number for trial in study.trials(states=[TrialState.PAUSED], epochs=False)}
@@ -75,10 +78,14 @@ class Progress(Observer):
             self.counts[state] = found.counts.get(TrialState(state), 0)
         self._begun_before = sum(found.counts.values())
         self.total = study.spec.budget.trials
+        self.repeats = isinstance(study, Repeats)
+        self.title = f"study {study.name.removesuffix(REPEATS)}{', runs with other seeds' if self.repeats else ''}"
+        self._own, self._others = found.default_value, found.default_repeats
         if isinstance(study, Repeats):  # which are all there from the start, waiting
             self.total = self._begun_before
             self._begun_before -= sum(not run.attempts for run in study.unfinished())
-        self.best, self.default = found.best, found.default_value
+        else:
+            self.best = found.best
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
         """Start the clock."""
@@ -90,7 +97,7 @@ class Progress(Observer):
             self._begun_here.add(assignment.number)
         self._set_paused(self._paused - {assignment.number})
         self.running[assignment.number] = RunningTrial(
-            assignment.number,
+            self.study.label(assignment),
             f"{slot.label} · slot {slot.index}",
             assignment.config.epochs,
             max(0, assignment.first_epoch - 1),
@@ -132,12 +139,30 @@ class Progress(Observer):
         shown = {state: count for state, count in self.counts.items() if count or state != "paused"}
         return separator.join(f"{count} {state}" for state, count in shown.items())
 
+    @property
+    def default_runs(self) -> int:
+        """Of how many runs `default` is the mean."""
+        return 0 if self._own is None else 1 + len(self._others)
+
+    @property
+    def default(self) -> float | None:
+        """Value of the default config, over its runs with other seeds, too; None before its trial is complete."""
+        return None if self._own is None else (self._own + sum(self._others)) / self.default_runs
+
+    def gain_text(self) -> str:
+        """What the best trial gains over the default config; empty where it is that, or nothing is known."""
+        if self.best is None or self.best[1] == self._own:
+            return ""
+        return gain(self.best[1], self.default, self.study.spec.objective.direction)
+
     def _set_paused(self, paused: set[int]) -> None:
         self._paused, self.counts["paused"] = paused, len(paused)
 
     def _consider(self, assignment: Assignment, value: float, feasible: bool) -> None:
+        if self.repeats:
+            return
         if assignment.is_default:
-            self.default = value
+            self._own = value
         sign = 1 if self.study.spec.objective.direction == "maximize" else -1
         if feasible and (self.best is None or sign * value > sign * self.best[1]):
             self.best = (assignment.number, value)

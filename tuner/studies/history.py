@@ -27,7 +27,7 @@ from tuner.studies.records import (
     TrialRecord,
     TrialState,
 )
-from tuner.studies.results import best_number
+from tuner.studies.results import best_number, default_values
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
@@ -106,7 +106,8 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         .where(TrialRow.study_id == study.id)
         .group_by(_STATE)
     ).all()
-    repeat_epochs, repeat_cost = _cost(session, repeats_of(session, study.id))
+    repeats = repeats_of(session, study.id)
+    repeat_epochs, repeat_cost = _cost(session, repeats)
     default = session.scalar(
         select(TrialRow.value).where(
             TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
@@ -133,6 +134,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         control=study.control,
         control_reason=study.control_reason,
         priority=spec.priority,
+        default_repeats=() if repeats is None else default_values(session, repeats),
     )
 
 

@@ -16,7 +16,7 @@ from tuner.storage.urls import masked, resolve, storage_option
 from tuner.studies import history, results
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
-from tuner.studies.records import StudySummary, TrialRecord, TrialState
+from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState
 
 REPEATS = "@repeats"
 """What follows a study's name in that of its repeats (`tuner.studies.repeats`); no study's own name can hold it."""
@@ -64,6 +64,10 @@ class StudyReader:
             return history.read_summary(session, session.get_one(StudyRow, self._id))
 
         return self.database.run(read)
+
+    def label(self, assignment: Assignment) -> str:
+        """What a trial is called where it is spoken of."""
+        return f"trial {assignment.number}"
 
     def trials(
         self,

@@ -199,6 +199,7 @@ class StudySummary:
         control: "paused" or "stopped" by an order from outside; None otherwise.
         control_reason: What was said with the order.
         priority: Of the study, for workers that choose.
+        default_repeats: Values of the default config's complete runs with other seeds.
     """
 
     name: str
@@ -219,3 +220,4 @@ class StudySummary:
     control: str | None = None
     control_reason: str | None = None
     priority: int = 0
+    default_repeats: tuple[float, ...] = ()

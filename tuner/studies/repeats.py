@@ -135,6 +135,11 @@ class Repeats(WorkableStudy):
         """Runs that were asked for and have not ended."""
         return [run for run in self.trials(states=GOING, epochs=False) if self._is_asked(run.is_default, run.params)]
 
+    def label(self, assignment: Assignment) -> str:
+        """Trial and seed of a run: its own number would be taken for that of a trial."""
+        trial, seed = self._pair(assignment.is_default, assignment.params)
+        return f"trial {trial}, seed {seed}"
+
     def summary(self) -> StudySummary:
         """See `StudyReader.summary`; the counts are those of the runs that were asked for.
 

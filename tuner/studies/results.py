@@ -64,6 +64,13 @@ def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, fl
     return found
 
 
+def default_values(session: Session, study_id: int) -> tuple[float, ...]:
+    """Values of the complete runs of the default config, in order: many among repeats, at most one in a study."""
+    own = (TrialRow.study_id == study_id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE)
+    rows = session.scalars(select(TrialRow.value).where(*own).order_by(TrialRow.number))
+    return tuple(value for value in rows if value is not None)
+
+
 def default_number(session: Session, study_id: int) -> int | None:
     """Number of the default config's trial; None before it was begun."""
     return session.scalar(select(TrialRow.number).where(TrialRow.study_id == study_id, TrialRow.is_default))

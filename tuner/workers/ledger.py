@@ -190,10 +190,10 @@ class Ledger:
         return ended
 
     def _say_what_is_repeated(self, assignment: Assignment, first: int) -> None:
-        number, due = assignment.number, assignment.first_epoch
+        trial, due = self._study.label(assignment), assignment.first_epoch
         if first < due - 1:  # the one before may be reported once more
             self._audience.notice(
-                f"trial {number} went on at epoch {first} instead of {due}: there is no later checkpoint of it here"
+                f"{trial} went on at epoch {first} instead of {due}: there is no later checkpoint of it here"
             )
 
     def _abandon(self, running: Running, why: str) -> None:
@@ -201,7 +201,8 @@ class Ledger:
         self.running.remove(running)
         if running.ended is None:
             running.slot.kill()
-        self._audience.notice(f"slot {running.slot.plan.index}: trial {running.assignment.number} is stopped: {why}")
+        trial = self._study.label(running.assignment)
+        self._audience.notice(f"slot {running.slot.plan.index}: {trial} is stopped: {why}")
         self._audience.tell(lambda observer: observer.trial_ended(running.assignment, Ended("interrupted")))
         self._left(running, None)
 
