@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.cli.common import AsJson, Storage, StudyName, number, print_json
+from tuner.cli.common import AsJson, Storage, StudyName, metric_number, print_json
 
 
 def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
@@ -16,7 +16,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.cli.show import print_config, trial_json
     from tuner.cli.summary import next_commands, print_findings
     from tuner.cli.tables import aligned
-    from tuner.cli.trust import print_trust, trust_json
+    from tuner.cli.trust import print_trust, shown_gain, trust_json, trust_of
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
     from tuner.studies.confirm import winner_of
@@ -40,21 +40,22 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         for record in (opened.front() if objectives else [])
         if record.metrics is not None
     }
+    trust = trust_of(opened)
+    gain = shown_gain(found, opened.spec.objective.direction, trust)
     if as_json:
-        data = trial_json(shown) | {"study": study, "default_value": found.default_value} | trust_json(opened)
+        data = trial_json(shown) | {"study": study, "default_value": found.default_value} | trust_json(trust, gain)
         pareto = [{"number": n, **dict(zip(objectives, values, strict=True))} for n, values in front.items()]
         print_json(data | ({"pareto_front": pareto} if objectives else {}))
         return
-    print_findings(found, opened.spec.objective.direction)
-    if opened.has_repeats():
-        print_trust(opened)
+    print_findings(found, gain)
+    print_trust(trust)
     if confirmed is not None:
         which = f"trial {confirmed.number}{' (default)' if confirmed.is_default else ''}"
         typer.echo(f"config     of {which}, which is confirmed")
     print_config(shown)
     if objectives:
         typer.echo("Pareto front: no other trial is better in all of these")
-        rows = [(f"trial {n}", *map(number, values)) for n, values in front.items()]
+        rows = [(f"trial {n}", *map(metric_number, objectives, values)) for n, values in front.items()]
         for line in aligned([("", *objectives), *rows]):
             typer.echo(line)
     for line in next_commands(opened):

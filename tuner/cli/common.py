@@ -115,6 +115,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def metric_number(name: str, value: float | None) -> str:
+    """A metric by its name: a count without digits behind the point, any other as `number` has it."""
+    return f"{value:.0f}" if name == "parameters" and value is not None else number(value)
+
+
 def duration(seconds: float | None) -> str:
     """A time span for a reader: 42 s, 3 min 05 s, 2 h 10 min, 1 d 04 h."""
     if seconds is None:
@@ -133,6 +138,10 @@ def gain(value: float, default: float | None, direction: str) -> str:
     """How much better a value is than the default config's, negative where worse; empty where that is unknown."""
     if default is None:
         return ""
-    change = value - default if direction == "maximize" else default - value
-    relative = f", {change / abs(default):+.1%}" if default else ""
-    return f"{change:+.4f}{relative}"
+    return change(value - default if direction == "maximize" else default - value, default)
+
+
+def change(difference: float, default: float) -> str:
+    """A difference from a value, and its share of that."""
+    relative = f", {difference / abs(default):+.1%}" if default else ""
+    return f"{difference:+.4f}{relative}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
 from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
-from tuner.cli.work import exit_code, work_on_repeats
+from tuner.cli.work import cut_short, exit_code, work_on_repeats
 
 if TYPE_CHECKING:
     from tuner.studies.confirmed import Confirmation
@@ -36,7 +36,7 @@ def confirm(
     that are finished are not made again.
     """
     from tuner.cli.supervise import supervised
-    from tuner.cli.trust import trust_json
+    from tuner.cli.trust import confirmed_json, trust_of
     from tuner.config.load import parse_duration
     from tuner.studies.confirm import plan_confirmation
     from tuner.studies.opening import open_study
@@ -57,32 +57,36 @@ def confirm(
         if repeats.unfinished():
             left = None if deadline is None else max(1.0, deadline - time.monotonic())
             report = work_on_repeats(repeats, plans, left, trainer, quiet=as_json)
-            if report.reason != "finished":
-                typer.echo("Not finished; the same command goes on.", err=as_json)
+            if cut_short(report, repeats):
+                so_far = trust_of(opened)
                 if as_json:
-                    so_far = trust_json(opened)["confirmation"] or {}
-                    print_json(so_far | {"finished": False, "reason": report.reason})
+                    print_json((confirmed_json(so_far) or {}) | {"finished": False, "reason": report.reason})
+                elif so_far.confirmation is not None:
+                    print_confirmation(so_far.confirmation, opened.spec.objective.metric)
+                typer.echo("Not finished; the same command goes on.", err=as_json)
                 return exit_code(report)
-        _print_result(opened, as_json=as_json)
+        _print_result(opened, top, as_json=as_json)
         return 0
 
     raise typer.Exit(supervised(begin, storage))
 
 
-def _print_result(opened: Study, *, as_json: bool) -> None:
+def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
     """What the finished runs say, and what to do next."""
+    from tuner.cli.trust import Trust, confirmed_json
     from tuner.storage.urls import storage_option
     from tuner.studies.confirm import confirmation
 
     found = confirmation(opened)
     if as_json:
-        print_json(confirmation_json(found) or {"finished": False, "reason": "planned meanwhile"})
+        print_json(confirmed_json(Trust(confirmation=found)) or {"finished": False, "reason": "planned meanwhile"})
     elif found is None:
         typer.echo("More runs were planned meanwhile; the same command shows the result when they have ended.")
     else:
         print_confirmation(found, opened.spec.objective.metric)
-        if not found.stands_out:
-            command = f"tuner confirm {opened.name} --seeds N{storage_option(opened.database.url)}"
+        seeds = found.seeds_to_propose
+        if seeds is not None:
+            command = f"tuner confirm {opened.name} --top {top} --seeds {seeds}{storage_option(opened.database.url)}"
             typer.echo(f"To be surer, train more seeds, those above included: {command}")
         typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened.database.url)}")
 
@@ -126,25 +130,3 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
     typer.echo(f"noise      one run spreads by {ranking.spread:.4f} (standard deviation over seeds)")
     secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
-
-
-def confirmation_json(found: Confirmation | None) -> dict[str, Any] | None:
-    """The confirmation as JSON; None where there is none."""
-    from dataclasses import asdict
-
-    if found is None:
-        return None
-    ranking = found.ranking
-    return {
-        "finished": not found.to_come,
-        "to_come": found.to_come,
-        "winner": found.winner.key if found.winner else None,
-        "stands_out": found.stands_out,
-        "verdict": found.verdict,
-        "seeds": list(found.seeds),
-        "left_out": found.left_out,
-        "lost_seeds": found.lost_seeds,
-        "broken": found.broken,
-        "unused": found.unused,
-        **asdict(ranking),
-    }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import Storage, StudyName
+
+if TYPE_CHECKING:
+    from tuner.export.production import Provenance
+    from tuner.studies.study import Study
 
 
 def export(
@@ -33,8 +37,39 @@ def export(
         opened.exported(source.trial, output, production.model_dump(mode="json"))
     except StorageError as error:  # of a study that may only be read
         secho(f"warning: the study does not know of this export: {error.message}", fg="yellow", err=True)
+    equal = _equal_default(opened, source.trial)
     opened.close()
-    gain = "" if source.gain is None else f", {round(source.gain, 4) + 0.0:+.4f} over the default config"
-    typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{gain}")
+    typer.echo(f"{output}: trial {source.trial}, {source.objective.metric} {source.value:.4f}{_against(source)}")
     secho(source.trust, fg="yellow" if not source.confirmed else None)
+    if equal is not None:
+        typer.echo(f"The default config, about equal, is exported by --trial {equal}.")
     typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")
+
+
+def _against(source: Provenance) -> str:
+    """The difference from the default config: of means over fresh seeds where there are some, else of one run each."""
+    found, runs = source.confirmation, ""
+    difference = None if source.default_value is None else source.value - source.default_value
+    if found is not None:
+        difference, runs = found.mean - found.default_mean, f" in the mean of {len(found.seeds)} fresh seeds"
+        if found.probability is None:
+            return ", the default config"
+    if difference is None:
+        return ""
+    rounded = round(difference, 4)
+    if not rounded:
+        return f", as the default config{runs}"
+    better = (rounded > 0) == (source.objective.direction == "maximize")
+    if better:
+        return f", {abs(rounded):+.4f} over the default config{runs}"
+    return f", {abs(rounded):.4f} {'below' if rounded < 0 else 'above'} the default config{runs}"
+
+
+def _equal_default(study: Study, trial: int) -> int | None:
+    """Number of the default config's trial, where more runs would hardly tell the confirmed winner from it."""
+    from tuner.cli.trust import trust_of
+
+    found = trust_of(study).confirmation
+    if found is None or not found.about_equal or found.winner is None or found.winner.key != trial:
+        return None
+    return found.ranking.default

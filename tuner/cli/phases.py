@@ -19,6 +19,7 @@ def search_and_confirm(
     """Work on the study, and confirm its best where that was planned; the exit code."""
     from tuner.cli.plan import confirm_planned, print_plan, search_limit
     from tuner.cli.summary import print_findings
+    from tuner.cli.trust import shown_gain, trust_of
     from tuner.cli.work import exit_code, work
 
     plan, left = spec.plan, spec.budget.timeout
@@ -28,7 +29,8 @@ def search_and_confirm(
         print_plan(plan)
         limit = search_limit(study, plan)
         if not limit:
-            print_findings(study.summary(), spec.objective.direction)
+            found = study.summary()
+            print_findings(found, shown_gain(found, spec.objective.direction, trust_of(study)))
             typer.echo("The time of the search is up; a larger --hours goes on with it.")
             return confirm_planned(study, plan, plans, trainer)
         left = min(left or limit, limit)
@@ -51,7 +53,7 @@ def _measure_noise(
 ) -> float | None:
     """Train the default config with further seeds; returns the time that is left."""
     from tuner.cli.confirm import print_left_over
-    from tuner.cli.work import exit_code, work_on_repeats
+    from tuner.cli.work import cut_short, exit_code, work_on_repeats
     from tuner.studies.noise import plan_baseline
 
     repeats = plan_baseline(study, runs)
@@ -59,7 +61,7 @@ def _measure_noise(
     if not repeats.unfinished():
         return timeout
     report = work_on_repeats(repeats, plans, timeout, trainer)
-    if report.reason != "finished":
+    if cut_short(report, repeats):
         typer.echo("The default config's repeats are not finished; the same command goes on with them.")
         raise typer.Exit(exit_code(report))
     return None if timeout is None else max(1.0, timeout - report.wall_seconds)

@@ -122,7 +122,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     """Confirm as much as the plan's time still allows; the exit code."""
     from tuner.cli.common import duration
     from tuner.cli.confirm import print_confirmation, print_left_over
-    from tuner.cli.work import exit_code, work_on_repeats
+    from tuner.cli.work import cut_short, exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
     from tuner.studies.confirm import adds_nothing, begun, confirmation, plan_confirmation
@@ -155,7 +155,7 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
     if repeats is not None and repeats.unfinished():
         report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
         code = exit_code(report)
-        if report.reason != "finished":
+        if cut_short(report, repeats):
             typer.echo(f"The confirmation is not finished; it goes on with: {again}")
     confirmed = confirmation(study)
     if confirmed is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuner.cli.coloured import secho
-from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, number, print_json
+from tuner.cli.common import AsJson, Storage, StudyName, duration, metric_name, metric_number, number, print_json
 from tuner.cli.fitting import print_table
 from tuner.config.objective import Constraint, Objective
 
@@ -30,8 +30,9 @@ def show(
     """Show the trials of a study, or one trial with its config, epochs and attempts."""
     from rich.table import Table
 
-    from tuner.config.errors import ConfigError, StudyError
+    from tuner.config.errors import ConfigError
     from tuner.evaluation.named import value_of
+    from tuner.studies.control import no_trial
     from tuner.studies.reading import read_study
 
     if trial is not None and curves is not None:
@@ -41,9 +42,7 @@ def show(
     if trial is not None:
         found = opened.trials(numbers=[trial])
         if not found:
-            count = sum(opened.summary().counts.values())
-            has = f"it has 0 … {count - 1}" if count else "it has none yet"
-            raise StudyError(f"study {study!r} has no trial {trial}; {has}")
+            raise no_trial(study, trial, sum(opened.summary().counts.values()))
         one = found[0]
         if as_json:
             print_json(trial_json(one))
@@ -54,6 +53,7 @@ def show(
     trials = opened.trials(epochs=as_json or curves is not None or bool(further))
     if curves is not None:
         _draw(opened, trials, curves)
+        typer.echo(f"wrote {curves}", err=as_json)
     if as_json:
         print_json([trial_json(record) for record in trials])
         return
@@ -65,8 +65,8 @@ def show(
         table.add_row(
             f"{record.number}{' (default)' if record.is_default else ''}",
             record.state + (f": {record.kind}" if record.kind else ""),
-            number(record.value),
-            *(number(value_of(name, record.metrics) if record.metrics else None) for name in further),
+            metric_number(metric, record.value),
+            *(metric_number(name, value_of(name, record.metrics) if record.metrics else None) for name in further),
             f"{record.last_epoch}/{record.config.epochs}",
             *(_value(record.params.get(name, "")) for name in names),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, number, print_json
+
+if TYPE_CHECKING:
+    from tuner.cli.trust import Trust
 
 
 def status(
@@ -19,6 +22,7 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import print_cost, print_findings
+    from tuner.cli.trust import Trust, print_trust, shown_gain, trust_json
     from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies, read_study
     from tuner.studies.records import TrialState
@@ -29,18 +33,18 @@ def status(
         opened = read_study(name, storage)
         found = opened.summary()
         running = opened.trials(states=[TrialState.RUNNING], epochs=False)
+        trust = _trust(name, storage) if opened.has_repeats() else Trust()
+        gain = shown_gain(found, opened.spec.objective.direction, trust)
         if as_json:
             rows = [
                 {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running
             ]
-            trust = _trust_json(name, storage) if opened.has_repeats() else {"noise": None, "confirmation": None}
             opened.close()
-            result.append(asdict(found) | {"running": rows} | trust)
+            result.append(asdict(found) | {"running": rows} | trust_json(trust, gain))
             continue
         secho(name, bold=True)
-        print_findings(found, opened.spec.objective.direction)
-        if opened.has_repeats():
-            _print_trust(name, storage)
+        print_findings(found, gain)
+        print_trust(trust)
         for t in running:
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
         opened.close()
@@ -60,21 +64,12 @@ def status(
         typer.echo(f"No studies in {place}. Start with `tuner demo`, or with `tuner init` and `tuner run`.")
 
 
-def _print_trust(name: str, storage: str | None) -> None:
+def _trust(name: str, storage: str | None) -> Trust:
     """How far the gain can be believed, for which more must be imported than for the rest."""
-    from tuner.cli.trust import print_trust
+    from tuner.cli.trust import trust_of
     from tuner.studies.opening import open_study
 
     study = open_study(name, storage)
-    print_trust(study)
+    trust = trust_of(study)
     study.close()
-
-
-def _trust_json(name: str, storage: str | None) -> dict[str, Any]:
-    from tuner.cli.trust import trust_json
-    from tuner.studies.opening import open_study
-
-    study = open_study(name, storage)
-    told = trust_json(study)
-    study.close()
-    return told
+    return trust

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.coloured import secho
-from tuner.cli.common import duration, gain, metric_name, number
+from tuner.cli.common import change, duration, metric_name, number
 from tuner.storage.urls import storage_option
 from tuner.studies.records import TrialState
 
 if TYPE_CHECKING:
+    from tuner.cli.trust import ShownGain, Trust
     from tuner.studies.records import StudySummary
     from tuner.studies.study import Study
     from tuner.workers.observer import WorkerReport
@@ -27,8 +28,10 @@ _REASONS = {
 }
 
 
-def print_report(study: Study, report: WorkerReport) -> None:
+def print_report(study: Study, report: WorkerReport, trust: Trust) -> None:
     """The end of a run: why it ended, what was found, what it cost, and how to go on with it."""
+    from tuner.cli.trust import shown_gain
+
     found = study.summary()
     typer.echo("")
     which = f" ({found.spent})" if report.reason == "finished" and found.spent else ""
@@ -41,7 +44,7 @@ def print_report(study: Study, report: WorkerReport) -> None:
         failed = study.trials(states=[TrialState.FAILED], epochs=False)
         last = max(failed, key=lambda trial: trial.finished_at or 0.0)
         secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
-    print_findings(found, study.spec.objective.direction)
+    print_findings(found, shown_gain(found, study.spec.objective.direction, trust))
     print_cost(found)
     typer.echo(
         f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
@@ -79,12 +82,12 @@ def only_failures(found: StudySummary) -> bool:
     return bool(found.counts[TrialState.FAILED]) and not found.counts[TrialState.COMPLETE]
 
 
-def print_findings(found: StudySummary, direction: str) -> None:
+def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
     """Counts, best value and gain over the default config, with what one run each is worth.
 
     Args:
         found: The study.
-        direction: Of its objective, "maximize" or "minimize".
+        gain: What `shown_gain` says of it.
     """
     counts = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
     typer.echo(f"trials     {counts or 'none'}{f' (budget: {found.budget})' if found.budget else ''}")
@@ -98,19 +101,32 @@ def print_findings(found: StudySummary, direction: str) -> None:
         typer.echo(f"best       {'none keeps the constraints' if none_keeps else 'no trial is complete yet'}")
         return
     trial, value = found.best
-    typer.echo(f"best       {metric} {number(value)}, trial {trial}")
-    if found.default_value is None:
+    one_run = ", one run" if gain is not None and gain.kind != "run" else ""
+    typer.echo(f"best       {metric} {number(value)}, trial {trial}{one_run}")
+    if gain is None:
         typer.echo("default    it has no complete trial")
-    elif value == found.default_value:
-        typer.echo("gain       none: no trial was better than the default config")
-        if not value and found.metric in ("map", "map50"):
-            typer.echo(
-                "           nothing is detected yet: give more epochs, or see what is learned in `tuner dashboard`"
-            )
     else:
-        typer.echo(f"default    {metric} {number(found.default_value)}")
-        typer.echo(f"gain       {gain(value, found.default_value, direction)}")
-        typer.echo("           one run each: the best of several noisy runs looks better than it is")
+        for line in _gain_lines(gain, metric):
+            typer.echo(line)
+    if not value and value == found.default_value and found.metric in ("map", "map50"):
+        typer.echo("           nothing is detected yet: give more epochs, or see what is learned in `tuner dashboard`")
+
+
+def _gain_lines(gain: ShownGain, metric: str) -> list[str]:
+    """The default config's value, and the gain over it."""
+    if gain.kind == "run" and gain.value is None:  # the best is the default config's own run
+        return ["gain       none: no trial was better than the default config"]
+    runs = f"{gain.default_runs} {'fresh seeds' if gain.kind == 'confirmed' else 'runs'}"
+    default = f"default    {metric} {number(gain.default)}" + ("" if gain.kind == "run" else f", mean of {runs}")
+    if gain.value is None:
+        against = f"in the mean of {runs}" if gain.kind == "confirmed" else "than that mean"
+        return [default, f"gain       none: no trial was better {against}"]
+    shown = f"gain       {change(gain.value, gain.default)}"
+    if gain.at_least is not None:
+        sure = f"at least {gain.at_least:+.4f} with {gain.level:.1%}"
+        return [default, f"{shown}, trial {gain.trial} in the mean of {runs}: {sure}"]
+    of = "one run each" if gain.kind == "run" else f"one run of trial {gain.trial} over that mean"
+    return [default, shown, f"           {of}: the best of several noisy runs looks better than it is"]
 
 
 def print_cost(found: StudySummary) -> None:

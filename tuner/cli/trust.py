@@ -1,49 +1,140 @@
-"""How far a study's gain can be believed, as lines for `tuner run`, `tuner status` and `tuner best`, and as JSON."""
+"""The gain that a study is shown with, and how far it can be believed, for `tuner run`, `status` and `best`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
+    from tuner.studies.confirmed import Confirmation
+    from tuner.studies.noise import Noise
+    from tuner.studies.records import StudySummary
     from tuner.studies.study import Study
 
 
-def print_trust(study: Study) -> None:
-    """The measured noise and the confirmation, where there are any."""
+@dataclass(frozen=True)
+class Trust:
+    """What runs with other seeds say about a study; nothing where there are none.
+
+    Attributes:
+        noise: Of the default config.
+        confirmation: Of the best configs.
+        problem: Why the runs of `tuner confirm` say nothing.
+    """
+
+    noise: Noise | None = None
+    confirmation: Confirmation | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ShownGain:
+    """The one gain over the default config that a study is shown with: the best known one.
+
+    Attributes:
+        kind: "confirmed": of means over the same fresh seeds; "mean": of one run over the mean of the default config's
+            runs; "run": of one run over one.
+        trial: Which gains; None where none is better than the default config.
+        value: Positive where better, whatever the objective's direction; None with `trial`.
+        default: The default config's value, which it is over.
+        default_runs: Of how many runs that is the mean.
+        at_least: Lower limit of a confirmed gain; None of others.
+        level: How sure that limit is.
+    """
+
+    kind: Literal["confirmed", "mean", "run"]
+    trial: int | None
+    value: float | None
+    default: float
+    default_runs: int
+    at_least: float | None = None
+    level: float | None = None
+
+
+def trust_of(study: Study) -> Trust:
+    """What is known."""
     from tuner.config.errors import StudyError
     from tuner.studies.confirm import confirmation
     from tuner.studies.noise import noise_of
 
     noise = noise_of(study)
-    if noise is not None:
-        typer.echo(f"noise      {noise.verdict}")
     try:
-        found = confirmation(study)
+        return Trust(noise, confirmation(study))
     except StudyError as error:
-        secho(f"confirmed  not: {error.message}", fg="yellow")
-        return
-    if found is not None:
-        secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
+        return Trust(noise, problem=error.message)
 
 
-def trust_json(study: Study) -> dict[str, Any]:
-    """The same as JSON: `noise` and `confirmation`, each null where there is none."""
+def shown_gain(found: StudySummary, direction: str, trust: Trust) -> ShownGain | None:
+    """The gain that is shown wherever the study is; None where the default config has no result.
+
+    Args:
+        found: The study.
+        direction: Of its objective, "maximize" or "minimize".
+        trust: What is known of it.
+    """
+    confirmed, noise = trust.confirmation, trust.noise
+    if confirmed is not None:
+        ranking, winner = confirmed.ranking, confirmed.winner
+        default = next(one.mean for one in ranking.estimates if one.key == ranking.default)
+        if winner is None or winner.key == ranking.default:
+            return ShownGain("confirmed", None, None, default, len(confirmed.seeds))
+        limit = (ranking.gain_at_least, ranking.level)
+        return ShownGain("confirmed", winner.key, winner.gain, default, len(confirmed.seeds), *limit)
+    if noise is not None:
+        mean = sum(noise.values) / len(noise.values)
+        better = noise.gain is not None and noise.gain > 0
+        return ShownGain("mean", *((noise.trial, noise.gain) if better else (None, None)), mean, len(noise.values))
+    if found.default_value is None:
+        return None
+    if found.best is None or found.best[1] == found.default_value:
+        return ShownGain("run", None, None, found.default_value, 1)
+    trial, value = found.best
+    change = value - found.default_value
+    return ShownGain("run", trial, change if direction == "maximize" else -change, found.default_value, 1)
+
+
+def print_trust(trust: Trust) -> None:
+    """The measured noise and the confirmation, where there are any."""
+    noise, confirmed = trust.noise, trust.confirmation
+    # What noise says of the best trial's one run is out of date once there is a confirmation.
+    if noise is not None:
+        typer.echo(f"noise      {noise.verdict if confirmed is None else noise.measured}")
+    if trust.problem is not None:
+        secho(f"confirmed  not: {trust.problem}", fg="yellow")
+    elif confirmed is not None:
+        secho(f"confirmed  {confirmed.verdict}", fg="green" if confirmed.stands_out else "yellow")
+
+
+def trust_json(trust: Trust, gain: ShownGain | None) -> dict[str, Any]:
+    """The same as JSON: `noise`, `confirmation` and `gain`, each null where there is none."""
     from dataclasses import asdict
 
-    from tuner.cli.confirm import confirmation_json
-    from tuner.config.errors import StudyError
-    from tuner.studies.confirm import confirmation
-    from tuner.studies.noise import noise_of
-
-    noise = noise_of(study)
-    found: dict[str, Any] | None
-    try:
-        found = confirmation_json(confirmation(study))
-    except StudyError as error:
-        found = {"problem": error.message}
+    noise = trust.noise
     told = noise and asdict(noise) | {"stands_out": noise.stands_out, "verdict": noise.verdict}
-    return {"noise": told, "confirmation": found}
+    return {"noise": told, "confirmation": confirmed_json(trust), "gain": gain and asdict(gain)}
+
+
+def confirmed_json(trust: Trust) -> dict[str, Any] | None:
+    """The confirmation as JSON, or why the runs say nothing; None where there are none."""
+    from dataclasses import asdict
+
+    found = trust.confirmation
+    if found is None:
+        return None if trust.problem is None else {"problem": trust.problem}
+    return {
+        "finished": not found.to_come,
+        "to_come": found.to_come,
+        "winner": found.winner.key if found.winner else None,
+        "stands_out": found.stands_out,
+        "verdict": found.verdict,
+        "seeds": list(found.seeds),
+        "left_out": found.left_out,
+        "lost_seeds": found.lost_seeds,
+        "broken": found.broken,
+        "unused": found.unused,
+        **asdict(found.ranking),
+    }

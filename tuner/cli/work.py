@@ -27,7 +27,7 @@ def work(
 ) -> WorkerReport:
     """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
     from tuner.cli.summary import print_report
-    from tuner.cli.trust import print_trust
+    from tuner.cli.trust import print_trust, trust_of
     from tuner.report.dashboard import DashboardObserver
     from tuner.workers.observer import Background
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
@@ -40,8 +40,9 @@ def work(
         observers=[_display(study), Background(DashboardObserver(study))],
         elsewhere=elsewhere,
     )
-    print_report(study, report)
-    print_trust(study)
+    trust = trust_of(study)
+    print_report(study, report, trust)
+    print_trust(trust)
     return report
 
 
@@ -64,6 +65,11 @@ def work_on_repeats(
     elif report.message:
         secho(f"error: {report.message}", fg="red", err=True)
     return report
+
+
+def cut_short(report: WorkerReport, repeats: Repeats) -> bool:
+    """Whether something of what was asked for is left: what ended a worker may have come together with its last run."""
+    return report.reason == "failed" or (report.reason != "finished" and bool(repeats.unfinished()))
 
 
 def _display(study: StudyReader) -> Progress:

@@ -20,6 +20,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
 from tuner.studies.confirm import confirmation, measured
 from tuner.studies.confirmed import Confirmation
+from tuner.studies.control import no_trial
 from tuner.studies.noise import noise_of
 from tuner.studies.records import TrialState
 from tuner.studies.study import Study
@@ -127,9 +128,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     else:
         record = next(iter(study.trials(numbers=[number])), None)
         if record is None:
-            raise StudyError(
-                f"study {study.name!r} has no trial {number}", hint=f"See `tuner show {study.name}{there}`."
-            )
+            raise no_trial(study.name, number, sum(study.summary().counts.values()))
     if record is None:
         limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(

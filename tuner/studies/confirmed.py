@@ -46,6 +46,28 @@ class Confirmation:
         return self.ranking.stands_out and self.winner is not None
 
     @property
+    def enough(self) -> int | None:
+        """With how many seeds the gain would stand out, were it to stay; None: it does, is none, or too small."""
+        winner = self.winner
+        if winner is None or winner.key == self.ranking.default or winner.gain <= 0 or self.stands_out:
+            return None
+        return _seeds_to_claim(self.ranking, len(self.seeds))
+
+    @property
+    def about_equal(self) -> bool:
+        """Whether the winner's gain is so small that no affordable number of seeds would tell it from noise."""
+        winner = self.winner
+        gains = winner is not None and winner.key != self.ranking.default and winner.gain > 0
+        return gains and not self.stands_out and self.enough is None
+
+    @property
+    def seeds_to_propose(self) -> int | None:
+        """How many seeds might say more: so many as are enough, or twice as many; None where more promise nothing."""
+        if self.stands_out or self.about_equal or len(self.seeds) >= MAX_SEEDS:
+            return None
+        return self.enough or min(2 * len(self.seeds), MAX_SEEDS)
+
+    @property
     def verdict(self) -> str:
         """One sentence on the winner's gain over the default config, and on what would make it surer."""
         return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
@@ -69,8 +91,9 @@ class Confirmation:
         if self.stands_out:
             return f"trial {winner.key} is better than the default config: {winner.gain:+.4f}, {least}"
         chosen = f" by itself, {_percent(1 - ranking.luck)}{of}" if of else ""
-        enough = _seeds_to_claim(ranking, len(self.seeds))
-        surer = "the two are about equal" if enough is None else f"if the gain stays, {enough} seeds are enough for it"
+        surer = "the two are about equal"
+        if not self.about_equal:
+            surer = f"if the gain stays, {self.enough} seeds are enough for it"
         return (
             f"trial {winner.key} gains {winner.gain:+.4f} on average, {least}: better than the default config with a "
             f"probability of {_percent(winner.probability)}{chosen}, and a claim takes {ranking.level:.1%}; {surer}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from sqlalchemy import Update, select, update
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
@@ -86,7 +86,7 @@ def order_stop(session: Session, study_id: int, number: int) -> list[tuple[int, 
     if trial is not None:
         rows.append(trial)
     elif not rows:
-        raise StudyError(f"the study has no trial {number}", hint="List its trials with `tuner show STUDY`.")
+        raise no_trial(session.get_one(StudyRow, study_id).name, number, _count(session, study_id))
     ordered = changed(
         session,
         update(TrialRow)
@@ -96,6 +96,16 @@ def order_stop(session: Session, study_id: int, number: int) -> list[tuple[int, 
     if not ordered and trial is not None:
         raise StudyError(f"trial {number} has ended already: it is {trial.state}")
     return [(row.trial_id, row.token) for row in rows if row.state in (TrialState.RUNNING, TrialState.PAUSED)]
+
+
+def no_trial(study: str, number: int, count: int) -> StudyError:
+    """What to say of a trial that a study with so many trials does not have."""
+    has = f"it has 0 … {count - 1}" if count else "it has none yet"
+    return StudyError(f"study {study!r} has no trial {number}; {has}")
+
+
+def _count(session: Session, study_id: int) -> int:
+    return session.scalar(select(func.count()).where(TrialRow.study_id == study_id)) or 0
 
 
 def _of_study(session: Session, study_id: int) -> Update:

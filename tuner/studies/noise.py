@@ -12,7 +12,7 @@ from tuner.storage.tables import TrialRow
 from tuner.studies.confidence import chance
 from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
-from tuner.studies.results import best_numbers
+from tuner.studies.results import best_numbers, default_values
 from tuner.studies.study import Study
 
 STANDS_OUT = 0.05
@@ -29,12 +29,14 @@ class Noise:
         gain: Of the best other trial over the mean of the values, positive if better; None before there is one.
         luck: Probability that the best of so many trials gains as much though none is better. All that were judged
             count: those that were stopped or paused lost the same race by chance. Those that were never trained do not.
+        trial: Number of that best other trial.
     """
 
     values: tuple[float, ...]
     spread: float
     gain: float | None
     luck: float | None
+    trial: int | None
 
     @property
     def stands_out(self) -> bool:
@@ -42,9 +44,14 @@ class Noise:
         return self.luck is not None and self.luck < STANDS_OUT
 
     @property
+    def measured(self) -> str:
+        """What was measured, without the gain."""
+        return f"{len(self.values)} runs of the default config spread by {self.spread:.4f}"
+
+    @property
     def verdict(self) -> str:
         """One sentence for status lines."""
-        runs = f"{len(self.values)} runs of the default config spread by {self.spread:.4f}"
+        runs = self.measured
         if self.gain is None or self.luck is None:
             return runs
         if self.gain <= 0:
@@ -82,20 +89,19 @@ def noise_of(study: Study) -> Noise | None:
     repeats, default = find_repeats(study), study.default_trial()
     if repeats is None or default is None or default.state is not TrialState.COMPLETE or default.value is None:
         return None
-    runs = [run for run in repeats.runs() if run.is_default]
-    values = [default.value, *(r.value for r in runs if r.state is TrialState.COMPLETE and r.value is not None)]
+    values = [default.value, *study.database.run(lambda session: default_values(session, repeats._id))]
     if len(values) < 2:
         return None
     spread = float(np.std(values, ddof=1))
     first_two = study.database.run(lambda session: best_numbers(session, study._id, 2))
-    best = next((value for number, value in first_two if number != default.number), None)
+    best = next((found for found in first_two if found[0] != default.number), None)
     others = study.database.run(lambda session: _judged(session, study._id)) - 1
     if best is None:
-        return Noise(tuple(values), spread, None, None)
+        return Noise(tuple(values), spread, None, None, None)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    gain = sign * (best - float(np.mean(values)))
+    gain = sign * (best[1] - float(np.mean(values)))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
-    return Noise(tuple(values), spread, gain, luck)
+    return Noise(tuple(values), spread, gain, luck, best[0])
 
 
 def _judged(session: Session, study_id: int) -> int:
