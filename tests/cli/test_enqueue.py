@@ -63,6 +63,7 @@ def test_a_dry_run_shows_what_is_trained_first(project: Project, capsys: pytest.
     out = project.main(capsys, "run", "study.yaml", *options, "--json")
     found = json.loads(out[: out.rindex("}") + 1])
     assert (found["points"], found["baseline_repeats"]) == ([{"learning_rate": 0.0005}], 3)
+    assert (found["storage"], found["ruled_out"], found["first_judged_epoch"]) == (project.storage, {}, None)
 
 
 def test_a_new_worker_queues_the_points_of_one_that_died_before_it_had(
@@ -118,6 +119,8 @@ def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
     project.write(space={"anchors": {"type": "categorical", "choices": recipes}})
     ruled_out = re.search(r"not (kmeans-\S+): (.*)", project.main(capsys, "run", "study.yaml", "--dry-run"))
     assert ruled_out is not None
+    out = project.main(capsys, "run", "study.yaml", "--dry-run", "--json")
+    assert json.loads(out[: out.rindex("}") + 1])["ruled_out"][ruled_out[1]] == ruled_out[2]
     (project.folder / "points.yaml").write_text(f"- {{anchors: {ruled_out[1]}}}")
     for dry in (["--dry-run"], []):
         out = project.run("--enqueue", "points.yaml", *dry, code=1)

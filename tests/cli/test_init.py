@@ -332,6 +332,9 @@ def test_boxes_that_would_all_fit_as_corners_are_not_repaired_unasked(tmp_path: 
         DataError, match=r"train: of \d+ boxes (.*\n)*  All would fit if `bbox` were \[x1, y1, x2, y2\]"
     ):
         run_init(*arguments)
+    with pytest.raises(DataError) as refused:
+        run_init(*arguments)
+    assert "clipped" not in str(refused.value)  # nothing was
     with pytest.raises(DataError, match="outside"):
         run_init(*arguments, "--on-bad-boxes", "refuse")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.json", "images"]
@@ -375,6 +378,23 @@ def test_crowded_images_and_narrow_ranges_are_noted(tmp_path: Path) -> None:
     study.write_text(text.replace("max_detections: 200", "max_detections: 90"))
     dry = CliRunner().invoke(app, ["run", str(study), "--dry-run", "--storage", f"sqlite:///{tmp_path}/t.db"])
     assert "8 of 8 images of val hold more objects than the 90 detections" in dry.output.replace("\n", " ")
+
+
+def test_a_class_without_a_box_is_noted_and_one_class_has_no_balance(tmp_path: Path) -> None:
+    names = names_of("a", 4)
+    write_images(tmp_path / "images", names)
+    content = coco(names)
+    used = content["annotations"][0]["category_id"]
+    content["annotations"] = [
+        {**content["annotations"][0], "id": i + 1, "image_id": image["id"]} for i, image in enumerate(content["images"])
+    ]
+    kept = next(category for category in content["categories"] if category["id"] == used)
+    content["categories"] = [kept, {"id": 99, "name": "placeholder"}]  # as Roboflow writes one
+    annotations = write_json(tmp_path / "all.json", content)
+    output = run_init("--images", tmp_path / "images", "--annotations", annotations, "-o", tmp_path / "s.yaml")
+    assert "note: 1 of the 2 classes has no box in any split: 'placeholder'; " in output
+    assert "balance" not in output
+    assert "1 of the 4 images of all.json was put aside" in output
 
 
 def test_errors_of_a_user_are_messages(one_file: Path, tmp_path: Path) -> None:

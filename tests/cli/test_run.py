@@ -255,6 +255,7 @@ def test_delete_asks_beside_its_json(project: Project) -> None:
     code = "from tuner.cli.main import main; main()"
     command = [sys.executable, "-c", code, "delete", "cells", "--json", "--storage", project.storage]
     done = subprocess.run(command, input="y\n", capture_output=True, text=True, timeout=LIMIT)
+    assert done.stdout.startswith("{")
     assert json.loads(done.stdout) == {"deleted": "cells", "trials": 0}
     assert "Delete study 'cells'" in done.stderr
 

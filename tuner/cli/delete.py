@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -25,7 +27,8 @@ def delete(
     opened.close()
     if not yes:
         question = f"Delete study {study!r} with its {trials} trials and the folder {folder}?"
-        typer.confirm(question, abort=True, err=True)  # beside the JSON
+        with redirect_stdout(sys.stderr):  # beside the JSON; click would print a blank before the answer on stdout
+            typer.confirm(question, abort=True, err=True)
     delete_study(study, storage)
     if as_json:
         print_json({"deleted": study, "trials": trials})

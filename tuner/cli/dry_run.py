@@ -29,7 +29,6 @@ def show_plan(
     from tuner.config.load import base_config
     from tuner.postprocess.swept import Swept
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.promotion import first_rung
     from tuner.studies.samplers import chosen
 
     space, ruled_out, dataset = checked
@@ -52,7 +51,8 @@ def show_plan(
         typer.echo(f"constraint {', '.join(spec.constraints)}")
     first = chosen(spec.sampler, space, 0, objectives=max(1, len(spec.objectives))).name
     stands_for = {"gp": " (gp, later tpe)", "tpe": " (tpe)"}[first] if spec.sampler.name == "auto" else ""
-    judged = "" if spec.pruner.name == "none" else f", first after epoch {first_rung(spec.pruner, base.epochs)}"
+    first_judged = _first_judged(spec, base.epochs)
+    judged = "" if first_judged is None else f", first after epoch {first_judged}"
     typer.echo(f"search     {spec.sampler.name}{stands_for}, pruner {spec.pruner.name}{judged}")
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
@@ -76,6 +76,32 @@ def show_plan(
         print_plan(spec.plan)
     for plan in plans:
         typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")
+
+
+def plan_json(spec: StudySpec, checked: Checked) -> dict[str, Any]:
+    """What `show_plan` finds, beside the spec itself.
+
+    Args:
+        spec: Of the study.
+        checked: What `check_study` found for it.
+    """
+    from tuner.config.load import base_config
+    from tuner.storage.urls import masked, resolve
+
+    space, ruled_out, _ = checked
+    epochs = space.default_config(base_config(spec)).epochs
+    return {
+        "storage": masked(resolve(spec.storage)),
+        "ruled_out": ruled_out,
+        "first_judged_epoch": _first_judged(spec, epochs),
+    }
+
+
+def _first_judged(spec: StudySpec, epochs: int) -> int | None:
+    """After which epoch a trial is first judged; None without pruning."""
+    from tuner.studies.promotion import first_rung
+
+    return None if spec.pruner.name == "none" else first_rung(spec.pruner, epochs)
 
 
 def _limits(budget: BudgetSpec) -> list[str]:

@@ -112,7 +112,8 @@ def init(
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *seen, *unseen, *crowded))
+    empty = _empty_class_notes(numbers)
+    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *empty, *seen, *unseen, *crowded))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")
@@ -162,8 +163,9 @@ def _refuse_corners(data: DataSpec, dataset: Dataset) -> None:
     for split in dataset.splits:
         report = dataset.reports[split.name]
         if report.corners:
+            asked = report.model_copy(update={"clipped": 0, "dropped": 0})  # what they are to be, and nothing is yet
             raise DataError(
-                f"{getattr(data, split.name)}: {report.text()}",
+                f"{getattr(data, split.name)}: {asked.text()}",
                 hint="Write width and height instead of x2 and y2; if they are that, --on-bad-boxes repair goes on.",
             )
 
@@ -180,6 +182,21 @@ def _load(found: FoundData, on_bad_boxes: str, folder: Path) -> Dataset:
         return load_dataset(found.data.model_copy(update=changes))
     except TunerError as error:
         raise type(error)(error.message.replace(str(folder), str(folder.parent)), hint=error.hint) from None
+
+
+def _empty_class_notes(numbers: Survey) -> list[str]:
+    """A sentence on classes that no split shows, such as the placeholder that Roboflow writes above the others."""
+    from tuner.data.check import listed
+
+    counts = zip(numbers.classes, *(split.class_boxes for split in numbers.splits), strict=True)
+    empty = [repr(name) for name, *boxes in counts if not any(boxes)]
+    if not empty:
+        return []
+    have, them = ("has", "it") if len(empty) == 1 else ("have", "them")
+    return [
+        f"{len(empty)} of the {len(numbers.classes)} classes {have} no box in any split: {listed(empty)}; the detector "
+        f"learns never to find {them}, and mAP leaves {them} out"
+    ]
 
 
 def _name(output: Path, images: Path) -> str:
@@ -225,9 +242,10 @@ def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[s
     width, height = numbers.width, numbers.height
     typer.echo(
         f"images   {_range(width)} x {_range(height)} px, {numbers.shapes} different sizes\n"
-        f"objects  median {numbers.median_object:.1%} of the longer side, a tenth below {numbers.small_object:.1%}\n"
-        f"balance  the most frequent class has {numbers.imbalance:.1f} times the boxes of the rarest"
+        f"objects  median {numbers.median_object:.1%} of the longer side, a tenth below {numbers.small_object:.1%}"
     )
+    if sum(map(bool, numbers.train.class_boxes)) > 1:
+        typer.echo(f"balance  the most frequent class has {numbers.imbalance:.1f} times the boxes of the rarest")
     for report in dataset.reports.values():
         if not report.clean:
             typer.echo(report.text())

@@ -56,7 +56,7 @@ def run(
     Ctrl-C once saves the running trials; the same command then goes on with them.
     """
     from tuner.cli.common import print_json, print_notes
-    from tuner.cli.dry_run import show_plan
+    from tuner.cli.dry_run import plan_json, show_plan
     from tuner.cli.first_points import check_source, points_of, queue, say_ruled_out, with_warm_start
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
@@ -94,7 +94,9 @@ def run(
         check_known(spec, checked[0], checked[2])
         points = with_warm_start(points, warm_start, spec, checked[0])
         if as_json:
-            print_json(stored(spec) | {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats})
+            shown = plan_json(spec, checked)
+            rest = {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats}
+            print_json(stored(spec) | shown | rest)
         else:
             show_plan(spec, plans, checked, points, baseline_repeats)
         print_notes(checked[2], base_config(spec))

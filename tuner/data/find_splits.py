@@ -118,9 +118,10 @@ def _study_files(read: _Contents, made: dict[str, Path], converted: bool = False
     if "val" not in paths:
         chosen["train"], chosen["val"] = divide(splits["train"])
         origin["val"] = "train"
+        were = "was" if len(chosen["val"]) == 1 else "were"
         notes.append(
             f"there is no validation split: {len(chosen['val'])} of the {len(splits['train'])} images of "
-            f"{paths['train'].name} were put aside for it, classes in proportion, always the same ones"
+            f"{paths['train'].name} {were} put aside for it, classes in proportion, always the same ones"
         )
     found, files = {}, {}
     for role in ("train", "val", "test"):
