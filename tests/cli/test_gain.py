@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.cli.project import Project
-from tuner.cli.common import gain
+from tuner.cli.common import gain, metric_number
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from tuner.cli.common import gain
 )
 def test_a_gain_is_positive_where_it_is_one(direction: str, value: float, default: float | None, expected: str) -> None:
     assert gain(value, default, direction) == expected
+
+
+def test_counts_are_shown_as_integers() -> None:
+    assert metric_number("parameters", 830629.0) == "830629"
+    assert (metric_number("map", 1.0), metric_number("parameters", None)) == ("1.0000", "–")
 
 
 def test_a_smaller_value_of_a_minimised_objective_is_a_gain(

@@ -114,6 +114,7 @@ def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixtu
     assert trials[0]["is_default"]
     check_curves(trials)
     assert json.loads(project.main(capsys, "show", "cells", "--json")) == trials
+    assert "wrote curves.svg\n" in project.main(capsys, "show", "cells", "--curves", "curves.svg")
     assert json.loads(project.main(capsys, "show", "cells", "2", "--json")) == trials[2]
     assert [study["name"] for study in json.loads(project.main(capsys, "list", "--json"))] == ["cells"]
     status = json.loads(project.main(capsys, "status", "cells", "--json"))
