@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,8 +104,10 @@ def calibrate(
     from tuner.evaluation.results import limits, read_results, suppressed_at
 
     if is_model:
-        raw, most, tiles = _predict(source, annotated, data, device, tiles)
-        notes, suppressed = [], False
+        raw, most, tiles, notes = _predict(source, annotated, data, device, tiles)
+        suppressed = False
+        for note in notes if as_json else ():
+            typer.echo(f"note: {note}", err=True)
     else:
         raw = read_results(source, annotated)
         most = max(1, int(np.diff(raw.offsets).max(initial=0)))
@@ -144,6 +147,8 @@ def calibrate(
         )
         return
     typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
+    if is_model:
+        typer.echo(f"Next: tuner predict {shlex.quote(str(source))} IMAGE… --point {shlex.quote(str(output))}")
 
 
 def _check_source(source: Path) -> None:
@@ -182,8 +187,9 @@ def _ground_truth(
 
 def _predict(
     folder: Path, annotated: Split, data: Path, device: str, tiles: Tiles | None
-) -> tuple[RawPredictions, int, Tiles]:
-    from tuner.export.judging import check_classes
+) -> tuple[RawPredictions, int, Tiles, list[str]]:
+    """Predictions of a model, how many are kept of an image, how images are cut, and what speaks against the images."""
+    from tuner.export.judging import check_classes, trained_on_note
     from tuner.export.model import load_model
     from tuner.export.predicting import predict_raw
     from tuner.trainers.detection.precision import resolve_device
@@ -192,7 +198,9 @@ def _predict(
     model = load_model(folder, where)
     check_classes(model.info, annotated, data)
     tiles = tiles or model.operating_point.tiles
-    return predict_raw(model, annotated, where, tiles=tiles), model.config.max_detections, tiles
+    note = trained_on_note(model.info, annotated)
+    raw = predict_raw(model, annotated, where, tiles=tiles)
+    return raw, model.config.max_detections, tiles, [note] if note else []
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:

@@ -34,6 +34,12 @@ Overlap = Annotated[
     float | None,
     typer.Option("--overlap", help="With --tile: part of a tile that it shares with the next one.", show_default="0.2"),
 ]
+Point = Annotated[
+    Path | None,
+    typer.Option(
+        "--point", help="File of an operating point, as `tuner calibrate` writes it.", show_default="the model's own"
+    ),
+]
 OnBadBoxes = Annotated[
     Literal["refuse", "repair"] | None,
     typer.Option(

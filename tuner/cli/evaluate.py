@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, tiles_of
+from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Point, Tile, tiles_of
 
 
 def evaluate(
@@ -31,12 +31,13 @@ def evaluate(
     cost: Annotated[
         bool, typer.Option("--cost", help="Measure time, memory and arithmetic for an image on this device.")
     ] = False,
+    point: Point = None,
     tile: Tile = None,
     overlap: Overlap = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Print COCO metrics, and rates, counts and confusion at the model's operating point.
+    """Print COCO metrics, and rates, counts and confusion at the model's operating point or another.
 
     With --json also precision, recall and F1 at every confidence from 0 to 1, in hundredths.
     """
@@ -70,7 +71,7 @@ def evaluate(
     from tuner.evaluation.detail import detail
     from tuner.evaluation.errors import explain, report
     from tuner.evaluation.oracle import evaluate as evaluate_by_oracle
-    from tuner.export.judging import check_classes, cost_of, detect, evaluate_model
+    from tuner.export.judging import check_classes, cost_of, detect, evaluate_model, trained_on_note
     from tuner.export.model import load_model
     from tuner.postprocess.apply import is_shown
     from tuner.postprocess.matching import TruthIndex
@@ -78,8 +79,10 @@ def evaluate(
     from tuner.trainers.detection.precision import resolve_device
 
     where = resolve_device(device)
-    loaded = load_model(model, where)
+    loaded = load_model(model, where, point=point)
     check_classes(loaded.info, annotated, data)
+    if (note := trained_on_note(loaded.info, annotated)) is not None:
+        typer.echo(f"note: {note}", err=as_json)
     found = detect(loaded, annotated, where, tiles=tiles)
     metrics = evaluate_model(
         loaded,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.common import Overlap, Tile, tiles_of
+from tuner.cli.common import Overlap, Point, Tile, tiles_of
 from tuner.config.errors import ConfigError, DataError
 
 
@@ -19,12 +19,13 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("predictions"),
+    point: Point = None,
     tile: Tile = None,
     overlap: Overlap = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the results in the folder, pictures too.")] = False,
 ) -> None:
-    """Write detections as COCO JSON and draw them, at the model's operating point.
+    """Write detections as COCO JSON and draw them, at the model's operating point or another.
 
     Images that cannot be read are named at the end, with exit code 1; the others have their results.
     """
@@ -50,7 +51,7 @@ def predict(
     from tuner.report.pictures import draw_boxes, write_picture
     from tuner.trainers.detection.precision import resolve_device
 
-    loaded = load_model(model, resolve_device(device))
+    loaded = load_model(model, resolve_device(device), point=point)
     output.mkdir(parents=True, exist_ok=True)
     found = predicting.predict(loaded, paths, tiles=tiles)
     each = found.by_image()

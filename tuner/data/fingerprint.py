@@ -116,13 +116,14 @@ def fingerprint(spec: DataSpec, dataset: Dataset) -> Fingerprint:
     test = dataset.test
     return Fingerprint(
         on_bad_boxes=spec.on_bad_boxes,
-        train=_split_fingerprint(dataset.train),
-        val=_split_fingerprint(dataset.val),
-        test=None if test is None else _split_fingerprint(test),
+        train=split_fingerprint(dataset.train),
+        val=split_fingerprint(dataset.val),
+        test=None if test is None else split_fingerprint(test),
     )
 
 
-def _split_fingerprint(split: Split) -> SplitFingerprint:
+def split_fingerprint(split: Split) -> SplitFingerprint:
+    """The fingerprint of one split; see `fingerprint`."""
     try:
         file_sizes = np.array([(split.images_dir / name).stat().st_size for name in split.file_names], np.int64)
     except OSError as error:

@@ -13,6 +13,7 @@ import torch
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.cache import open_cache
+from tuner.data.fingerprint import split_fingerprint
 from tuner.data.split import Split
 from tuner.evaluation.at_point import hits_of, point_of
 from tuner.evaluation.coco import CocoEvaluator
@@ -100,6 +101,27 @@ def evaluate_model(
         recall=here.recall if here else None,
         f1=here.f1 if here else None,
     )
+
+
+def trained_on_note(info: ModelConfig, split: Split) -> str | None:
+    """A sentence where a model was trained on the very split that is to judge it; None where that is not known.
+
+    Splits are told by their fingerprints, whatever they are called and wherever they lie: files, sizes in bytes and
+    all annotations must be those of the study's data set. So a part of the training images, or the same images with
+    other boxes, goes unnoticed, but nothing is said of images that only look alike by name.
+    """
+    known = info.production.provenance.fingerprint
+    if known is None:
+        return None
+    trained = {"train": (known.train,), "train+val": (known.train, known.val)}[info.trained_on]
+    here = split_fingerprint(split)
+    same = {"annotations", "file_names", "file_sizes"}
+    if here.model_dump(include=same) not in [one.model_dump(include=same) for one in trained]:
+        return None
+    left = "the test split alone" if known.test is not None else "only other images"
+    if info.trained_on == "train":
+        left = "only images that were not"
+    return f"these images were trained on ({info.trained_on}): the figures flatter; {left} can judge this model"
 
 
 def check_classes(info: ModelConfig, split: Split, file: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from tuner.config.base import Frozen
-from tuner.config.errors import ConfigError, WeightsError
+from tuner.config.errors import ConfigError, WeightsError, nearest
 from tuner.config.trial import TrialConfig
 from tuner.data.letterbox import Canvas
 from tuner.evaluation.metrics import Metrics
@@ -113,15 +113,19 @@ def save_metrics(folder: Path, metrics: ModelMetrics) -> None:
     write_text(folder / METRICS, json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n")
 
 
-def load_model(folder: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(
+    folder: Path | str, device: torch.device | str = "cpu", *, point: Path | str | None = None
+) -> LoadedModel:
     """Load a trained model.
 
     Args:
         folder: What `tuner train` wrote.
         device: Where to put the network.
+        point: File of an operating point, as `tuner calibrate` writes it; None: the model's own.
 
     Raises:
-        ConfigError: The folder is missing or is no trained model; names the part that is missing.
+        ConfigError: The folder is missing or is no trained model; names the part that is missing. Or the file holds no
+            operating point of this model.
         WeightsError: The weights are unreadable or do not fit the config.
     """
     folder = Path(folder)
@@ -134,7 +138,23 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Loaded
                 hint="A training that was interrupted goes on when `tuner train` is called again with the same folder.",
             )
     info = read_yaml_model(folder / CONFIG, ModelConfig)
+    if point is not None:
+        info = info.model_copy(update={"operating_point": _read_point(Path(point), info)})
     return LoadedModel(_detector(folder / WEIGHTS, info).to(device).eval(), info)
+
+
+def _read_point(path: Path, info: ModelConfig) -> OperatingPoint:
+    """An operating point for a model, whose tiles stay where the file says nothing of them."""
+    point = read_yaml_model(path, OperatingPoint)
+    unknown = [name for name in point.class_confidence if name not in info.classes]
+    if unknown:
+        raise ConfigError(
+            f"{path}: class_confidence: the model has no class {', '.join(map(repr, unknown))}",
+            hint=nearest(unknown[0], info.classes),
+        )
+    if "tiles" in point.model_fields_set:
+        return point
+    return point.model_copy(update={"tiles": info.operating_point.tiles})
 
 
 def _detector(weights: Path, info: ModelConfig) -> Detector:
