@@ -6,7 +6,6 @@ import contextlib
 import io
 from typing import Any
 
-import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -49,8 +48,7 @@ def _ground_truth(split: Split) -> COCO:
 
 def _results(split: Split, detections: Detections) -> COCO:
     """What `COCO.loadRes` makes of results; it refuses an empty list."""
-    boxes = detections.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = detections.xywh(slice(None))
     return _coco(
         split,
         image_id=split.image_ids[detections.image_index].tolist(),

@@ -63,6 +63,7 @@ def read_results(path: Path, split: Split) -> RawPredictions:
         scores=score[order],  # not rounded: a threshold must be a score that stands in the file
         labels=labels[order],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        stated=xywh[order],  # nor these: IoUs that lie exactly on a threshold are decided by the last digit
     )
 
 

@@ -24,12 +24,23 @@ class _FlatBoxes:
         scores: (P,) float32 in 0 … 1; float64 where they come from a file of results, whose digits they keep.
         labels: (P,) int64, class indices 0 … K-1.
         offsets: (N + 1,) int64; the boxes of image i are `offsets[i]:offsets[i + 1]`.
+        stated: (P, 4) float64, COCO's xywh as a file of results states it, which corners would not give back to the
+            last digit; None where the boxes are a detector's, or were moved.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32] | NDArray[np.float64]
     labels: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    stated: NDArray[np.float64] | None = None
+
+    def xywh(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """Some boxes as COCO has them, float64, as metrics need them; only to be read."""
+        if self.stated is not None:
+            return self.stated[rows]
+        boxes = self.boxes[rows].astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return boxes
 
     @property
     def image_index(self) -> NDArray[np.int64]:
@@ -40,12 +51,14 @@ class _FlatBoxes:
         """The boxes of one image."""
         start, end = self.offsets[index : index + 2].tolist()
         here = slice(start, end)
-        return type(self)(self.boxes[here], self.scores[here], self.labels[here], np.array([0, end - start]))
+        stated = None if self.stated is None else self.stated[here]
+        return type(self)(self.boxes[here], self.scores[here], self.labels[here], np.array([0, end - start]), stated)
 
     def subset(self, kept: NDArray[np.bool_]) -> Self:
         """Those boxes for which the (P,) mask is true."""
         before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(kept, dtype=np.int64)])
-        return type(self)(self.boxes[kept], self.scores[kept], self.labels[kept], before[self.offsets])
+        stated = None if self.stated is None else self.stated[kept]
+        return type(self)(self.boxes[kept], self.scores[kept], self.labels[kept], before[self.offsets], stated)
 
     def check(self, images: int, classes: int) -> None:
         """Make sure that these are finite predictions for a split of `images` images and `classes` classes.

@@ -78,7 +78,7 @@ class TruthIndex:
         """Match all detections of the split.
 
         Args:
-            detections: xyxy in pixels of the original image; taken as COCO's (x1, y1, x2 - x1, y2 - y1) in float64.
+            detections: In pixels of the original image; taken as `xywh` says, in float64.
             thresholds: T IoU thresholds, ascending, at most 1 - 1e-10.
             areas: A size classes; T * A is at most 64.
             max_detections: Detections kept for each image and class, those of highest score; None keeps all.
@@ -130,8 +130,7 @@ class TruthIndex:
         rank = rank_in_run(key[order])
         if max_detections is not None:
             order, rank = order[rank < max_detections], rank[rank < max_detections]
-        boxes = detections.boxes[order].astype(np.float64).T
-        boxes[2:] -= boxes[:2]
+        boxes = detections.xywh(order).T
         nothing = np.zeros(len(order), dtype=np.uint64)
         matches = Matches(
             order=order,

@@ -13,6 +13,9 @@ from tuner.postprocess.apply import class_thresholds, is_shown
 from tuner.postprocess.nms_kinds import KINDS
 from tuner.postprocess.operating_point import OperatingPoint
 
+MOVING: frozenset[NmsKind] = frozenset({"wbf", "greedy-voting"})
+"""Kinds in which boxes move, by all the others around them."""
+
 
 def suppress(
     raw: RawPredictions,
@@ -43,17 +46,19 @@ def suppress(
         DataError: Boxes or scores are NaN or infinite (NaN boxes would survive any NMS).
     """
     raw.check(len(raw.offsets) - 1, int(raw.labels.max(initial=0)) + 1)
-    if kind not in ("wbf", "greedy-voting"):  # fewer boxes to look at, with the same result
+    if kind not in MOVING:  # fewer boxes to look at, with the same result
         raw = raw.subset(raw.scores.astype(np.float64) >= confidence)
     boxes, scores, labels, offsets = (
         torch.from_numpy(array).to(device) for array in (raw.boxes, raw.scores, raw.labels, raw.offsets)
     )
     kept = KINDS[kind](boxes, scores, labels, offsets, nms_iou, max_detections)
+    source = kept.source.cpu().numpy()
     found = Detections(
         boxes=kept.boxes.float().cpu().numpy(),
         scores=kept.scores.to(scores.dtype).cpu().numpy(),
-        labels=raw.labels[kept.source.cpu().numpy()],
+        labels=raw.labels[source],
         offsets=kept.offsets.cpu().numpy(),
+        stated=None if raw.stated is None or kind in MOVING else raw.stated[source],
     )
     return found.subset(found.scores.astype(np.float64) >= confidence)
 

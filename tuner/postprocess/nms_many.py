@@ -50,7 +50,8 @@ def suppress_many(
     if len(nms_ious) > 64:
         raise ValueError(f"{len(nms_ious)} NMS IoU values, but only 64 fit into an integer")
     order = np.lexsort((-raw.scores, raw.image_index))
-    ordered = Detections(raw.boxes[order], raw.scores[order], raw.labels[order], raw.offsets)
+    stated = None if raw.stated is None else raw.stated[order]
+    ordered = Detections(raw.boxes[order], raw.scores[order], raw.labels[order], raw.offsets, stated)
     image = ordered.image_index
     rank = np.arange(len(order)) - raw.offsets[image]
     ascending = np.sort(np.asarray(nms_ious, dtype=np.float64))
@@ -69,9 +70,11 @@ def suppress_many(
         )
     some = bits != 0
     bits = bits[some]
-    kept = [(bits & np.uint64(1 << int(place))) != 0 for place in np.searchsorted(ascending, nms_ious)]
+    kept = np.array([(bits & np.uint64(1 << int(place))) != 0 for place in np.searchsorted(ascending, nms_ious)])
     found = ordered.subset(some)
-    return replace(found, boxes=_voted(ordered, some)) if kind == "greedy-voting" else found, np.array(kept)
+    if kind == "greedy-voting":
+        found = replace(found, boxes=_voted(ordered, some), stated=None)
+    return found, kept
 
 
 def _voted(every: Detections, some: NDArray[np.bool_]) -> NDArray[np.float32]:
