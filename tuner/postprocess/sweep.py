@@ -8,8 +8,9 @@ DIoU), all IoU values moreover share their overlaps, with one another and with t
 and matching run once for all of them. Where it does not (Soft-NMS, fusion), each value is suppressed and matched.
 
 Memory: overlaps are computed in blocks of pairs (`nms_many`, `matching`) or of padded boxes (`nms_kinds`), each some
-50 to 200 MB at most, however many boxes an image has. What stays is about 100 bytes for each raw prediction, and 18
-bytes for each detection, kind and NMS IoU.
+50 to 200 MB at most, however many boxes an image has. What stays is some 250 bytes for each raw prediction at the peak,
+and 18 bytes for each detection, kind and NMS IoU; of an image in tiles the best rows alone are there
+(`tuner.trainers.detection.tiling`).
 """
 
 from __future__ import annotations

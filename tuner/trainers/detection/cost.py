@@ -24,7 +24,7 @@ from tuner.postprocess.operating_point import Merging
 from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import candidates_of, to_device, to_original
-from tuner.trainers.detection.tiling import batches_of_windows, merge_windows
+from tuner.trainers.detection.tiling import batches_of_windows, merge_windows, most_rows
 
 
 def measure_cost(
@@ -73,7 +73,7 @@ def measure_cost(
     def postprocess(candidates: object) -> object:
         raw = to_original(cast(list[Candidates], candidates), places, shapes)
         if windows is not None:
-            raw = merge_windows(raw, windows, np.array([len(windows)]))
+            raw = merge_windows([raw], windows, np.array([len(windows)]), most_rows(detector))
         return suppress(raw, merging.nms_iou, kind=merging.nms, max_detections=config.max_detections)
 
     single = images if windows is not None else images[:1]

@@ -14,10 +14,7 @@ from tuner.models.predictions import RawPredictions
 from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 
-_Flat = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
-
-@torch.inference_mode()
 def predict(
     detector: Detector,
     batches: Iterable[Tensor],
@@ -41,6 +38,19 @@ def predict(
     Returns:
         Predictions before suppression, boxes clipped to the images; boxes that lie outside are left out.
     """
+    return _joined(predict_parts(detector, batches, placements, sizes, precision, alive))
+
+
+@torch.inference_mode()
+def predict_parts(
+    detector: Detector,
+    batches: Iterable[Tensor],
+    placements: NDArray[np.float64],
+    sizes: NDArray[np.int32],
+    precision: Precision,
+    alive: Callable[[], None] = silent,
+) -> Iterator[RawPredictions]:
+    """The same, batch by batch, for whoever need not hold all of it."""
     detector.eval()
 
     def candidates() -> Iterator[Candidates]:
@@ -48,7 +58,7 @@ def predict(
             alive()
             yield candidates_of(detector, to_device(images, precision.device), precision)
 
-    return to_original(candidates(), placements, sizes)
+    yield from _parts(candidates(), placements, sizes)
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
@@ -69,14 +79,23 @@ def to_original(
 
     A batch is waited for once the next one has been asked for, so that a GPU has work meanwhile.
     """
-    parts: list[_Flat] = []
+    return _joined(_parts(batches, placements, sizes))
+
+
+def _parts(
+    batches: Iterable[Candidates], placements: NDArray[np.float64], sizes: NDArray[np.int32]
+) -> Iterator[RawPredictions]:
     start = 0
     for candidates in _on_host(batches):
         stop = start + len(candidates.scores)
-        parts.append(_to_original(candidates, placements[start:stop], sizes[start:stop]))
+        yield _to_original(candidates, placements[start:stop], sizes[start:stop])
         start = stop
-    boxes, scores, labels, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return RawPredictions(boxes=boxes, scores=scores, labels=labels, offsets=np.concatenate(([0], np.cumsum(counts))))
+
+
+def _joined(parts: Iterable[RawPredictions]) -> RawPredictions:
+    columns = zip(*((part.boxes, part.scores, part.labels, np.diff(part.offsets)) for part in parts), strict=True)
+    boxes, scores, labels, counts = map(np.concatenate, columns)
+    return RawPredictions(boxes, scores, labels, np.concatenate(([0], np.cumsum(counts))))
 
 
 def _on_host(batches: Iterable[Candidates]) -> Iterator[Candidates]:
@@ -106,8 +125,8 @@ def _sent(candidates: Candidates) -> Callable[[], Candidates]:
     return wait
 
 
-def _to_original(candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]) -> _Flat:
-    """One batch as flat boxes, scores and labels, and the number of boxes of each image."""
+def _to_original(candidates: Candidates, placements: NDArray[np.float64], sizes: NDArray[np.int32]) -> RawPredictions:
+    """What the candidates of one batch say about its images."""
     place = placements.astype(np.float32)[:, None]
     limit = np.tile(sizes.astype(np.float32), 2)[:, None]
     boxes = (candidates.boxes.float().numpy() - place[..., [1, 2, 1, 2]]) / place[..., :1]
@@ -115,4 +134,5 @@ def _to_original(candidates: Candidates, placements: NDArray[np.float64], sizes:
     scores = candidates.scores.float().numpy()
     # What is not a number is neither, and stays: whoever uses it refuses it (`RawPredictions.check`).
     keep = ~(scores <= 0) & ~(boxes[..., 2:] <= boxes[..., :2]).any(axis=-1)
-    return boxes[keep], scores[keep], candidates.labels.numpy()[keep], keep.sum(axis=1)
+    offsets = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
+    return RawPredictions(boxes[keep], scores[keep], candidates.labels.numpy()[keep], offsets)

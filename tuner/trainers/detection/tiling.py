@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,13 @@ from tuner.data.split import Split
 from tuner.data.tiles import windows_of
 from tuner.models.detector import Detector
 from tuner.models.predictions import RawPredictions
+from tuner.postprocess.pairs import rank_in_run
 from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
-from tuner.trainers.detection.predict import predict
+from tuner.trainers.detection.predict import predict_parts
+
+_WINDOWS_OF_AN_OBJECT = 3
+"""Most objects show in two or three windows: the whole image, and a tile or two."""
 
 
 def predict_tiles(
@@ -30,7 +35,7 @@ def predict_tiles(
     batch_size: int,
     alive: Callable[[], None] = silent,
 ) -> RawPredictions:
-    """Raw predictions of all windows on each image, in pixels of the image.
+    """Raw predictions of all windows on each image, in pixels of the image; the best `most_rows` of each.
 
     Args:
         detector: On `precision.device`; put into eval mode.
@@ -47,7 +52,7 @@ def predict_tiles(
     windows = [windows_of(width, height, tiles) for width, height in split.sizes.tolist()]
     every = np.concatenate(windows)
     sizes = (every[:, 2:] - every[:, :2]).astype(np.int32)
-    seen = predict(
+    seen = predict_parts(
         detector,
         batches_of_windows(split, windows, canvas, batch_size),
         placements(sizes, canvas),
@@ -55,24 +60,58 @@ def predict_tiles(
         precision,
         alive,
     )
-    return merge_windows(seen, every, np.array([len(each) for each in windows]))
+    return merge_windows(seen, every, np.array([len(each) for each in windows]), most_rows(detector))
 
 
-def merge_windows(seen: RawPredictions, windows: NDArray[np.int64], counts: NDArray[np.int64]) -> RawPredictions:
-    """Predictions in windows as predictions on their images.
+def most_rows(detector: Detector) -> int:
+    """Raw predictions that are kept of an image, however many windows it has.
+
+    A detector gives at least ten for each detection that is kept of an image (`tuner.models.build`), so that these
+    are thirty or more: enough for suppression and votes, whose weights are scores.
+    """
+    return _WINDOWS_OF_AN_OBJECT * detector.max_candidates
+
+
+def merge_windows(
+    seen: Iterable[RawPredictions], windows: NDArray[np.int64], counts: NDArray[np.int64], most: int
+) -> RawPredictions:
+    """Predictions in windows as predictions on their images, the best of each.
+
+    An image of 4,000 x 3,000 pixels has 49 windows of 640 pixels, and 49,000 rows: what is not among the best of its
+    image is let go as soon as it is seen, so that a split of such images takes little more memory than one of small
+    ones.
 
     Args:
-        seen: Of T windows, in pixels of each window.
+        seen: Of T windows, some at a time in their order, in pixels of each window.
         windows: (T, 4) xyxy in pixels of the image, by image.
         counts: (N,) number of windows of each image.
+        most: Rows that are kept of an image, those of highest score.
     """
-    window = seen.image_index
-    image = np.repeat(np.arange(len(counts)), counts)[window]
-    shift = windows[window][:, [0, 1, 0, 1]]
-    boxes = (seen.boxes.astype(np.float64) + shift).astype(np.float32)
-    order = np.lexsort((-seen.scores, image))
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    return RawPredictions(boxes[order], seen.scores[order], seen.labels[order], seen.offsets[ends])
+    ends = np.cumsum(counts)
+    image = np.repeat(np.arange(len(counts)), counts)
+    begun: list[NDArray[Any]] = [
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
+    ]
+    whole: list[list[NDArray[Any]]] = []
+    at = 0
+    for part in seen:
+        window = at + part.image_index
+        at += len(part.offsets) - 1
+        boxes = (part.boxes.astype(np.float64) + windows[window][:, [0, 1, 0, 1]]).astype(np.float32)
+        fresh: tuple[NDArray[Any], ...] = (boxes, part.scores, part.labels, image[window])
+        rows = [np.concatenate(pair) for pair in zip(begun, fresh, strict=True)]
+        # What is not a number comes first, so that it stays to be refused.
+        order = np.lexsort((-np.nan_to_num(rows[1], nan=np.inf), rows[3]))
+        order = order[rank_in_run(rows[3][order]) < most]
+        ready = int(np.searchsorted(rows[3][order], np.searchsorted(ends, at, side="right")))
+        whole.append([column[order[:ready]] for column in rows])
+        begun = [column[order[ready:]] for column in rows]
+    boxes, scores, labels, of = (np.concatenate(columns) for columns in zip(*whole, strict=True))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(counts)))])
+    return RawPredictions(boxes, scores, labels, offsets)
 
 
 def batches_of_windows(
