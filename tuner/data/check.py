@@ -7,7 +7,9 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 from urllib.parse import unquote
 
@@ -22,6 +24,9 @@ TOLERANCE = 0.5
 """Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
 SHOWN = 5
 """Examples in a message."""
+LARGE = 16_000_000
+"""Pixels of an image of which no two are decoded at a time: decoding takes 6 bytes for each or more."""
+_ONE_LARGE = Lock()
 
 
 class BoxReport(Frozen):
@@ -170,10 +175,7 @@ def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:
 
     def size_or_fault(path: Path) -> tuple[int, int] | str:
         try:
-            size = image_size(path)
-            if seems_cut_off(path):
-                read_image(path)
-            return size
+            return decoded_size(path) if seems_cut_off(path) else image_size(path)
         except DataError as error:
             return error.message
 
@@ -181,6 +183,20 @@ def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:
         found = list(pool.map(size_or_fault, paths, chunksize=64))
     raise_unreadable([fault for fault in found if isinstance(fault, str)])
     return np.array(found, np.int32).reshape(-1, 2)
+
+
+def decoded_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels after EXIF rotation of an image file that is decoded to its end.
+
+    Threads may ask for many at a time: images of more than `LARGE` pixels wait for one another.
+
+    Raises:
+        DataError: The file cannot be read; names it.
+    """
+    size = image_size(path)
+    with _ONE_LARGE if size[0] * size[1] > LARGE else nullcontext():
+        height, width, _ = read_image(path).shape
+    return width, height
 
 
 def check_sizes(paths: Sequence[Path], stated: NDArray[np.int32], found: NDArray[np.int32]) -> None:

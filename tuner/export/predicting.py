@@ -14,7 +14,7 @@ import torch
 
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
-from tuner.data.images import read_image
+from tuner.data.check import decoded_size
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
@@ -69,8 +69,7 @@ def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, l
 
     def size_or_fault(path: Path) -> tuple[int, int] | str:
         try:
-            height, width, _ = read_image(path).shape
-            return width, height
+            return decoded_size(path)
         except DataError as error:
             return error.message
 
