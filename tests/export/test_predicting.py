@@ -214,7 +214,7 @@ def test_nothing_in_a_folder_is_passed_over_in_silence(
         (folder / name).write_text("text")
     assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 0
     said = capsys.readouterr().out
-    assert "2 files and folders passed over: more/; notes.txt" in said
+    assert "1 files and folders passed over: notes.txt" in said
     assert "stack.tif has 2 pictures; only the first is looked at" in said
     assert "on 6 images" in said
     for name in ("a.png", "b.bmp"):
@@ -233,8 +233,32 @@ def test_nothing_in_a_folder_is_passed_over_in_silence(
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {Path(image["file_name"]).name for image in found["images"]} == names
     assert {path.stem for path in (tmp_path / "out" / "drawn").iterdir()} == {Path(name).stem for name in names}
-    assert run("predict", model, tmp_path, "-o", tmp_path / "out") == 1
-    assert "no images in this folder; there are mixed/" in capsys.readouterr().err
+    (tmp_path / "bare" / "texts").mkdir(parents=True)
+    (tmp_path / "bare" / "texts" / "notes.txt").touch()
+    assert run("predict", model, tmp_path / "bare", "-o", tmp_path / "out") == 1
+    assert "no images in this folder; there are texts/notes.txt" in capsys.readouterr().err
+
+
+def test_folders_in_a_folder_are_looked_into(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its results do not come back as images when they lie in it."""
+    split, _ = load_split(data, "test")
+    top = tmp_path / "photos"
+    places = ("b.jpg", "day 1/a.jpg", "day 1/cam/a.jpg", "day 2/a.png", "day 2/a.jpg", "day 2/c.jpg", ".trash/d.jpg")
+    for place in places:
+        (top / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(split.images_dir / split.file_names[0], top / place)
+    (top / "again").symlink_to(top)
+    out = top / "results"
+    for force in ((), ("--force",)):
+        assert run("predict", model, top, "-o", out, "--device", "cpu", *force) == 0
+        assert "passed over: again/" in capsys.readouterr().out
+        found = json.loads((out / "detections.json").read_text())
+        seen = [str(Path(image["file_name"]).relative_to(top)) for image in found["images"]]
+        assert seen == ["b.jpg", "day 1/a.jpg", "day 1/cam/a.jpg", "day 2/a.jpg", "day 2/a.png", "day 2/c.jpg"]
+        names = {path.stem for path in (out / "drawn").iterdir()}
+        assert names == {"b", "day 1-a", "day 1-cam-a", "day 2-a", "day 2-a-2", "c"}
 
 
 def test_names_the_image_that_is_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

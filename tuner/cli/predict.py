@@ -17,7 +17,7 @@ from tuner.config.errors import ConfigError, DataError
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them, with the folders in them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("predictions"),
     point: Point = None,
     tile: Tile = None,
@@ -31,7 +31,7 @@ def predict(
     """
     from tuner.export.find_images import find_images, picture_names
 
-    paths, notes = find_images(images)  # before torch is imported
+    paths, notes = find_images(images, apart_from=output)  # before torch is imported
     for note in notes:
         typer.echo(f"note: {note}")
     tiles = tiles_of(tile, overlap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,15 @@ from tuner.data.check import listed
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 
 
-def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The image files among paths, each once; folders give the images directly in them, sorted by name.
+def find_images(paths: Sequence[Path], *, apart_from: Path | None = None) -> tuple[list[Path], list[str]]:
+    """The image files among paths, each once; folders give the images in them and in their folders, sorted by name.
+
+    Args:
+        paths: Files and folders.
+        apart_from: A folder that is left out where it lies in one of these, as that of earlier results.
 
     Returns:
-        The files, and a sentence on each folder in which something else was passed over (but for hidden files).
+        The files, and a sentence on each folder in which something else was passed over (but for what is hidden).
 
     Raises:
         DataError: A path does not exist, or there is no image in a folder.
@@ -24,15 +29,12 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     notes: list[str] = []
     for path in paths:
         if path.is_dir():
-            visible = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-            inside = [p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
-            chosen = set(inside)
-            others = [f"{p.name}/" if p.is_dir() else p.name for p in visible if p not in chosen]
+            inside, others = _walk(path, apart_from)
             if not inside:
                 there = f"; there are {listed(others)}" if others else ""
                 raise DataError(
                     f"{path}: no images in this folder{there}",
-                    hint=f"Known: {', '.join(IMAGE_SUFFIXES)}. Folders within it are named on their own.",
+                    hint=f"Known: {', '.join(IMAGE_SUFFIXES)}. Links to folders are named on their own.",
                 )
             if others:
                 notes.append(f"{path}: {len(others)} files and folders passed over: {listed(others)}")
@@ -44,12 +46,44 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(dict.fromkeys(found)), notes
 
 
+def _walk(top: Path, apart_from: Path | None) -> tuple[list[Path], list[str]]:
+    """The images in a folder, those of its folders behind its own, and the names of what else there is.
+
+    Links to folders are passed over, as they may lead back to where they are.
+    """
+    found: list[Path] = []
+    others: list[str] = []
+    visible = sorted(path for path in top.iterdir() if not path.name.startswith("."))
+    for path in visible:
+        if path.is_dir():
+            if path.is_symlink() or (apart_from is not None and path.resolve() == apart_from.resolve()):
+                others.append(f"{path.name}/")
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(path)
+        else:
+            others.append(path.name)
+    for path in visible:
+        if path.is_dir() and f"{path.name}/" not in others:
+            inside, more = _walk(path, apart_from)
+            found += inside
+            others += [f"{path.name}/{name}" for name in more]
+    return found, others
+
+
 def picture_names(paths: Sequence[Path]) -> list[str]:
-    """A name without suffix for the picture of each image, numbered where images share a name."""
+    """A name without suffix for the picture of each image.
+
+    Where images in several folders share a name, their folders stand before it; what is equal still is numbered.
+    """
+    folders: dict[str, set[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.stem, set()).add(path.parent.absolute())
     names: dict[str, None] = {}
     for path in paths:
-        name, number = path.stem, 2
+        shared = os.path.commonpath(folders[path.stem])
+        first = "-".join([*path.parent.absolute().relative_to(shared).parts, path.stem])
+        name, number = first, 2
         while name in names:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{first}-{number}", number + 1
         names[name] = None
     return list(names)
