@@ -19,7 +19,7 @@ from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
-from tuner.trainers.detection.fitting import as_many_as_fit
+from tuner.trainers.detection.fitting import as_many_as_fit, at_once_on
 from tuner.trainers.detection.precision import Precision, inference_precision
 from tuner.trainers.detection.tiling import predict_tiles
 
@@ -138,7 +138,8 @@ def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, til
 
 
 def _predict_chunks(model: LoadedModel, split: Split, device: torch.device, tiles: Tiles) -> Iterator[RawPredictions]:
-    at_once, precision = BATCH, inference_precision(model.config, device)
+    at_once = at_once_on(device, BATCH, model.config, model.canvas, len(model.classes))
+    precision = inference_precision(model.config, device)
     for start in range(0, len(split), CHUNK):
         part = images_of(split, slice(start, start + CHUNK))
         found, at_once = as_many_as_fit(at_once, partial(_predict_part, model, part, tiles, precision))

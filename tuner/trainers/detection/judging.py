@@ -17,7 +17,7 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.operating_point import Merging, OperatingPoint
 from tuner.trainers.contract import DETECTIONS, DiskFull, Diverged, TrainingTask
 from tuner.trainers.detection.cost import measure_cost
-from tuner.trainers.detection.fitting import as_many_as_fit
+from tuner.trainers.detection.fitting import as_many_as_fit, at_once_on
 from tuner.trainers.detection.memory import peak_memory
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict
@@ -48,7 +48,8 @@ class EpochJudge:
         self._data = data
         self._detector = detector
         self._precision = precision
-        self._at_once = max(task.config.batch_size, LEAST_AT_ONCE)
+        most, classes = max(task.config.batch_size, LEAST_AT_ONCE), len(data.dataset.val.classes)
+        self._at_once = at_once_on(precision.device, most, task.config, data.canvas, classes)
         self._point: OperatingPoint | None = None
         self._cost: ImageCost | None = None
 
