@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import pickle
 import re
 import threading
@@ -18,6 +19,7 @@ from tests.trainers.training_case import never, variant
 from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
 from tuner.data import cache, scenes
 from tuner.data.coco import load_dataset
+from tuner.data.fingerprint import fingerprint
 from tuner.data.tiles import windows_of
 from tuner.evaluation import latency
 from tuner.evaluation.cost import ImageCost
@@ -38,6 +40,7 @@ from tuner.trainers.contract import (
     silent,
 )
 from tuner.trainers.detection import cost, judging
+from tuner.trainers.detection.prepared_data import _indexed, prepared_data
 from tuner.trainers.detection.train import train
 
 
@@ -52,6 +55,22 @@ def test_learns(task: TrainingTask) -> None:
     assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
     assert results[-1].metrics.operating_point is not None
     assert results[-1].metrics.operating_point.f1 > 0.5
+
+
+def test_other_annotations_than_those_of_the_study_are_refused(task: TrainingTask, tmp_path: Path) -> None:
+    data = scenes.generate(tmp_path / "data", train=4, val=2, test=1, size=(64, 48))
+    begun = fingerprint(data, load_dataset(data))
+    own = dataclasses.replace(task, data=data, fingerprint=begun, workdir=tmp_path / "0", cache_dir=tmp_path / "cache")
+    assert next(train(own, never)).epoch == 1
+    file = data.path(data.val)
+    content = json.loads(file.read_text())
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+    _indexed.cache_clear()  # as in another process
+    prepared_data.cache_clear()
+    with pytest.raises(BadData, match=r"are not those that the study was begun with:\n  val: \d+ boxes, was \d+"):
+        next(train(dataclasses.replace(own, workdir=tmp_path / "1"), never))
+    assert next(train(dataclasses.replace(own, fingerprint=None, workdir=tmp_path / "2"), never)).epoch == 1
 
 
 def test_all_threads_of_a_trial_decode_images(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,26 @@ def fingerprint(spec: DataSpec, dataset: Dataset) -> Fingerprint:
     )
 
 
+def refuse_other_data(begun: Fingerprint, spec: DataSpec, dataset: Dataset, study: str = "the study") -> None:
+    """Check that a loaded data set is the one that a study was begun with.
+
+    Args:
+        begun: The fingerprint of that one.
+        spec: Says where the loaded one is.
+        dataset: The loaded one.
+        study: The study's name for a reader.
+
+    Raises:
+        DataError: It differs; says in what. Or an image file is missing.
+    """
+    differs = begun.differences(fingerprint(spec, dataset), dataset)
+    if differs:
+        raise DataError(
+            f"the data in {spec.root} are not those that {study} was begun with:\n  " + "\n  ".join(differs),
+            hint="Bring the old data back, or begin another study under another name.",
+        )
+
+
 def split_fingerprint(split: Split) -> SplitFingerprint:
     """The fingerprint of one split; see `fingerprint`."""
     try:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, aliased
 
-from tuner.config.errors import DataError, StudyError
+from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec, StudySpec
 from tuner.storage.database import Database
 from tuner.storage.tables import StudyRow
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
+    from tuner.data.fingerprint import Fingerprint
 
 
 def read_current(session: Session, study_id: int, name: str) -> StudyRow:
@@ -47,8 +48,10 @@ def with_changes(spec: StudySpec, row: StudyRow) -> StudySpec:
     return spec.model_copy(update=changes)
 
 
-def load_same_data(database: Database, study_id: int, spec: StudySpec, loaded: Dataset | None = None) -> Dataset:
-    """The data set on this machine, checked to be the one that the study was begun with.
+def load_same_data(
+    database: Database, study_id: int, spec: StudySpec, loaded: Dataset | None = None
+) -> tuple[Dataset, Fingerprint]:
+    """The data set on this machine, checked to be the one that the study was begun with, and its fingerprint.
 
     Args:
         database: Where the study is.
@@ -60,7 +63,7 @@ def load_same_data(database: Database, study_id: int, spec: StudySpec, loaded: D
         DataError: It is missing or broken, or differs; says in what.
     """
     from tuner.data.coco import load_dataset
-    from tuner.data.fingerprint import fingerprint
+    from tuner.data.fingerprint import Fingerprint, fingerprint
 
     dataset = loaded or load_dataset(spec.data)
     found = fingerprint(spec.data, dataset).model_dump(mode="json")
@@ -71,23 +74,18 @@ def load_same_data(database: Database, study_id: int, spec: StudySpec, loaded: D
             row.fingerprint = found
         return row
 
-    refuse_other_data(database.run(known), spec.data, dataset)
-    return dataset
+    row = database.run(known)
+    refuse_data_of_another(row, spec.data, dataset)
+    return dataset, Fingerprint.model_validate(row.fingerprint)
 
 
-def refuse_other_data(row: StudyRow, spec: DataSpec, dataset: Dataset) -> None:
+def refuse_data_of_another(row: StudyRow, spec: DataSpec, dataset: Dataset) -> None:
     """Check that a data set is the one that a study was begun with, where it was begun.
 
     Raises:
         DataError: It differs; says in what.
     """
-    from tuner.data.fingerprint import Fingerprint, fingerprint
+    from tuner.data.fingerprint import Fingerprint, refuse_other_data
 
-    if row.fingerprint is None:
-        return
-    differs = Fingerprint.model_validate(row.fingerprint).differences(fingerprint(spec, dataset), dataset)
-    if differs:
-        raise DataError(
-            f"the data in {spec.root} are not those that study {row.name!r} was begun with:\n  " + "\n  ".join(differs),
-            hint="Bring the old data back, or begin another study under another name.",
-        )
+    if row.fingerprint is not None:
+        refuse_other_data(Fingerprint.model_validate(row.fingerprint), spec, dataset, f"study {row.name!r}")

@@ -24,7 +24,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, storage_option
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.control import clear_control
-from tuner.studies.current import refuse_other_data
+from tuner.studies.current import refuse_data_of_another
 from tuner.studies.deleting import delete_orphans
 from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
@@ -117,7 +117,7 @@ def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
         row = find_study(database, spec.name)
         if row is not None:
             _refuse_another(database, row, spec, space)
-            refuse_other_data(row, spec.data, dataset)
+            refuse_data_of_another(row, spec.data, dataset)
     finally:
         database.close()
 

@@ -31,6 +31,7 @@ from tuner.trainers.contract import EpochResult
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
+    from tuner.data.fingerprint import Fingerprint
 
 
 class WorkableStudy(StudyReader, ABC):
@@ -64,13 +65,26 @@ class WorkableStudy(StudyReader, ABC):
     @abstractmethod
     def _ender(self) -> Ender: ...
 
-    @cached_property
+    @property
     def dataset(self) -> Dataset:
         """The data set on this machine, checked to be the one that the study was begun with.
 
         Raises:
             DataError: It is missing or broken, or differs; says in what.
         """
+        return self._data[0]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the data set that the study was begun with, and that this machine has.
+
+        Raises:
+            DataError: It has not; see `dataset`.
+        """
+        return self._data[1]
+
+    @cached_property
+    def _data(self) -> tuple[Dataset, Fingerprint]:
         return load_same_data(self.database, self._id, self.spec, self._loaded)
 
     def make_folder(self) -> None:
@@ -108,7 +122,12 @@ class WorkableStudy(StudyReader, ABC):
         return self._reporter.report(assignment, result)
 
     def complete(self, assignment: Assignment) -> None:
-        """End a trial that has trained all its epochs; its value is the last epoch's."""
+        """End a trial whose trainer has ended; its value is the last epoch's.
+
+        Raises:
+            LeaseLost: The trial belongs to another worker now, or has ended otherwise.
+            TrialFailed: It has no epoch, or its last one, before the end, has not all that the study needs.
+        """
         self._ender.complete(assignment)
 
     def prune(self, assignment: Assignment, reason: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tuner.config.errors import FailureKind, TunerError
 from tuner.config.study import DataSpec
@@ -25,6 +25,9 @@ from tuner.postprocess.swept import Swept
 
 def silent() -> None:
     """A sign of life where nobody waits for one."""
+
+if TYPE_CHECKING:
+    from tuner.data.fingerprint import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class TrainingTask:
             a training that was finished yields its last one, which has the operating point.
         canvas: Width and height in pixels of what images are letterboxed into; None: what suits the images of
             `data.train` at the config's size.
+        fingerprint: Of the data set that the study was begun with; None where any will do. Data may change while a
+            study runs: a trainer that has read them should call `tuner.data.fingerprint.refuse_other_data`, so that no
+            trial is trained, or compared with others, on other data.
         alive: To be called while work goes on that is not an epoch's result yet: for each batch, say, since calls are
             cheap, and in whatever thread. A trainer that reports its epochs regularly need not.
     """
@@ -66,6 +72,7 @@ class TrainingTask:
     micro_batch: int | None = None
     first_epoch: int = 1
     canvas: tuple[int, int] | None = None
+    fingerprint: Fingerprint | None = field(default=None, repr=False)
     alive: Callable[[], None] = field(default=silent, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -148,7 +155,7 @@ class Diverged(TrialFailed):
 
 
 class BadData(TrialFailed):
-    """An image or annotation cannot be read in the middle of a study."""
+    """In the middle of a study an image or annotation cannot be read, or the data are not those it was begun with."""
 
     kind = FailureKind.BAD_DATA
 

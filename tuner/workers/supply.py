@@ -107,6 +107,8 @@ class Supply:
         plan, study, patience = slot.plan, self._study, self._timing.ask_patience
         if self._ledger.running:  # an ask may take long, and is waited for: not of a server that answers nobody
             self._ledger.call(study.ping)
+        # Read before a trial is held: where the data are not the study's, that holds for whoever gets the trial here.
+        self._ledger.call(lambda: study.fingerprint, patience=patience)
         worker = WorkerInfo(device=plan.recorded)
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:

@@ -27,6 +27,7 @@ def task_of(study: WorkableStudy, assignment: Assignment, plan: SlotPlan, micro_
         config=assignment.config,
         seed=assignment.seed,
         data=study.spec.data,
+        fingerprint=study.fingerprint,
         device=plan.device,
         threads=plan.threads,
         workdir=study.folder / "trials" / str(assignment.number),

@@ -14,6 +14,7 @@ from tuner.config.errors import DiskError
 from tuner.config.study import DataSpec
 from tuner.data.cache import CachedImages, open_caches
 from tuner.data.coco import Dataset, load_dataset
+from tuner.data.fingerprint import Fingerprint, refuse_other_data
 from tuner.data.letterbox import Canvas, canvas_for
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.trainers.contract import silent
@@ -44,6 +45,7 @@ def prepared_data(
     image_size: int,
     cache_dir: Path,
     canvas: tuple[int, int] | None = None,
+    begun: Fingerprint | None = None,
     alive: Callable[[], None] = silent,
 ) -> PreparedData:
     """The data set on a canvas; the same object for the same arguments while it is kept.
@@ -55,13 +57,14 @@ def prepared_data(
         image_size: Longer side of the canvas that suits the images of the training split, in pixels.
         cache_dir: Folder of the decoded images.
         canvas: Width and height of the canvas where it is not that one.
+        begun: The fingerprint that the data set must have; None: any.
         alive: Called while images are decoded; an argument like the others, so it should be one for the whole process.
 
     Raises:
-        DataError: The data set is broken, or images cannot be read.
+        DataError: The data set is broken, or another one, or images cannot be read.
         DiskError: As of `open_cache`.
     """
-    dataset, evaluator = _indexed(spec)
+    dataset, evaluator = _indexed(spec, begun)
     chosen = Canvas(*canvas) if canvas else canvas_for(dataset.train.sizes, image_size)
     # No argument, which would open the images anew for each number of threads.
     threads = torch.get_num_threads()
@@ -78,6 +81,8 @@ def prepared_data(
 
 
 @functools.lru_cache(maxsize=2)
-def _indexed(spec: DataSpec) -> tuple[Dataset, CocoEvaluator]:
+def _indexed(spec: DataSpec, begun: Fingerprint | None) -> tuple[Dataset, CocoEvaluator]:
     dataset = load_dataset(spec)
+    if begun is not None:  # annotations may have changed since the study began, or since another process read them
+        refuse_other_data(begun, spec, dataset)
     return dataset, CocoEvaluator(dataset.val)

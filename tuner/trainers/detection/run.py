@@ -49,7 +49,9 @@ class TrainingRun:
         config = task.config
         self.device = resolve_device(task.device)
         self.precision = Precision(config, self.device)
-        self.data = prepared_data(task.data, config.image_size, task.cache_dir, task.canvas, task.alive)
+        self.data = prepared_data(
+            task.data, config.image_size, task.cache_dir, task.canvas, task.fingerprint, task.alive
+        )
         self.epoch = 0
         self.batch = 0
         self.loss_sums: dict[str, Tensor] = {}
