@@ -40,7 +40,7 @@ class TrainingRun:
 
     Raises:
         ConfigError: The checkpoint there is another experiment's, or was written by another version.
-        LostState: The checkpoint was cut off, and is set aside.
+        LostState: The checkpoint was cut off or damaged, and is set aside.
         TunerError: Device, data, model or weights cannot be had.
     """
 
@@ -182,7 +182,7 @@ class TrainingRun:
             if aside is None:
                 raise
             raise LostState(
-                f"checkpoint {path} was cut off and is now {aside.name}; the trial begins again with epoch 1"
+                f"checkpoint {path} was cut off or damaged and is now {aside.name}; the trial begins again with epoch 1"
             ) from error
         if state is None:
             return
