@@ -9,6 +9,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
+from tuner.workers.group import kill_the_rest
 from tuner.workers.messages import Alive, Prepare, Run, Stop, ToWorker, Verdict
 from tuner.workers.signs import SIGN_SECONDS, at_most_every
 
@@ -79,4 +80,5 @@ class Mailbox:
         self._inbox.put(None)
         # A trial that hangs must not hold the GPU for ever once nobody waits for it.
         time.sleep(ORPHAN_GRACE)
+        kill_the_rest()
         os._exit(1)

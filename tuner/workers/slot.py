@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tuner.workers.devices import SlotPlan
+from tuner.workers.group import kill_group
 from tuner.workers.messages import Prepare, ToProcess, ToWorker
 
 MAX_STARTS = 3
@@ -95,7 +96,7 @@ class Slot:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                process_group=0,  # a terminal's Ctrl-C reaches the worker alone
+                process_group=0,  # a terminal's Ctrl-C reaches the worker alone, and `kill` the trainer's subprocesses
             )
         self._connection = ours
         self.ready = False
@@ -129,15 +130,14 @@ class Slot:
 
     def exit_code(self) -> int | None:
         """Exit code of a process that has died, minus the signal that killed it; None otherwise."""
-        return self._process.poll() if self._process else None
+        return self._await(0.0)
 
     def bury(self) -> None:
         """Clear away a process that has died, and plan the next start."""
         self._failed_starts = 0 if self.ready else self._failed_starts + 1
         self.start_at = time.monotonic() + min(LONGEST_RESTART_DELAY, RESTART_DELAY * 2**self._deaths)
         self._deaths += 1
-        self.hang_up()
-        self._process = None
+        self.kill()
 
     def succeeded(self) -> None:
         """A trial was finished: the next death is the first again."""
@@ -154,12 +154,12 @@ class Slot:
         return self.given_up
 
     def kill(self) -> None:
-        """End the process at once; the next start may follow at once."""
+        """End the process and its subprocesses at once; the next start may follow at once."""
         if self._process is not None:
-            self._process.kill()
+            if self._process.returncode is None:
+                kill_group(self._process.pid)
             # One that a driver or a network disk holds does not die, and must not hold up the other slots.
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(KILL_SECONDS)
+            self._await(KILL_SECONDS)
         self.hang_up()
         self._process = None
 
@@ -171,13 +171,20 @@ class Slot:
         self.ready = False
 
     def wait(self, grace: float) -> None:
-        """Wait for the process to end, and kill it after `grace` seconds."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        """Wait for the process to end, and kill it after `grace` seconds, and in any case what it leaves behind."""
+        self._await(grace)
+        self.kill()
+
+    def _await(self, seconds: float) -> int | None:
+        """The exit code of the process once it has died, for which it has so many seconds; None while it has not.
+
+        What it leaves behind is killed there and then, while the number of its group cannot be another's yet.
+        """
+        if self._process is not None and self._process.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+                kill_group(self._process.pid)
+        return self._process.returncode if self._process else None
 
 
 def environment(plan: SlotPlan) -> dict[str, str]:

@@ -8,6 +8,7 @@ trials: imports, the CUDA context and the trainer's caches are paid for once.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import gc
 import importlib
@@ -22,6 +23,7 @@ from pathlib import Path
 from tuner.config.errors import ConfigError
 from tuner.trainers.contract import EpochResult, Trainer
 from tuner.workers.failures import ended_by
+from tuner.workers.group import kill_the_rest
 from tuner.workers.mailbox import Mailbox
 from tuner.workers.messages import Ended, EpochReported, Prepare, Ready, Run, Verdict
 from tuner.workers.results import read_results, write_result
@@ -122,6 +124,7 @@ def main(file_descriptor: int) -> None:
     """Serve one worker until it closes the pipe."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides, and says so over the pipe
+    atexit.register(kill_the_rest)  # before anything else, so that what a trainer registers runs first
     mailbox = Mailbox(Connection(file_descriptor))
     signal.signal(signal.SIGTERM, lambda *_: mailbox.stop.set())
     prepare = mailbox.receive()
