@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -20,7 +22,7 @@ from tuner.studies.leases import AskBusy
 from tuner.studies.opening import open_study
 from tuner.studies.records import LeaseLost, TrialState
 from tuner.studies.study import Study
-from tuner.trainers.contract import BadConfig
+from tuner.trainers.contract import BadConfig, TrialFailed
 
 Begin = Callable[..., Study]
 State = optuna.trial.TrialState
@@ -106,6 +108,28 @@ def test_weak_trials_are_pruned_and_the_default_never(studies_url: str, begin: B
     assert summary.best == (3, pytest.approx(0.6))
     assert summary.default_value == pytest.approx(0.2)
     assert (summary.epochs, summary.full_epochs) == (3 * EPOCHS + 1, 4 * EPOCHS)
+
+
+def test_no_trial_is_complete_without_an_epoch(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    with pytest.raises(TrialFailed, match="the trainer reported no epoch"):
+        study.complete(first)
+    assert study.trials()[0].state is TrialState.RUNNING
+    assert study.fail(first, FailureKind.ERROR, "the trainer reported no epoch") is TrialState.FAILED
+    assert study.optuna.trials[0].state is State.FAIL
+
+
+def test_a_row_that_the_database_refuses_is_not_taken_for_a_study_that_was_deleted(
+    sqlite_url: str, begin: Begin
+) -> None:
+    study = begin(sqlite_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    with pytest.raises(StorageError, match="NOT NULL constraint failed"):  # SQLite has no NaN
+        study.report(first, replace(result(1, 0.1), train_seconds=math.nan))
+    assert not study.report(first, result(1, 0.1))
 
 
 def test_an_interrupted_trial_goes_on_as_the_same_experiment(studies_url: str, begin: Begin) -> None:

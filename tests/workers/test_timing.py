@@ -46,5 +46,5 @@ def test_the_only_epoch_of_a_trainer_that_ends_early_is_taken(folder: Path) -> N
 
 
 def test_a_trainer_without_an_epoch_cannot_be_timed(folder: Path) -> None:
-    with pytest.raises(TimingFailed, match="the trainer reports no epoch"):
+    with pytest.raises(TimingFailed, match="the trainer reported no epoch"):
         timed(folder, "test_timing:nothing", 5)

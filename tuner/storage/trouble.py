@@ -14,6 +14,8 @@ from tuner.storage.urls import masked, sqlite_file
 
 _POSTGRES_AGAIN = ("40001", "40P01", "55P03")
 """Serialisation failure, deadlock, lock not available."""
+_POSTGRES_NO_PARENT, _MYSQL_NO_PARENT = "23503", 1452
+"""Foreign-key violation."""
 _MYSQL_AGAIN = (1020, 1205, 1213)
 """A row was changed since it was read (MariaDB, by default from 11.6.2 on), lock wait time-out, deadlock."""
 _SQLITE_NO_ROOM = ("disk I/O error", "unable to open")
@@ -63,6 +65,16 @@ def _full(detail: str, file: Path) -> bool:
 def _cut(error: BaseException) -> bool:
     """Whether the connection was lost on the way."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def refers_to_nothing(error: IntegrityError) -> bool:
+    """Whether a row was refused because the one that it belongs to is not there any more."""
+    original: Any = error.orig
+    return (
+        getattr(original, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_FOREIGNKEY"
+        or getattr(original, "sqlstate", None) == _POSTGRES_NO_PARENT
+        or original.args[:1] == (_MYSQL_NO_PARENT,)
+    )
 
 
 def asks_again(error: BaseException | None) -> bool:

@@ -6,14 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import optuna
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind
+from tuner.config.study import StudySpec
+from tuner.evaluation.metrics import Metrics
 from tuner.storage.database import Database
+from tuner.storage.tables import EpochRow, StudyRow, TrialRow
 from tuner.studies import journal, pausing
 from tuner.studies.judging import Judge
+from tuner.studies.objective import undefined
 from tuner.studies.records import Assignment, TrialState
 from tuner.studies.tell import tell
+from tuner.trainers.contract import NO_EPOCH, TrialFailed
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,11 @@ class Ender:
     promotes: bool
 
     def complete(self, assignment: Assignment) -> None:
-        """End a trial that has trained all its epochs."""
+        """End a trial whose trainer has ended.
+
+        Raises:
+            TrialFailed: It has no value, without which no trial is complete.
+        """
         self.end(assignment, TrialState.COMPLETE)
 
     def prune(self, assignment: Assignment, reason: str, kind: str | None = None) -> None:
@@ -74,6 +84,8 @@ class Ender:
 
         def end(session: Session) -> None:
             journal.end_trial(session, assignment, state, kind, reason)
+            if state is TrialState.COMPLETE:
+                _check_value(session, assignment)
             self._tell(session, assignment.trial_id)
 
         self.database.run(end)
@@ -91,3 +103,19 @@ class Ender:
     def _tell(self, session: Session, trial_id: int) -> None:
         if self.study is not None:
             tell(session, self.study, trial_id)
+
+
+def _check_value(session: Session, assignment: Assignment) -> None:
+    """Check that the last epoch of a trial has all that the study needs: its trainer may have ended early."""
+    row = session.get_one(TrialRow, assignment.trial_id)
+    if not row.epochs:
+        raise TrialFailed(NO_EPOCH)
+    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+    last = (EpochRow.trial_id == row.trial_id, EpochRow.epoch == row.epochs)
+    metrics = Metrics.model_validate(session.scalars(select(EpochRow.metrics).where(*last)).one())
+    missing = undefined(spec, metrics, last=True)
+    if missing is not None:
+        raise TrialFailed(
+            f"the trainer ended with epoch {row.epochs} of {assignment.config.epochs} and without the metric {missing}",
+            hint="A trainer that ends early measures in its last epoch all that the study needs.",
+        )

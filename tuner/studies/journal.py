@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.storage.trouble import refers_to_nothing
 from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.records import UNCOUNTED, Assignment, LeaseLost, TrialState
@@ -88,7 +89,9 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
     count = {"preserve_rowcount": True}
     try:
         inserted: Any = session.execute(_insert_epoch(session.get_bind().dialect.name), row, execution_options=count)
-    except IntegrityError:  # there is no such trial any more
+    except IntegrityError as error:
+        if not refers_to_nothing(error):
+            raise
         raise LeaseLost("the study was deleted while a worker ran it") from None
     if inserted.rowcount:
         extend(session, trial_id, attempt, _ADVANCE, new_epoch=result.epoch, new_value=value, **cost)

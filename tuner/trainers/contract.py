@@ -4,6 +4,17 @@ A trainer is a callable that takes a `TrainingTask` and yields one `EpochResult`
 It saves its state under `task.workdir` before it yields, and starts from the saved state when called again
 with the same task. The caller prunes by closing the generator.
 
+Epochs come in order and none is left out: the first is 1, or where a saved state goes on, the one that the state ends
+with or the next. What else a worker cannot take, such as a time that is no finite number, fails the trial, and its
+message names the field; NumPy's and torch's numbers are taken as Python's.
+
+A trainer may end before `task.config.epochs`. The trial is complete then, with what its last epoch brought, which must
+hold all that the study needs after a trial's last epoch, such as the operating point for F1. A trainer that ends
+without any epoch has failed, and one that ends early once `stop_requested` said yes counts as interrupted.
+
+Subprocesses of a trainer are killed with the trial's process, as when a trial hangs. The process outlives a trial that
+is pruned or fails, so a trainer that starts some ends them itself, in a `finally` around its epochs.
+
 A trial from which nothing is heard for very long is taken for one that hangs, and its process is killed. Epochs are
 heard; where one takes unforeseeably long, such as the first, which prepares the data, or the last, whose results are
 looked at more closely, a trainer may call `task.alive` in between.
@@ -22,12 +33,12 @@ from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.swept import Swept
 
+if TYPE_CHECKING:
+    from tuner.data.fingerprint import Fingerprint
+
 
 def silent() -> None:
     """A sign of life where nobody waits for one."""
-
-if TYPE_CHECKING:
-    from tuner.data.fingerprint import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,9 @@ class EpochResult:
     executed: dict[str, str] = field(default_factory=dict)
 
 
+NO_EPOCH = "the trainer reported no epoch"
+"""Why a trial failed whose trainer ended at once, as if it had trained."""
+
 DETECTIONS = "detections.npz"
 """File in a trial's folder with the last epoch's validation detections at the operating point's NMS IoU and every
 confidence, from which reports are drawn without torch; a trainer may leave it out."""
@@ -139,7 +153,7 @@ class Interrupted(Exception):
 class TrialFailed(TunerError):
     """A trial ended without a result, for a reason that has one defined outcome (decision 12)."""
 
-    kind: FailureKind
+    kind: FailureKind = FailureKind.ERROR
 
 
 class OutOfMemory(TrialFailed):
@@ -149,7 +163,7 @@ class OutOfMemory(TrialFailed):
 
 
 class Diverged(TrialFailed):
-    """The loss is not finite: told as pruned with the last value."""
+    """The loss or the mAP is not finite: told as pruned with the last value."""
 
     kind = FailureKind.DIVERGED
 

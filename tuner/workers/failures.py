@@ -8,9 +8,13 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tuner.config.errors import ConfigError, DataError, DeviceError, DiskError, FailureKind, TunerError, WeightsError
+from tuner.evaluation.metrics import Metrics
 from tuner.trainers.contract import Interrupted, TrialFailed
 from tuner.trainers.detection.cuda_errors import failed_assertion, is_cuda_error, is_out_of_memory
+from tuner.workers.checked import wrong_metrics
 from tuner.workers.messages import Ended
 
 ERROR_LOG = "error.log"
@@ -37,6 +41,8 @@ def ended_by(error: Exception, workdir: Path) -> Ended:
     """
     if isinstance(error, Interrupted):
         return Ended("interrupted")
+    if isinstance(error, ValidationError) and error.title == Metrics.__name__:
+        error = wrong_metrics(error)
     if isinstance(error, TrialFailed):
         return Ended("failed", error.kind, str(error))
     if isinstance(error, TunerError):

@@ -176,7 +176,10 @@ class Ledger:
         """Tell the study how a trial ended; what became of it."""
         study = self._study
         if ended.outcome == "complete":
-            self.call(partial(study.complete, assignment))
+            try:
+                self.call(partial(study.complete, assignment))
+            except TrialFailed as error:
+                return self._conclude(assignment, Ended("failed", error.kind, error.message))
         elif ended.outcome == "pruned" and ended.message:
             self.call(partial(study.prune, assignment, ended.message))
         elif ended.outcome == "pruned":

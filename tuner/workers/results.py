@@ -19,7 +19,7 @@ RESULTS = "results.jsonl"
 
 
 def write_result(folder: Path, result: EpochResult) -> None:
-    """Append an epoch.
+    """Append an epoch, on the disk for good before a later checkpoint is, which goes on from there.
 
     Raises:
         OSError: The disk is full.
@@ -30,6 +30,8 @@ def write_result(folder: Path, result: EpochResult) -> None:
         file.seek(max(0, end - 1))
         torn = b"\n" if file.read(1) not in (b"", b"\n") else b""  # a line that was written in part ends here
         file.write(torn + json.dumps(fields).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_results(folder: Path, first_epoch: int) -> list[EpochResult]:

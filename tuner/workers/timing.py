@@ -11,7 +11,7 @@ from pathlib import Path
 from tuner.config.errors import DeviceError, TunerError
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
-from tuner.trainers.contract import TrainingTask
+from tuner.trainers.contract import NO_EPOCH, TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.messages import Ended, EpochReported, Run, Verdict
@@ -65,7 +65,7 @@ def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts) -> list[f
             index, code = slot.plan.index, slot.exit_code()
             for message in slot.receive():
                 if isinstance(message, Ended) and (message.outcome == "failed" or index not in first):
-                    why = message.message or "the trainer reports no epoch"
+                    why = message.message or NO_EPOCH
                     raise TimingFailed(f"the default config cannot be trained: {why}")
                 if isinstance(message, Ended):  # a trainer may end before it has trained all its epochs
                     found.setdefault(index, first[index])

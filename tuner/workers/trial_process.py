@@ -20,8 +20,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tuner.config.errors import ConfigError
-from tuner.trainers.contract import EpochResult, Trainer
+from tuner.config.errors import ConfigError, FailureKind
+from tuner.trainers.contract import NO_EPOCH, EpochResult, Trainer
+from tuner.workers.checked import checked
 from tuner.workers.failures import ended_by
 from tuner.workers.group import kill_the_rest
 from tuner.workers.mailbox import Mailbox
@@ -67,7 +68,10 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
         if left:
             task = replace(task, first_epoch=left[-1].epoch + 1)
         results = trainer(task, mailbox.stop_requested)
-        for result in results:
+        previous = None
+        for reported in results:
+            result = checked(reported, task, previous)
+            previous = result.epoch
             if left and result.epoch == left[-1].epoch:
                 continue  # the trainer may repeat what its checkpoint ends with
             write_result(task.workdir, result)
@@ -75,7 +79,10 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
                 # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.
                 getattr(results, "close", lambda: None)()
                 return ended
-        return Ended("complete")
+        trained = max(previous or 0, task.first_epoch - 1)
+        if trained < task.config.epochs and mailbox.stop.is_set():
+            return Ended("interrupted")  # it returned where it should have raised
+        return Ended("complete") if trained else Ended("failed", FailureKind.ERROR, NO_EPOCH)
     except Exception as error:
         ended = ended_by(error, task.workdir)
         if ended.worn:
