@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.storages._rdb import models
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from study_cases import EPOCHS, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
-from tuner.studies.deleting import delete_orphans, delete_study
+from tuner.studies.deleting import delete_study
 from tuner.studies.leases import asking
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.records import TrialState
-from tuner.studies.repeats import open_repeats
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -90,7 +88,7 @@ def test_a_study_takes_over_the_folder_of_one_that_its_database_has_lost(sqlite_
     optuna.delete_study(study_name=study.name, storage=study.database.optuna)
     with pytest.raises(StudyError, match="there is no study") as error:
         read_study(study.name, sqlite_url)
-    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
+    assert error.value.hint.startswith("It was deleted in Optuna's dashboard")
     again = begin(sqlite_url)
     assert again.identity != study.identity
     assert again.folder == study.folder
@@ -104,7 +102,7 @@ def test_a_study_deleted_in_the_dashboard_can_be_begun_anew(sqlite_url: str, beg
     optuna.delete_study(study_name=study.name, storage=study.database.optuna)
     with pytest.raises(StudyError, match="there is no study") as error:
         read_study(study.name, sqlite_url)
-    assert error.value.hint == "It holds no studies yet: start one with `tuner run`."
+    assert error.value.hint.startswith("It was deleted in Optuna's dashboard")
     again = begin(sqlite_url)
     first = again.next_trial(WORKER)
     assert first is not None
@@ -115,41 +113,10 @@ def test_looking_for_a_study_deletes_none(sqlite_url: str, begin: Begin) -> None
     study = begin(sqlite_url)
     optuna.delete_study(study_name=study.name, storage=study.database.optuna)
     assert stored_spec(study.name, sqlite_url) is None
-    for call in (open_study, delete_study):
-        with pytest.raises(StudyError, match="there is no study") as error:
-            call(study.name, sqlite_url)
-        assert error.value.hint.startswith("It holds no studies yet")
+    with pytest.raises(StudyError, match="there is no study") as error:
+        open_study(study.name, sqlite_url)
+    assert error.value.hint.startswith("It was deleted in Optuna's dashboard")
     assert study.database.run(lambda session: session.get(StudyRow, study._id)) is not None
-
-
-def test_the_rows_of_a_study_deleted_in_the_dashboard_go_when_another_is_begun(
-    database_url: str, data: DataSpec
-) -> None:
-    studies = [create_or_open(spec_for(data, database_url, name)) for name in ("one", "two")]
-    for study in studies:
-        open_repeats(study).close()
-    optuna.delete_study(study_name="two", storage=studies[1].database.optuna)
-    studies.append(create_or_open(spec_for(data, database_url, "three")))
-    names = studies[0].database.run(lambda session: set(session.scalars(select(StudyRow.name))))
-    assert names == {"one", "one@repeats", "three"}
-    for study in studies:
-        study.close()
-
-
-def test_a_study_that_is_made_while_another_is_begun_stays(sqlite_url: str, data: DataSpec) -> None:
-    others: list[Study] = []
-
-    def make_another(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM tuner_studies" in statement and not others:
-            others.append(study := create_or_open(spec_for(data, sqlite_url, "another")))
-            study.close()
-
-    first = create_or_open(spec_for(data, sqlite_url, "first"))
-    event.listen(first.database.engine, "before_cursor_execute", make_another)
-    delete_orphans(first.database)
-    assert others
-    assert {summary.name for summary in list_studies(sqlite_url)} == {"first", "another"}
-    first.close()
 
 
 def test_an_optuna_study_of_others_is_left_alone(sqlite_url: str, begin: Begin, study_name: str) -> None:

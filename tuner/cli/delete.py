@@ -18,13 +18,9 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a study: trials, checkpoints and pictures. There is no way back."""
-    from tuner.studies.deleting import delete_study
-    from tuner.studies.opening import open_study
+    from tuner.studies.deleting import delete_study, to_delete
 
-    opened = open_study(study, storage)
-    trials = sum(opened.summary().counts.values())
-    folder = opened.folder
-    opened.close()
+    trials, folder = to_delete(study, storage)
     if not yes:
         question = f"Delete study {study!r} with its {trials} trials and the folder {folder}?"
         with redirect_stdout(sys.stderr):  # beside the JSON; click would print a blank before the answer on stdout

@@ -20,6 +20,7 @@ from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.storage.database import connect
 from tuner.storage.folders import studies_folder
 from tuner.storage.urls import masked
+from tuner.studies.renamed import mark
 
 WSGIApp = Callable[..., Iterable[bytes]]
 
@@ -90,6 +91,7 @@ def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> It
         ConfigError: The port is in use or the address is not this machine's.
     """
     with closing(connect(url, create=False)) as database:
+        database.run(mark)  # older studies, too, before one is renamed there
         page = "/dashboard"
         if study is not None:
             with database.errors():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -24,33 +25,59 @@ def study_folder(url: URL, name: str, identity: str) -> Path:
     """The folder of a study, which may not be there yet.
 
     It is named after the study; where a study of that name in another database has that folder, after its identity,
-    too. What an earlier study of the same database has left is taken over, since a database holds one of a name.
+    too. What an earlier study of the same database has left is taken over, since a database holds one of a name. The
+    folder of a study that was renamed has its old name until `make_study_folder`.
 
     Args:
         url: The database.
         name: Of the study.
-        identity: Tells it from all others of its name.
+        identity: Tells it from all others of its name; what follows the name there tells it from all of its database.
     """
-    folder = studies_folder(url) / name
-    owner = _owner(folder).splitlines()
-    if owner and identity not in owner and masked(url) not in owner:
-        return folder.with_name(f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}")
-    return folder
+    return _known_folder(url, name, identity) or _new_folder(url, name, identity)
 
 
 def make_study_folder(url: URL, name: str, identity: str) -> Path:
-    """Make the folder of a study, and write down whose it is; see `study_folder`."""
+    """Make the folder of a study, or name it anew, and write down whose it is; see `study_folder`."""
     folder = study_folder(url, name, identity)
+    if folder.is_dir() and identity not in _owner(folder) and (new := _new_folder(url, name, identity)) != folder:
+        if new.exists():  # left by another study
+            new = _beside(url, name, identity)
+        with suppress(FileNotFoundError):  # another worker was faster
+            folder.rename(new)
+        folder = new
     folder.mkdir(parents=True, exist_ok=True)
     owner = f"{identity}\n{masked(url)}\n"
-    if _owner(folder) != owner:
+    if _owner(folder) != [identity, masked(url)]:
         temporary = folder / f"{OWNER}.{os.getpid()}"
         temporary.write_text(owner, encoding="utf-8")
         temporary.replace(folder / OWNER)  # whole or not at all, as several workers may begin together
     return folder
 
 
-def _owner(folder: Path) -> str:
-    """What is written down about whose folder it is; empty where nothing is."""
+def _known_folder(url: URL, name: str, identity: str) -> Path | None:
+    """The folder that is the study's by what is written down there, whatever the study was called then."""
+    for folder in (studies_folder(url) / name, _beside(url, name, identity)):
+        if identity in _owner(folder):
+            return folder
+    since = identity.removeprefix(name)
+    for file in sorted(studies_folder(url).glob(f"*/{OWNER}")):
+        owner = _owner(file.parent)
+        if masked(url) in owner and any(line.endswith(since) for line in owner):
+            return file.parent
+    return None
+
+
+def _new_folder(url: URL, name: str, identity: str) -> Path:
+    folder = studies_folder(url) / name
+    owner = _owner(folder)
+    return _beside(url, name, identity) if owner and masked(url) not in owner else folder
+
+
+def _beside(url: URL, name: str, identity: str) -> Path:
+    return studies_folder(url) / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _owner(folder: Path) -> list[str]:
+    """What is written down about whose folder it is, line by line; empty where nothing is."""
     file = folder / OWNER
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []

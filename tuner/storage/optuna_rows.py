@@ -24,6 +24,8 @@ from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, or_, se
 from sqlalchemy.orm import Session
 
 _STUDIES: Table = models.StudyModel.__table__
+_STUDY_USER_ATTRS: Table = models.StudyUserAttributeModel.__table__
+_STUDY_SYSTEM_ATTRS: Table = models.StudySystemAttributeModel.__table__
 _TRIALS: Table = models.TrialModel.__table__
 _VALUES: Table = models.TrialValueModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -145,6 +147,20 @@ def delete_study(session: Session, study_id: int) -> None:
     for table in tables:
         if "study_id" in table.c:
             session.execute(delete(table).where(table.c.study_id == study_id))
+
+
+def read_study_attr(session: Session, study_id: int, key: str) -> Any:
+    """A user attribute of a study; None where it has none of that name."""
+    mine = (_STUDY_USER_ATTRS.c.study_id == study_id, _STUDY_USER_ATTRS.c.key == key)
+    text = session.scalar(select(_STUDY_USER_ATTRS.c.value_json).where(*mine))
+    return None if text is None else json.loads(text)
+
+
+def set_study_attr(session: Session, study_id: int, key: str, value: Any, *, system: bool = False) -> None:
+    """Write a user attribute of a study, or a system attribute."""
+    table = _STUDY_SYSTEM_ATTRS if system else _STUDY_USER_ATTRS
+    session.execute(delete(table).where(table.c.study_id == study_id, table.c.key == key))
+    session.execute(insert(table).values(study_id=study_id, key=key, value_json=json.dumps(value)))
 
 
 def set_user_attrs(session: Session, trial_id: int, attrs: Mapping[str, Any]) -> None:

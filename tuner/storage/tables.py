@@ -29,7 +29,17 @@ from sqlalchemy.sql.functions import FunctionElement
 
 OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 """Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_rows`."""
-OPTUNA_TRIALS = table("trials", column("trial_id", Integer), column("study_id", Integer), column("state", String))
+OPTUNA_STUDY_ATTRS = table("study_user_attributes", column("study_id", Integer), column("key", String))
+"""Likewise of what studies say about themselves."""
+BEGAN = "tuner_began"
+"""User attribute of a study at Optuna: when it was begun, which tells whose copy another is."""
+OPTUNA_TRIALS = table(
+    "trials",
+    column("trial_id", Integer),
+    column("study_id", Integer),
+    column("number", Integer),
+    column("state", String),
+)
 """Likewise of trials."""
 
 

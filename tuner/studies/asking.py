@@ -16,6 +16,7 @@ from tuner.studies.judging import Judge
 from tuner.studies.leases import LEASE_SECONDS, AskBusy, AskLock, asking, assignment_of
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.records import INFEASIBLE, Assignment, TrialState
+from tuner.studies.renamed import make_room
 from tuner.studies.samplers import grid_size
 from tuner.studies.sampling import DEFAULT, Sample, TrialSampler, View
 from tuner.studies.tell import tell
@@ -105,6 +106,7 @@ class Asker:
             optuna_rows.add_trial(session, self._sampler.study._study_id, trial)
         elif not optuna_rows.write_changes(session, sample.waiting, trial):
             return None
+        make_room(session, trial._trial_id)
         row = TrialRow(
             trial_id=trial._trial_id,
             study_id=self._id,

@@ -1,36 +1,38 @@
-"""Deleting studies, ours and what is left of those that Optuna's dashboard deleted."""
+"""Deleting studies, and what is left of those that were deleted in Optuna's dashboard."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
-from sqlalchemy import delete, exists, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_rows
-from tuner.storage.database import Database
+from tuner.storage.database import Database, connect
 from tuner.storage.folders import study_folder
-from tuner.storage.tables import OPTUNA_STUDIES, StudyRow, now
+from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies.history import live_trials
-from tuner.studies.reading import REPEATS, find_study, reach_study
+from tuner.studies.presence import ALIVE, GONE, REPEATS
+from tuner.studies.reading import reach_study
 
 
 def delete_study(name: str, storage_url: str | None = None) -> None:
-    """Delete a study: its rows, Optuna's, its artifacts and its checkpoints.
+    """Delete a study: its rows, Optuna's, its artifacts and its checkpoints; or what is kept of one that is gone there.
 
     Raises:
         StudyError: There is no such study, or a worker runs it.
         StorageError: The database cannot be used, or a file cannot be deleted.
     """
-    database, row = reach_study(name, storage_url)
+    database, row = _reach(name, storage_url)
     try:
-        optuna_id = row.optuna_study_id
-        rows = [row, find_study(database, name + REPEATS)]
-        folders = [study_folder(database.url, one.name, one.identity) for one in rows if one is not None]
+        ours = StudyRow.name.in_([name, name + REPEATS])
+        rows = database.run(lambda session: session.scalars(select(StudyRow).where(ours)).all())
+        folders = [study_folder(database.url, one.name, one.identity) for one in rows]
 
         def remove(session: Session) -> None:
-            ours = StudyRow.optuna_study_id.in_([optuna_id, -optuna_id])
+            alive = session.scalar(select(StudyRow.id).where(StudyRow.id == row.id, ALIVE)) is not None
             # Locked, so that no worker begins a trial meanwhile.
             ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
             running = [number for one in ids for number in live_trials(session, one)]
@@ -42,7 +44,8 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
                     hint="Stop its workers first; one that was killed is taken for dead after a minute.",
                 )
             session.execute(delete(StudyRow).where(ours))
-            optuna_rows.delete_study(session, optuna_id)
+            if alive:
+                optuna_rows.delete_study(session, row.optuna_study_id)
 
         database.run(remove)
         for folder in folders:
@@ -59,15 +62,31 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
         database.close()
 
 
-def delete_orphans(database: Database) -> None:
-    """Delete our rows of the studies that were deleted in Optuna's dashboard: their names and numbers are free again.
+def to_delete(name: str, storage_url: str | None = None) -> tuple[int, Path]:
+    """How many trials `delete_study` would delete, and which folder.
 
-    One statement, which sees no half of a study that another process makes meanwhile: Optuna's part is there before
-    ours. The repeats of a study live as long as it does, without a study of Optuna's (`tuner.studies.repeats`).
+    Raises:
+        StudyError: There is no such study.
+        StorageError: The database cannot be used.
     """
-    theirs = OPTUNA_STUDIES.c.study_name
-    alive = exists().where(
-        OPTUNA_STUDIES.c.study_id == func.abs(StudyRow.optuna_study_id),
-        or_(StudyRow.name == theirs, StudyRow.name == theirs.concat(REPEATS)),
-    )
-    database.run(lambda session: session.execute(delete(StudyRow).where(~alive)) and None)
+    database, row = _reach(name, storage_url)
+    trials = select(func.count()).where(TrialRow.study_id == row.id)
+    try:
+        return database.run(lambda session: session.scalar(trials) or 0), study_folder(
+            database.url, row.name, row.identity
+        )
+    finally:
+        database.close()
+
+
+def _reach(name: str, storage_url: str | None) -> tuple[Database, StudyRow]:
+    """See `reach_study`; also finds what is kept of a study that was deleted in Optuna's dashboard."""
+    try:
+        return reach_study(name, storage_url)
+    except StudyError:
+        database = connect(storage_url, create=False)
+        row = database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name, GONE)))
+        if row is None:
+            database.close()
+            raise
+        return database, row

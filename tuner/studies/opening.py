@@ -25,13 +25,14 @@ from tuner.storage.urls import masked, storage_option
 from tuner.studies.anchor_space import without_ruled_out
 from tuner.studies.control import clear_control
 from tuner.studies.current import refuse_data_of_another
-from tuner.studies.deleting import delete_orphans
 from tuner.studies.named_things import check_named_things
 from tuner.studies.objective import check_objective, check_search, directions
+from tuner.studies.presence import GONE
 from tuner.studies.provenance import software_versions
 from tuner.studies.pruners import build_pruner
 from tuner.studies.quiet import quiet
 from tuner.studies.reading import find_study, reach_study
+from tuner.studies.renamed import drop, mark, set_aside
 from tuner.studies.samplers import build_sampler
 from tuner.studies.specs import differences, digest, stored
 from tuner.studies.study import Study
@@ -56,7 +57,7 @@ def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space or default config.
         WeightsError: A file of weights is missing.
         DataError: The data set is broken, or is not the one that the study was begun with.
-        StudyError: A study of that name exists with another spec; says what differs.
+        StudyError: A study of that name exists with another spec, and says what differs; or it was renamed.
         StorageError: The database cannot be used.
     """
     space, _, dataset = checked or check_study(spec)
@@ -145,6 +146,7 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
     """The spec that a study has; None where there is no such study, or no database yet.
 
     Raises:
+        StudyError: It was renamed in Optuna's dashboard.
         StorageError: The database cannot be used.
     """
     try:
@@ -161,7 +163,7 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
 def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow:
     row = find_study(database, spec.name)
     if row is None:
-        delete_orphans(database)
+        database.run(lambda session: drop(session, spec.name))
         with database.errors(), quiet():
             study = optuna.create_study(
                 study_name=spec.name,
@@ -188,6 +190,8 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                     digest=digest(spec, space),
                     versions=software_versions(),
                 )
+                for gone in session.scalars(select(StudyRow).where(GONE, StudyRow.optuna_study_id == optuna_id)).all():
+                    set_aside(session, gone)
                 session.add(row)
 
         database.run(add)  # again where another worker made it meanwhile
@@ -196,6 +200,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
             raise StudyError(f"study {spec.name!r} could not be made in {masked(database.url)}")
         row = found
     _refuse_another(database, row, spec, space)
+    database.run(mark)
     return row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import select
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
@@ -16,16 +16,8 @@ from tuner.storage.urls import masked, resolve, storage_option
 from tuner.studies import history, results
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
+from tuner.studies.presence import ALIVE, GONE, REPEATS, follow, refuse_deleted
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState
-
-REPEATS = "@repeats"
-"""What follows a study's name in that of its repeats (`tuner.studies.repeats`); no study's own name can hold it."""
-
-
-_ALIVE = exists().where(
-    OPTUNA_STUDIES.c.study_id == StudyRow.optuna_study_id, OPTUNA_STUDIES.c.study_name == StudyRow.name
-)
-"""Studies proper, that were not deleted in Optuna's dashboard."""
 
 
 class StudyReader:
@@ -164,10 +156,11 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     except NoStudies:
         return []
     try:
+        follow(database)
         return database.run(
             lambda session: [
                 history.read_summary(session, row)
-                for row in session.scalars(select(StudyRow).where(_ALIVE).order_by(StudyRow.id))
+                for row in session.scalars(select(StudyRow).where(ALIVE).order_by(StudyRow.id))
             ]
         )
     finally:
@@ -175,8 +168,25 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
 
 
 def find_study(database: Database, name: str) -> StudyRow | None:
-    """The row of a study; None where there is none, or it was deleted in Optuna's dashboard."""
+    """The row of a study; None where there is none, or it was deleted in Optuna's dashboard.
 
+    Raises:
+        StudyError: It was renamed there, as shows now; says how.
+    """
+    found = _row(database, name)
+    if found is not None or name.endswith(REPEATS):
+        return found
+    now_named = follow(database)
+    if name in now_named:
+        raise StudyError(
+            f"study {name!r} was renamed {now_named[name]!r} in Optuna's dashboard",
+            hint=f"Go on with it by the new name, which its study file needs, too: `name: {now_named[name]}`. "
+            f"With the old one another study begins from now on.",
+        )
+    return _row(database, name) if now_named else None
+
+
+def _row(database: Database, name: str) -> StudyRow | None:
     def find(session: Session) -> StudyRow | None:
         row = session.scalar(select(StudyRow).where(StudyRow.name == name))
         if row is None:
@@ -186,19 +196,6 @@ def find_study(database: Database, name: str) -> StudyRow | None:
         return row if session.scalar(theirs) == name.removesuffix(REPEATS) else None
 
     return database.run(find)
-
-
-def refuse_deleted(session: Session, study_id: int, name: str) -> None:
-    """Check that a study still is there, here and at Optuna, in whose dashboard it may have been deleted.
-
-    Raises:
-        StudyError: It was deleted.
-    """
-    theirs = OPTUNA_STUDIES.c.study_id == func.abs(StudyRow.optuna_study_id)  # that of its study, for repeats
-    names = select(StudyRow.name, OPTUNA_STUDIES.c.study_name).join(OPTUNA_STUDIES, theirs)
-    found = session.execute(names.where(StudyRow.id == study_id)).one_or_none()
-    if found is None or found[0].removesuffix(REPEATS) != found[1]:
-        raise StudyError(f"study {name.removesuffix(REPEATS)!r} was deleted")
 
 
 def _refuse_repeats(name: str, url: URL) -> None:
@@ -214,8 +211,13 @@ def _refuse_repeats(name: str, url: URL) -> None:
 
 def unknown_study(database: Database, name: str) -> StudyError:
     """There is no study of that name; says which there are."""
-    names = database.run(lambda session: list(session.scalars(select(StudyRow.name).where(_ALIVE))))
-    return StudyError(
-        f"there is no study {name!r} in {masked(database.url)}",
-        hint=nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`.",
-    )
+
+    def read(session: Session) -> tuple[list[str], bool]:
+        names = list(session.scalars(select(StudyRow.name).where(ALIVE)))
+        return names, session.scalar(select(StudyRow.id).where(GONE, StudyRow.name == name)) is not None
+
+    (names, gone), there = database.run(read), storage_option(database.url)
+    hint = nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`."
+    if gone:
+        hint = f"It was deleted in Optuna's dashboard; `tuner delete {name}{there}` deletes what is kept of it here."
+    return StudyError(f"there is no study {name!r} in {masked(database.url)}", hint=hint)

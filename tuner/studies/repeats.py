@@ -25,8 +25,8 @@ from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.ending import Ender
 from tuner.studies.journal import RETRIED
+from tuner.studies.presence import REPEATS, refuse_deleted
 from tuner.studies.provenance import WorkerInfo
-from tuner.studies.reading import REPEATS, refuse_deleted
 from tuner.studies.records import GOING, Assignment, StudySummary, TrialRecord, TrialState
 from tuner.studies.reporting import Reporter
 from tuner.studies.results import default_number

@@ -30,9 +30,9 @@ from tuner.studies.current import read_current, with_changes
 from tuner.studies.ending import Ender
 from tuner.studies.field import Field, Rungs, rungs_of
 from tuner.studies.judging import Judge
+from tuner.studies.presence import refuse_deleted
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.pruners import build_pruner
-from tuner.studies.reading import refuse_deleted
 from tuner.studies.records import Assignment, LeaseLost, TrialRecord
 from tuner.studies.reporting import Pruning, Reporter
 from tuner.studies.resolving import prepare

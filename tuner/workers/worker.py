@@ -15,7 +15,7 @@ from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
 from tuner.storage.urls import storage_option
 from tuner.studies import leases
 from tuner.studies.control import BY_HAND
-from tuner.studies.reading import REPEATS
+from tuner.studies.presence import REPEATS
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard

@@ -1,0 +1,177 @@
+"""Studies that were renamed in Optuna's dashboard, which copies a study under another name and id and deletes it.
+
+Such a copy is known by an attribute of the study, and by its trials. Our rows follow it: names, and the ids of the
+study and its trials. Rows whose study is gone without a copy are kept, too, until their name is needed again: what
+trained for days is not thrown away because something else is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from optuna.trial import TrialState as OptunaState
+from optuna.trial import create_trial
+from sqlalchemy import String, cast, delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from tuner.config.errors import StudyError
+from tuner.config.study import StudySpec
+from tuner.space.space import SearchSpace, same_params
+from tuner.storage import optuna_rows, trial_ids
+from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_TRIALS, StudyRow, TrialRow
+from tuner.studies.leases import changed
+from tuner.studies.presence import ALIVE, GONE, REPEATS, UNKNOWN
+from tuner.studies.sampling import DEFAULT
+from tuner.studies.specs import digest
+
+_ASIDE = 2**30
+"""Ids of Optuna's studies stay below; so our rows of a study that is gone are in nobody's way above."""
+
+
+def mark(session: Session) -> None:
+    """Let Optuna's studies say which of ours they are, as the dashboard copies what they say."""
+    for row in session.scalars(select(StudyRow).where(ALIVE)):
+        if optuna_rows.read_study_attr(session, row.optuna_study_id, BEGAN) != _moment(row):
+            optuna_rows.set_study_attr(session, row.optuna_study_id, BEGAN, _moment(row))
+
+
+def follow_renamed(session: Session) -> dict[str, str]:
+    """Let our rows follow the studies that were renamed.
+
+    Returns:
+        The new name of each by its old one.
+    """
+    gone = session.scalars(select(StudyRow).where(GONE).order_by(StudyRow.id).with_for_update()).all()
+    theirs = session.execute(
+        select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name)
+        .where(UNKNOWN)
+        .order_by(OPTUNA_STUDIES.c.study_id.desc())  # the latest copy first
+    ).all()
+    began = {study_id: optuna_rows.read_study_attr(session, study_id, BEGAN) for study_id, _ in theirs}
+    copies: dict[str, tuple[int, str]] = {}
+    for row in gone:
+        mine = ((i, name) for i, name in theirs if began[i] == _moment(row) and _holds(session, row, i))
+        if (copy := next(mine, None)) is not None:
+            copies[row.name] = copy
+    if copies:
+        for row in gone:  # all, as names and ids may have gone from one to the other
+            set_aside(session, row)
+        session.flush()
+        rows = {row.name: row for row in session.scalars(select(StudyRow).where(GONE))}
+        for name, row in rows.items():
+            if name in copies:
+                _rename(session, row, f"{REPEATS}{row.id}")  # no study's own name
+        for old, (optuna_id, name) in copies.items():
+            drop(session, name)
+            _bind(session, rows[old], optuna_id, name)
+    return {old: name for old, (_, name) in copies.items()}
+
+
+def set_aside(session: Session, row: StudyRow) -> None:
+    """Free the ids that the rows of a study have which is gone: SQLite gives them to the next."""
+    if row.optuna_study_id > 0 and row.optuna_study_id < _ASIDE:
+        repeats = _repeats(session, row)
+        row.optuna_study_id = _ASIDE + row.id
+        if repeats is not None:
+            repeats.optuna_study_id = -row.optuna_study_id
+        trial_ids.put_aside(session, row.id)
+
+
+def make_room(session: Session, trial_id: int) -> None:
+    """Set the study aside whose trial had the id that Optuna has just given to another."""
+    held = session.get(TrialRow, trial_id)
+    if held is not None:
+        set_aside(session, session.get_one(StudyRow, held.study_id))
+
+
+def drop(session: Session, name: str) -> None:
+    """Delete what is kept of a study that is gone, as its name is needed again; says so.
+
+    Raises:
+        StudyError: A copy of the study is at Optuna, and our rows cannot follow, as it does not hold the same trials.
+    """
+    row = session.scalar(select(StudyRow).where(GONE, StudyRow.name == name))
+    if row is None:
+        return
+    copies = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name).where(UNKNOWN)).all()
+    for optuna_id, copy in copies:
+        if optuna_rows.read_study_attr(session, optuna_id, BEGAN) == _moment(row):
+            raise StudyError(
+                f"study {name!r} was renamed {copy!r} in Optuna's dashboard, where trials have changed since",
+                hint=f"`tuner delete {name}` deletes what is kept of it under the old name, which is free then.",
+            )
+    trials = session.scalar(select(func.count()).where(TrialRow.study_id == row.id)) or 0
+    session.execute(delete(StudyRow).where(StudyRow.name.in_([name, name + REPEATS])))
+    if trials:
+        logging.getLogger(__name__).warning(
+            "study %r was deleted in Optuna's dashboard; now that its name is used again, %s goes, too",
+            name,
+            "its trial" if trials == 1 else f"what was kept of its {trials} trials",
+        )
+
+
+def _moment(row: StudyRow) -> float:
+    return round(row.created_at, 3)
+
+
+def _repeats(session: Session, row: StudyRow) -> StudyRow | None:
+    return session.scalar(select(StudyRow).where(StudyRow.name == row.name + REPEATS))
+
+
+def _rename(session: Session, row: StudyRow, name: str) -> None:
+    repeats = _repeats(session, row)
+    row.name = name
+    if repeats is not None:
+        repeats.name = name + REPEATS
+    session.flush()
+
+
+def _holds(session: Session, row: StudyRow, optuna_id: int) -> bool:
+    """Whether a study of Optuna's has our trials, those aside that were begun while it was copied."""
+    copied = list(optuna_rows.read_heads(session, optuna_id))
+    optuna_rows.fill_params(session, copied)
+    ours = session.execute(select(TrialRow.number, TrialRow.params).where(TrialRow.study_id == row.id))
+    return all(number >= len(copied) or same_params(copied[number].params, params) for number, params in ours)
+
+
+def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
+    spec = StudySpec.model_validate(row.spec).model_copy(update={"name": name})
+    repeats = _repeats(session, row)
+    _rename(session, row, name)
+    _complete(session, row, optuna_id)
+    trial_ids.follow(session, row.id, optuna_id)
+    for one, its_id in ((row, optuna_id), (repeats, -optuna_id)):
+        if one is not None:
+            one.optuna_study_id = its_id
+            one.spec = one.spec | {"name": name}
+            one.digest = digest(spec, SearchSpace.model_validate(row.space))
+    ended = exists().where(
+        OPTUNA_TRIALS.c.trial_id == TrialRow.trial_id,
+        cast(OPTUNA_TRIALS.c.state, String).in_(["COMPLETE", "PRUNED", "FAIL"]),
+    )
+    # What ended while the dashboard copied is told again.
+    open_there = (TrialRow.study_id == row.id, ~ended)
+    changed(session, update(TrialRow).where(*open_there).values(told=False))
+    metrics = list(spec.objectives) or [spec.objective.metric]
+    optuna_rows.set_study_attr(session, optuna_id, "study:metric_names", metrics, system=True)
+
+
+def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
+    """Add the trials that were begun while the dashboard copied, and failed ones for those of other clients."""
+    distributions = SearchSpace.model_validate(row.space).distributions()
+    known = len(list(optuna_rows.read_heads(session, optuna_id)))
+    late = select(TrialRow.number, TrialRow.params, TrialRow.is_default).where(
+        TrialRow.study_id == row.id, TrialRow.number >= known
+    )
+    for number, params, is_default in session.execute(late.order_by(TrialRow.number)).all():
+        while known < number:
+            optuna_rows.add_trial(session, optuna_id, create_trial(state=OptunaState.FAIL))
+            known += 1
+        trial = create_trial(
+            state=OptunaState.RUNNING,
+            params=params,
+            distributions={name: distributions[name] for name in params},
+            user_attrs={DEFAULT: True} if is_default else {},
+        )
+        optuna_rows.add_trial(session, optuna_id, trial)
+        known += 1
