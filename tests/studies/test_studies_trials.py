@@ -208,22 +208,6 @@ def test_a_report_may_be_repeated(studies_url: str, begin: Begin) -> None:
         study.complete(assignment)
 
 
-def test_a_trial_whose_asker_died_is_not_lost(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
-    first = study.next_trial(WORKER)
-    assert first is not None
-    # Killed between Optuna's row and ours, after the first parameter.
-    orphan = study.optuna.ask()
-    rate = orphan.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
-    found = study.next_trial(WORKER)
-    assert found is not None
-    assert (found.number, found.params["learning_rate"]) == (1, rate)
-    after = study.next_trial(WORKER)
-    assert after is not None
-    assert after.number == 2
-    assert len(study.optuna.trials) == 3
-
-
 def test_a_worker_that_took_too_long_to_ask_asks_again(sqlite_url: str, begin: Begin) -> None:
     study, other = begin(sqlite_url), begin(sqlite_url)
     lost: list[str] = []

@@ -95,6 +95,14 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
         one, many = ("waits", "wait") if found.spent else ("is", "are")
         what = "for a larger budget" if found.spent else "trained next"
         typer.echo(f"queued     {found.queued} {f'point {one}' if found.queued == 1 else f'points {many}'} {what}")
+    if found.foreign_running:
+        runs = "1 trial runs" if found.foreign_running == 1 else f"{found.foreign_running} trials run"
+        typer.echo(f"elsewhere  {runs} in another Optuna client")
+    if (told := found.foreign_used + found.foreign_ignored) > 0:
+        tells = "1 trial was" if told == 1 else f"{told} trials were"
+        typer.echo(f"elsewhere  {tells} told of by other Optuna clients; the sampler uses {found.foreign_used}")
+        if found.foreign_ignored:
+            typer.echo("           and cannot use one without all parameters in range and a finite value")
     metric = metric_name(found.metric)
     if found.best is None:
         none_keeps = found.counts.get(TrialState.COMPLETE, 0) > 0

@@ -13,7 +13,7 @@ from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, in_order
 from tuner.space.dimension import CategoricalDimension, Dimension, FixedDimension, FloatDimension, SampledDimension
-from tuner.space.fields import InfeasibleConfig, get_value, with_values
+from tuner.space.fields import get_value, with_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -110,13 +110,22 @@ class SearchSpace(Frozen):
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial could have exactly these parameters (their combination aside)."""
+        found = self.params_among(params)
+        return found is not None and found.keys() == params.keys()
+
+    def params_among(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Those of some values that a trial of this space has; None where one is missing or out of range."""
+
+        def take(name: str, dimension: SampledDimension) -> Any:
+            if name not in values or not dimension.contains(values[name]):
+                raise KeyError(name)
+            return dimension_value(dimension, values[name])
+
         try:
-            self.apply(TrialConfig(), params)
-        except InfeasibleConfig:
-            return True
-        except ConfigError:
-            return False
-        return True
+            walked = self._walk(take)
+        except KeyError:
+            return None
+        return {name: walked[name] for name in self.sampled if name in walked}
 
     def with_fixed(self, base: TrialConfig, given: Mapping[str, Any] | None = None) -> TrialConfig:
         """A config with some values replaced, and with the fixed values that hold for it then.

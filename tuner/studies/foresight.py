@@ -128,8 +128,8 @@ def _foreseen(study: optuna.Study) -> optuna.Study:
 
 
 def _curve(trial: FrozenTrial, sign: float) -> dict[int, float]:
-    """What a trial has reported, larger being better; without NaN."""
-    curve = {epoch: sign * value for epoch, value in trial.intermediate_values.items() if not np.isnan(value)}
+    """What a trial has reported, larger being better; without NaN and infinity."""
+    curve = {epoch: sign * value for epoch, value in trial.intermediate_values.items() if np.isfinite(value)}
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         curve[max(trial.intermediate_values, default=1)] = sign * trial.value
     return curve

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, String, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Integer, String, and_, case, cast, exists, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
@@ -114,6 +114,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         )
     )
     horizon = int(spec.defaults["epochs"])
+    foreign_running, foreign_used, foreign_ignored = _foreign(session, study)
     judged = (TrialState.COMPLETE, TrialState.PRUNED)
     return StudySummary(
         name=study.name,
@@ -131,6 +132,9 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         problem=study.problem,
         spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.model_validate(study.space)),
         queued=_queued(session, study),
+        foreign_running=foreign_running,
+        foreign_used=foreign_used,
+        foreign_ignored=foreign_ignored,
         control=study.control,
         control_reason=study.control_reason,
         priority=spec.priority,
@@ -154,6 +158,21 @@ def _cost(session: Session, study_id: int | None) -> tuple[int, Cost]:
 def _queued(session: Session, study: StudyRow) -> int:
     waiting = (OPTUNA_TRIALS.c.study_id == study.optuna_study_id, cast(OPTUNA_TRIALS.c.state, String) == "WAITING")
     return session.scalar(select(func.count()).select_from(OPTUNA_TRIALS).where(*waiting)) or 0
+
+
+def _foreign(session: Session, study: StudyRow) -> tuple[int, int, int]:
+    """How many trials of other Optuna clients run, and of those that have ended, how many samplers use and ignore."""
+    state = cast(OPTUNA_TRIALS.c.state, String)
+    ours = exists().where(TrialRow.trial_id == OPTUNA_TRIALS.c.trial_id, TrialRow.study_id == study.id)
+    theirs = select(state).where(OPTUNA_TRIALS.c.study_id == study.optuna_study_id, ~ours)
+    counts = Counter(session.scalars(theirs))
+    ended = counts["COMPLETE"] + counts["PRUNED"]
+    if not ended:
+        return counts["RUNNING"], 0, 0
+    from tuner.studies.foreign import count_usable  # it needs Optuna
+
+    used = count_usable(session, study.optuna_study_id, study.id, SearchSpace.model_validate(study.space))
+    return counts["RUNNING"], used, ended - used
 
 
 def _of_trials(session: Session, table: Any, ids: Sequence[int], order: Any) -> list[Any]:

@@ -80,8 +80,7 @@ class AskBusy(StudyError):
 def asking(database: Database, study_id: int, *, patience: float = ASK_WAIT) -> Iterator[AskLock]:
     """Wait for the right to ask for a new trial.
 
-    One ask at a time: so the budget is never overrun, samplers see the trials that others just began, and a
-    trial that Optuna runs but nobody holds can only be one whose asker died.
+    One ask at a time: so the budget is never overrun, and samplers see the trials that others just began.
 
     Raises:
         AskBusy: It was not to be had within `patience` seconds.

@@ -196,6 +196,9 @@ class StudySummary:
         problem: What ended the study before its budget; None otherwise.
         spent: Which budget is spent, such as "30 of 30 trials"; None while there is some left.
         queued: Points that were enqueued and not begun.
+        foreign_running: Trials that other Optuna clients run.
+        foreign_used: Trials that other Optuna clients have told of, as far as samplers learn from them.
+        foreign_ignored: The others of them, which lack a parameter, lie outside the space or have no finite value.
         control: "paused" or "stopped" by an order from outside; None otherwise.
         control_reason: What was said with the order.
         priority: Of the study, for workers that choose.
@@ -217,6 +220,9 @@ class StudySummary:
     problem: str | None
     spent: str | None = None
     queued: int = 0
+    foreign_running: int = 0
+    foreign_used: int = 0
+    foreign_ignored: int = 0
     control: str | None = None
     control_reason: str | None = None
     priority: int = 0

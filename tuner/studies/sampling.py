@@ -22,6 +22,7 @@ from tuner.storage import optuna_rows
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow
 from tuner.studies.budgets import untried
+from tuner.studies.foreign import as_ours, foreign_trials
 from tuner.studies.pausing import paused_trials, paused_violations
 from tuner.studies.quiet import quiet
 from tuner.studies.samplers import build_sampler
@@ -138,8 +139,6 @@ class TrialSampler:
             spec = sampler or self._sampler_for(view.waiting)
             built = build_sampler(spec, self.space, view.asked, self.default, objectives=objectives)
             draft = None if view.waiting is None else changeable(view.waiting)
-            if draft is not None:
-                draft.state = optuna.trial.TrialState.WAITING  # so that it is asked for, whoever began it
             drafting = Drafting(self.study, lambda: view.shown, draft=draft, number=view.known)
             study = optuna.Study(self.study.study_name, drafting, built)
             study.pruner = self.study.pruner  # Hyperband decides what a sampler sees
@@ -168,22 +167,29 @@ class TrialSampler:
         asked, defaults = session.execute(counts).one()
         waiting = self._waiting(session, heads, default=not defaults)
         begun = [trial for trial in heads if trial.state != optuna.trial.TrialState.WAITING]
-        trials = as_pruned(begun, paused_trials(session, self.study_id))
+        trials = as_pruned(self._usable(session, begun, asked), paused_trials(session, self.study_id))
         # A grid is walked to its end only by a sampler that sees every trial.
         shown = trials if self.spec.sampler.name == "grid" else seen(trials, self._rising)
         self.known.fill(session, shown, "params", "system_attrs", "intermediate_values")
         shown = with_constraints(shown, paused_violations(session, self.study_id, self.spec.constraints))
         return View(waiting, not defaults and waiting is None, shown, asked, len(heads))
 
+    def _usable(self, session: Session, begun: list[FrozenTrial], asked: int) -> list[FrozenTrial]:
+        """The trials without those of other clients from which a sampler cannot learn."""
+        if len(begun) == asked:  # as most studies have no others
+            return begun
+        foreign = foreign_trials(session, self.study_id, begun)
+        self.known.fill(session, foreign, "params", "system_attrs", "intermediate_values")
+        seen = {trial.number: as_ours(trial, self.space) for trial in foreign}
+        shown = (seen.get(trial.number, trial) for trial in begun)
+        return [trial for trial in shown if trial is not None]
+
     def _waiting(self, session: Session, heads: Sequence[FrozenTrial], *, default: bool) -> FrozenTrial | None:
-        """One that was asked for by a worker that died before it could say so, or waits; None: a new one is due.
+        """One that was queued, by us or by another Optuna client; None: a new one is due.
 
         With `default` it is the default config's alone, which comes before points that an Optuna client has queued.
         """
-        running = [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.RUNNING]
-        ours = set(session.scalars(select(TrialRow.trial_id).where(TrialRow.trial_id.in_(running)))) if running else ()
-        queue = [trial_id for trial_id in running if trial_id not in ours]
-        queue += [trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING]
+        queue = (trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING)
         waiting = (optuna_rows.read_trial(session, trial_id) for trial_id in queue)
         return next((trial for trial in waiting if DEFAULT in trial.user_attrs or not default), None)
 
