@@ -127,8 +127,10 @@ def test_the_old_name_says_what_it_is_called_now(sqlite_url: str, begin: Begin, 
     with pytest.raises(StudyError, match=r"was renamed 'new' in Optuna's dashboard") as error:
         calls[look]()
     assert "`name: new`" in error.value.hint
-    assert begin(sqlite_url).trials() == []  # it was said once
+    anew = begin(sqlite_url)  # it was said once
+    assert anew.trials() == []
     assert len(read_study("new", sqlite_url).trials()) == 1
+    assert open_study("new", sqlite_url).folder != anew.folder
 
 
 def test_names_that_are_exchanged(sqlite_url: str, data: DataSpec) -> None:

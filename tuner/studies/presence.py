@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StudyError
 from tuner.storage.database import Database, connect
+from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_STUDY_ATTRS, StudyRow, TrialRow
 
 REPEATS = "@repeats"
@@ -48,7 +51,15 @@ def follow(database: Database) -> dict[str, str]:
         return {}
     from tuner.studies.renamed import follow_renamed  # it needs Optuna
 
-    return database.run(follow_renamed)
+    found = database.run(follow_renamed)
+    names = [*found.values(), *(name + REPEATS for name in found.values())]
+    rows = database.run(lambda session: session.scalars(select(StudyRow).where(StudyRow.name.in_(names))).all())
+    for row in rows:
+        if study_folder(database.url, row.name, row.identity).is_dir():
+            with suppress(OSError):  # it may be another user's, who runs the study
+                # Now, so that a new study of the old name does not take it over.
+                make_study_folder(database.url, row.name, row.identity)
+    return found
 
 
 def refuse_deleted(session: Session, study_id: int, name: str) -> None:
