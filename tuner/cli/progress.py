@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuner.cli.common import gain
 from tuner.studies.objective import feasible, objective_value
-from tuner.studies.reading import REPEATS
+from tuner.studies.presence import REPEATS
 from tuner.studies.records import Assignment, TrialState
 from tuner.studies.repeats import Repeats
 from tuner.trainers.contract import EpochResult
