@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.common import refuse_folder
-from tuner.cli.fitting import print_table
 from tuner.config.errors import ConfigError, DataError, TunerError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from tuner.data.coco import Dataset
     from tuner.data.find_splits import FoundData
     from tuner.data.survey import Survey
-    from tuner.studies.propose import Proposal
 
 
 def init(
@@ -64,6 +62,7 @@ def init(
     """Look at a data set and write a study file that runs as it is."""
     from tempfile import TemporaryDirectory
 
+    from tuner.cli.survey_report import print_survey
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights
     from tuner.data.check import turn_notes
@@ -113,7 +112,7 @@ def init(
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
     empty = _empty_class_notes(numbers)
-    _print(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *empty, *seen, *unseen, *crowded))
+    print_survey(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *empty, *seen, *unseen, *crowded))
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")
@@ -218,45 +217,3 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"{name!r} cannot be the name of a study", hint="Use letters, digits, '.', '_' and '-', as in cells-2."
         ) from None
-
-
-def _print(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[str, ...]) -> None:
-    from rich.table import Table
-
-    table = Table("split", title="Data set", title_justify="left")
-    for heading in ("images", "without objects", "boxes", "crowd", "bad boxes"):
-        table.add_column(heading, justify="right")
-    for split in numbers.splits:
-        report = dataset.reports[split.name]
-        bad = report.outside + report.without_area
-        table.add_row(split.name, *(f"{n:,}" for n in (split.images, split.empty, split.boxes, split.crowd, bad)))
-    print_table(table)
-
-    table = Table("class", title="Boxes by class", title_justify="left")
-    for split in numbers.splits:
-        table.add_column(split.name, justify="right")
-    for index, name in enumerate(numbers.classes):
-        table.add_row(name, *(f"{split.class_boxes[index]:,}" for split in numbers.splits))
-    print_table(table)
-
-    width, height = numbers.width, numbers.height
-    typer.echo(
-        f"images   {_range(width)} x {_range(height)} px, {numbers.shapes} different sizes\n"
-        f"objects  median {numbers.median_object:.1%} of the longer side, a tenth below {numbers.small_object:.1%}"
-    )
-    if sum(map(bool, numbers.train.class_boxes)) > 1:
-        typer.echo(f"balance  the most frequent class has {numbers.imbalance:.1f} times the boxes of the rarest")
-    for report in dataset.reports.values():
-        if not report.clean:
-            typer.echo(report.text())
-    for note in notes:
-        typer.echo(f"note: {note}")
-    typer.echo("\nSuggested")
-    pruner = {f"pruner.{name}": choice for name, choice in proposal.pruner.items()}
-    for field, choice in (proposal.defaults | pruner).items():
-        typer.echo(f"  {field} {choice.value}: {choice.reason}")
-
-
-def _range(spread: tuple[int, int, int]) -> str:
-    low, median, high = spread
-    return f"{low}" if low == high else f"{low}…{high} (median {median})"
