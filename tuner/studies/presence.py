@@ -11,6 +11,7 @@ from tuner.config.errors import NoStudies, StudyError
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_STUDY_ATTRS, StudyRow, TrialRow
+from tuner.storage.urls import storage_option
 
 REPEATS = "@repeats"
 """What follows a study's name in that of its repeats (`tuner.studies.repeats`); no study's own name can hold it."""
@@ -75,7 +76,8 @@ def refuse_deleted(session: Session, study_id: int, name: str) -> None:
     if found is None or found[0].removesuffix(REPEATS) != found[1]:
         raise StudyError(
             f"study {mine!r} was deleted",
-            hint="Where it was renamed in Optuna's dashboard, `tuner list` finds it by its new name.",
+            hint="Where it was renamed in Optuna's dashboard, "
+            f"`tuner list{storage_option(session.get_bind().engine.url)}` finds it by its new name.",
         )
     if found[1] != mine:
         raise StudyError(
