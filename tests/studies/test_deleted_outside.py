@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from study_cases import WORKER, result, train
 
 from tuner.config.errors import FailureKind, StudyError
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_writing
 from tuner.storage.tables import StudyRow
 from tuner.studies.records import LeaseLost
 from tuner.studies.repeats import open_repeats
@@ -55,7 +55,7 @@ def test_a_report_that_waits_for_the_deletion_is_lost_with_it(studies_url: str, 
     study.report(assignment, result(1, 0.1))
     with ThreadPoolExecutor(1) as pool:
         with Session(study.database.engine) as session, session.begin():
-            optuna_rows.delete_study(session, study.optuna._study_id)
+            optuna_writing.delete_study(session, study.optuna._study_id)
             report = pool.submit(study.report, assignment, result(2, 0.2))
             with pytest.raises(TimeoutError):
                 report.result(0.5)

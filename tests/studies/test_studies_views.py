@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 from study_cases import WORKER, result
 
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_rows, optuna_writing
 from tuner.storage.database import Database, connect
 from tuner.studies.study import Study
 from tuner.studies.views import SEEN_TRIALS, Drafting, StudyTrials, changeable, seen
@@ -130,7 +130,7 @@ def test_trials_are_written_as_optuna_writes_them(optunas: tuple[Database, optun
     database, study = optunas
     for theirs in study.get_trials():
         copied = changeable(theirs)
-        database.run(lambda session, t=copied: optuna_rows.add_trial(session, study._study_id, t))  # type: ignore[misc]
+        database.run(lambda session, t=copied: optuna_writing.add_trial(session, study._study_id, t))  # type: ignore[misc]
         written = next(trial for trial in study.get_trials() if trial._trial_id == copied._trial_id)
         assert written.number == 9 + theirs.number
         written.number, written._trial_id, written.datetime_complete = theirs.number, theirs._trial_id, None
@@ -163,17 +163,17 @@ def test_what_changed_is_written_unless_another_was_faster(optunas: tuple[Databa
     after = changeable(before)
     after.intermediate_values = {1: math.nan, 2: 0.5}
     after.user_attrs["shown"] = "new"
-    assert database.run(lambda session: optuna_rows.write_changes(session, before, after))
+    assert database.run(lambda session: optuna_writing.write_changes(session, before, after))
     last = changeable(after)
     last.intermediate_values[2] = math.inf
     last.user_attrs["shown"] = "newer"
     last.set_constraint("memory", 1.0)
     last.state, last.values, last.datetime_complete = TrialState.COMPLETE, [0.5], datetime(2026, 1, 2, 3, 4, 5)
-    assert database.run(lambda session: optuna_rows.write_changes(session, after, last))
+    assert database.run(lambda session: optuna_writing.write_changes(session, after, last))
     _same(study.trials[7], last)
     worse = changeable(after)
     worse.state, worse.user_attrs = TrialState.FAIL, {"shown": "late"}
-    assert not database.run(lambda session: optuna_rows.write_changes(session, after, worse))
+    assert not database.run(lambda session: optuna_writing.write_changes(session, after, worse))
     _same(study.trials[7], last)
 
 
@@ -188,7 +188,7 @@ def test_a_draft_is_written_as_it_was_sampled(sqlite_url: str) -> None:
     assert len(study.trials) == 5
     draft = drafting.draft
     assert draft is not None
-    database.run(lambda session: optuna_rows.add_trial(session, study._study_id, draft))
+    database.run(lambda session: optuna_writing.add_trial(session, study._study_id, draft))
     assert study.trials[5].params == {"x": x, "kind": kind}
     assert (study.trials[5].number, study.trials[5]._trial_id) == (5, draft._trial_id)
     assert study.trials[5].state == TrialState.RUNNING

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_writing
 from tuner.storage.tables import TrialRow, now
 from tuner.studies import journal
 from tuner.studies.budgets import spent
@@ -103,8 +103,8 @@ class Asker:
             return None
         trial = changeable(sample.trial)  # so that this may be done again
         if sample.waiting is None:
-            optuna_rows.add_trial(session, self._sampler.study._study_id, trial)
-        elif not optuna_rows.write_changes(session, sample.waiting, trial):
+            optuna_writing.add_trial(session, self._sampler.study._study_id, trial)
+        elif not optuna_writing.write_changes(session, sample.waiting, trial):
             return None
         make_room(session, trial._trial_id)
         row = TrialRow(

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError, StudyError
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_writing
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import study_folder
 from tuner.storage.tables import StudyRow, TrialRow, now
@@ -45,7 +45,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
                 )
             session.execute(delete(StudyRow).where(ours))
             if alive:
-                optuna_rows.delete_study(session, row.optuna_study_id)
+                optuna_writing.delete_study(session, row.optuna_study_id)
 
         database.run(remove)
         for folder in folders:

@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_rows, optuna_writing
 from tuner.studies import results
 from tuner.studies.views import Drafting, StudyTrials, changeable
 
@@ -68,7 +68,7 @@ class Judge:
         written = changeable(after)
         if len(self._study.directions) > 1:
             written.intermediate_values = before.intermediate_values
-        optuna_rows.write_changes(session, before, written)
+        optuna_writing.write_changes(session, before, written)
         return Verdict(prune, after)
 
     def keep(self, trial: FrozenTrial) -> None:

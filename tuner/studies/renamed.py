@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StudyError
 from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace, same_params
-from tuner.storage import optuna_rows, trial_ids
+from tuner.storage import optuna_rows, optuna_writing, trial_ids
 from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_TRIALS, StudyRow, TrialRow
 from tuner.studies.leases import changed
 from tuner.studies.presence import ALIVE, GONE, REPEATS, UNKNOWN
@@ -32,7 +32,7 @@ def mark(session: Session) -> None:
     """Let Optuna's studies say which of ours they are, as the dashboard copies what they say."""
     for row in session.scalars(select(StudyRow).where(ALIVE)):
         if optuna_rows.read_study_attr(session, row.optuna_study_id, BEGAN) != _moment(row):
-            optuna_rows.set_study_attr(session, row.optuna_study_id, BEGAN, _moment(row))
+            optuna_writing.set_study_attr(session, row.optuna_study_id, BEGAN, _moment(row))
 
 
 def follow_renamed(session: Session) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
     open_there = (TrialRow.study_id == row.id, ~ended)
     changed(session, update(TrialRow).where(*open_there).values(told=False))
     metrics = list(spec.objectives) or [spec.objective.metric]
-    optuna_rows.set_study_attr(session, optuna_id, "study:metric_names", metrics, system=True)
+    optuna_writing.set_study_attr(session, optuna_id, "study:metric_names", metrics, system=True)
 
 
 def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
@@ -165,7 +165,7 @@ def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
     )
     for number, params, is_default in session.execute(late.order_by(TrialRow.number)).all():
         while known < number:
-            optuna_rows.add_trial(session, optuna_id, create_trial(state=OptunaState.FAIL))
+            optuna_writing.add_trial(session, optuna_id, create_trial(state=OptunaState.FAIL))
             known += 1
         trial = create_trial(
             state=OptunaState.RUNNING,
@@ -173,5 +173,5 @@ def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
             distributions={name: distributions[name] for name in params},
             user_attrs={DEFAULT: True} if is_default else {},
         )
-        optuna_rows.add_trial(session, optuna_id, trial)
+        optuna_writing.add_trial(session, optuna_id, trial)
         known += 1

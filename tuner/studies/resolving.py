@@ -14,7 +14,7 @@ from tuner.config.errors import ConfigError, FailureKind, TunerError
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.space.space import SearchSpace
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_rows, optuna_writing
 from tuner.storage.database import Database
 from tuner.storage.tables import TrialRow
 from tuner.studies import journal
@@ -72,7 +72,7 @@ def resolve(
     def store(session: Session) -> int | None:
         journal.store_config(session, assignment, config)
         # Not the config, too: the dashboard shows an attribute in one line, and its page becomes as wide as that.
-        optuna_rows.set_user_attrs(session, assignment.trial_id, {"seed": assignment.seed})
+        optuna_writing.set_user_attrs(session, assignment.trial_id, {"seed": assignment.seed})
         searched = "anchors" in space.sampled and assignment.attempt_id == 1 and not assignment.is_default
         return twin(session, study_id, assignment.trial_id, config) if searched else None
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import FailureKind
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
-from tuner.storage import optuna_rows
+from tuner.storage import optuna_rows, optuna_writing
 from tuner.storage.tables import EpochRow, StudyRow, TrialRow
 from tuner.studies.objective import objective_values, violations
 from tuner.studies.records import INFEASIBLE, TrialState
@@ -52,7 +52,7 @@ def tell(session: Session, study: optuna.Study, trial_id: int) -> None:
         after.state, after.values = optuna.trial.TrialState.RUNNING, None
     told = optuna.Study(study.study_name, Drafting(study, draft=after), study.sampler, study.pruner)
     _tell(told, spec, row, epochs, set(before.intermediate_values))
-    optuna_rows.write_changes(session, before, after)
+    optuna_writing.write_changes(session, before, after)
 
 
 def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: Sequence[EpochRow], known: set[int]) -> None:

@@ -65,7 +65,7 @@ class StudyTrials:
     """The trials of one study in Optuna's tables, as far as this process has looked at them.
 
     What is known of a trial that has ended is never read again. The study is locked while one
-    is made (see `optuna_rows.add_trial`), so none with a smaller id appears later.
+    is made (see `optuna_writing.add_trial`), so none with a smaller id appears later.
 
     Args:
         study_id: Optuna's id of the study.
