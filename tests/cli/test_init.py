@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.cli.init_command import run_init, spec_of
 from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.cli.main import app
 from tuner.config.errors import ConfigError, DataError, TunerError, WeightsError
-from tuner.config.load import base_config, load_study_spec
-from tuner.config.study import StudySpec
+from tuner.config.load import base_config
 from tuner.data.coco import load_dataset
 from tuner.data.survey import survey
-from tuner.space.load import load_space
 from tuner.studies.plan import expected_epochs
 from tuner.studies.promotion import first_rung
 from tuner.studies.propose import propose
@@ -27,27 +26,11 @@ from tuner.studies.propose import propose
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
 
 
-def run_init(*arguments: object) -> str:
-    result = CliRunner().invoke(app, ["init", *map(str, arguments), "--device", "cpu"], catch_exceptions=True)
-    if isinstance(result.exception, TunerError):
-        raise result.exception
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.output
-
-
 @pytest.fixture
 def one_file(tmp_path: Path) -> Path:
     names = names_of("image ü ", 40)
     write_images(tmp_path / "pictures", names)
     return write_json(tmp_path / "labels.json", coco(names))
-
-
-def spec_of(path: Path) -> StudySpec:
-    """The study of a file that must run as it is: data, defaults and space are valid and go together."""
-    spec = load_study_spec(path)
-    load_dataset(spec.data)
-    load_space(spec.space).default_config(base_config(spec))
-    return spec
 
 
 def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
@@ -197,112 +180,6 @@ def test_a_study_file_is_no_folder(output: str, one_file: Path, monkeypatch: pyt
     with pytest.raises(ConfigError, match="is a folder, not a file") as error:
         run_init("--images", "pictures", "--annotations", one_file, "-o", output)
     assert str(Path(output) / "study.yaml") in error.value.hint
-
-
-def test_splits_beside_the_training_file_are_found(tmp_path: Path) -> None:
-    for role, word, count in (("train", "train2017", 20), ("val", "val2017", 9)):
-        names = names_of(role, count)
-        write_images(tmp_path / "coco" / "images" / word, names)  # COCO: a folder of images for each split
-        write_json(tmp_path / "coco" / "annotations" / f"instances_{word}.json", coco(names))
-    study = tmp_path / "study.yaml"
-    train = tmp_path / "coco" / "annotations" / "instances_train2017.json"
-    output = run_init("--images", tmp_path / "coco" / "images", "--annotations", train, "-o", study)
-    assert "is taken as the val split" in output.replace("\n", " ")
-    spec = spec_of(study)
-    assert spec.name == "coco"
-    dataset = load_dataset(spec.data)
-    assert dataset.train.file_names[0] == "train2017/train000.jpg"
-    assert len(dataset.val) == 9
-
-
-def test_a_folder_as_roboflow_exports_it(tmp_path: Path) -> None:
-    root = tmp_path / "robo"
-    for folder, count in (("train", 12), ("valid", 6), ("test", 5)):
-        write_images(root / folder, names_of(folder, count))
-        write_json(root / folder / "_annotations.coco.json", coco(names_of(folder, count)))
-    study = tmp_path / "study.yaml"
-    run_init("--images", root, "--annotations", root, "-o", study, "--name", "robo")
-    dataset = load_dataset(spec_of(study).data)
-    assert [len(split) for split in dataset.splits] == [12, 6, 5]
-    assert dataset.val.file_names[0] == "valid/valid000.jpg"
-
-
-LAYOUTS = {  # images of a split, its annotation file, and the image folder of the study
-    "roboflow": ("{}", "{}/_annotations.coco.json", ""),
-    "coco": ("{}2017", "annotations/instances_{}2017.json", ""),
-    "one folder": ("images", "annotations/{}.json", "images"),
-    "one folder, odd name": ("JPEGImages", "labels/{}.json", "JPEGImages"),
-    "image folders": ("images/{}", "{}.json", ""),
-    "split folders": ("{}/images", "{}/annotations.json", ""),
-    "fiftyone": ("{}/data", "{}/labels.json", ""),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_folder_alone_is_enough_for_the_usual_layouts(layout: str, tmp_path: Path) -> None:
-    """Names are the same in all splits where each has a folder: only the layout says which image is which."""
-    folder, annotations, found = LAYOUTS[layout]
-    root = tmp_path / "cells"
-    sizes = {"train": (96, 64), "val": (64, 96)}
-    for split, count in (("train", 12), ("val", 6)):
-        names = names_of("" if "{}" in folder else split, count)
-        write_images(root / folder.format(split), names, sizes[split])
-        content = coco(names, size=sizes[split])
-        for image in content["images"]:
-            del image["width"], image["height"]
-        write_json(root / annotations.format(split), content)
-    study = root / "study.yaml"  # its own files, written into the folder, are no splits of the data set afterwards
-    for _ in range(2):
-        run_init(root, "-o", study, "--force")
-    spec = spec_of(study)
-    assert spec.name == "cells"
-    assert spec.data.path(spec.data.images).resolve() == root / found
-    dataset = load_dataset(spec.data)
-    assert [len(split) for split in dataset.splits] == [12, 6]
-    assert [tuple(split.sizes[0]) for split in dataset.splits] == list(sizes.values())
-
-
-@pytest.mark.parametrize(
-    ("images", "annotations", "found"),
-    [
-        ("images/default", "annotations/instances_default.json", "images/default"),  # CVAT
-        ("data", "labels.json", "data"),  # FiftyOne
-        ("images", "result.json", ""),  # Label Studio, whose names begin with images/
-    ],
-)
-def test_a_folder_with_one_annotation_file_is_divided(
-    images: str, annotations: str, found: str, tmp_path: Path
-) -> None:
-    names = names_of("x", 20)
-    write_images(tmp_path / "data set" / images, names)
-    content = coco([f"images/{name}" for name in names] if not found else names)
-    write_json(tmp_path / "data set" / annotations, content)
-    output = run_init(tmp_path / "data set", "-o", tmp_path / "study.yaml")
-    assert "there is no validation split" in output
-    spec = spec_of(tmp_path / "study.yaml")
-    assert (spec.name, spec.data.path(spec.data.images).resolve()) == ("data-set", tmp_path / "data set" / found)
-
-
-def test_images_in_two_folders_are_not_guessed(tmp_path: Path) -> None:
-    names = names_of("x", 20)
-    for folder in ("a", "b"):
-        write_images(tmp_path / "data" / folder, names)
-    write_json(tmp_path / "data" / "all.json", coco(names))
-    with pytest.raises(DataError, match=r"are in .*/a and in .*/b") as error:
-        run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
-    assert "--images" in error.value.hint
-    run_init(tmp_path / "data", "--images", tmp_path / "data" / "b", "-o", tmp_path / "study.yaml")
-    assert spec_of(tmp_path / "study.yaml").data.images.name == "b"
-
-
-def test_an_image_that_is_missing_is_named_in_the_folder_of_the_others(tmp_path: Path) -> None:
-    names = names_of("x", 12)
-    write_images(tmp_path / "data" / "pictures", names[1:])
-    write_json(tmp_path / "data" / "all.json", coco(names))
-    with pytest.raises(
-        DataError, match=r"^\S*/all\.json: 1 of 12 image files are missing: \S*/data/pictures/x000\.jpg\n"
-    ):
-        run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
 
 
 def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_path: Path) -> None:

@@ -5,22 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
+from tests.cli.init_command import run_init
 from tests.coco_files import names_of, write_images
-from tuner.cli.main import app
-from tuner.config.errors import ConfigError, TunerError
+from tuner.config.errors import ConfigError
 from tuner.config.load import base_config, load_study_spec
 from tuner.data.coco import load_dataset
 from tuner.space.load import load_space
-
-
-def run_init(*arguments: object) -> str:
-    result = CliRunner().invoke(app, ["init", *map(str, arguments), "--device", "cpu"], catch_exceptions=True)
-    if isinstance(result.exception, TunerError):
-        raise result.exception
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.output
 
 
 @pytest.fixture
