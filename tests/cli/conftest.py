@@ -1,11 +1,13 @@
 """The project that the tests of commands work on."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.project import Project, kill
+from tuner.cli.main import main
 from tuner.data.scenes import generate
 
 
@@ -17,3 +19,23 @@ def project(tmp_path: Path) -> Iterator[Project]:
     yield project
     for process in project.started:
         kill(process)
+
+
+@pytest.fixture
+def tuner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Calls `tuner calibrate` in an empty folder; exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tuner", "calibrate", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
