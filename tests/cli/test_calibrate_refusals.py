@@ -131,6 +131,8 @@ def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:
     assert "operating criterion 'f3' is not known" in tuner(results, "--data", truth, "--criterion", "f3")[2]
     (tmp_path / "images").mkdir()
     assert "is not a trained model" in tuner(tmp_path, "--data", truth)[2]
+    kept = tuner(tmp_path, "--data", truth, "--max-detections", "300")[2]
+    assert f"Change `max_detections` in the YAML file in {tmp_path}" in kept
 
 
 def _text(path: Path, text: str) -> Path:

@@ -88,6 +88,26 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     assert "2 complete" in out
 
 
+def test_a_search_that_its_plan_ends_is_confirmed_although_the_run_has_a_longer_limit(project: Project) -> None:
+    hours = ("--hours", "0.006", "--trials", "3", "--epochs", "4", "--slots", "1")
+    project.misbehave(all={"seconds": 0.1})
+    project.run(*hours, "--timeout", "1s")
+    project.misbehave(all={"seconds": 2.0})
+    out = project.run(*hours, "--timeout", "1h")
+    assert "A larger --hours goes on with the search." in out
+    assert re.search(r"not confirmed: |Confirming the best", out)
+
+
+def test_the_limit_of_a_run_holds_for_the_confirmation_too(project: Project) -> None:
+    hours = ("--hours", "0.1", "--trials", "2", "--epochs", "4", "--slots", "1")
+    project.run(*hours, "--timeout", "1s")
+    project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train", "--slots", "1")
+    project.misbehave(all={"seconds": 60.0})
+    out = project.run(*hours, "--timeout", "5s")
+    assert "Confirming the best 1" in out
+    assert "The confirmation is not finished" in out
+
+
 def test_what_comes_next_is_said_last_and_which_trials_count(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

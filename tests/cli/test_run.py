@@ -99,6 +99,20 @@ def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
         assert "boxes of train are below 1 px in width or height at image size 64" in said
 
 
+def test_what_is_doubtful_is_judged_at_the_image_size_that_the_space_fixes(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations = project.folder / "data" / "annotations" / "train.json"
+    content = json.loads(annotations.read_text())
+    side = max(image["width"] for image in content["images"]) / 64  # a pixel at image size 64
+    for annotation in content["annotations"]:
+        annotation |= {"bbox": [1, 1, 0.9 * side, 0.9 * side], "area": 0.8 * side**2}
+    annotations.write_text(json.dumps(content))
+    project.write(space={"image_size": 128, "learning_rate": {"type": "float", "low": 1e-3, "high": 1e-1}})
+    assert "below 1 px" not in project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert "canvas of 128 x" in project.main(capsys, "anchors", "study.yaml", "--recipe", "kmeans-iou")
+
+
 def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert "learning_rate" in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert not (project.folder / "tuner.db").exists()

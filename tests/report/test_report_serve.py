@@ -87,6 +87,15 @@ def test_says_that_the_address_is_not_of_this_machine(url: str) -> None:
         refused(url, host="192.0.2.1")
 
 
+def test_listens_on_the_loopback_address_of_version_6(url: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with dashboard_of(url, None, "::1", 0) as (server, page):
+        assert page == f"http://[::1]:{server.server_port}/dashboard"
+
+
 def test_names_the_study_that_is_meant(url: str) -> None:
     with pytest.raises(StudyError, match="no study 'cell'") as caught:
         refused(url, "cell")
@@ -101,10 +110,10 @@ def test_makes_no_database_where_there_is_none(tmp_path: Path) -> None:
 
 def test_finds_artifacts_in_whichever_study_holds_them(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
-    store = StudyArtifacts(lambda: folders)
-    store.write("1f", io.BytesIO(b"first"))
-    folders[1].mkdir()
-    (folders[1] / "2f").write_bytes(b"second")
+    for folder, name, body in zip(folders, ("1f", "2f"), (b"first", b"second"), strict=True):
+        folder.mkdir()
+        (folder / name).write_bytes(body)
+    store = StudyArtifacts(lambda: folders, tmp_path / "uploads")
     for name, body in (("1f", b"first"), ("2f", b"second")):
         with store.open_reader(name) as file:
             assert file.read() == body
@@ -114,11 +123,20 @@ def test_finds_artifacts_in_whichever_study_holds_them(tmp_path: Path) -> None:
         store.open_reader("2f")
 
 
+def test_an_upload_goes_into_no_folder_of_a_study(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    store = StudyArtifacts(lambda: [tmp_path / "a"], tmp_path / "uploads")
+    store.write("1f", io.BytesIO(b"text"))
+    assert list((tmp_path / "a").iterdir()) == []
+    with store.open_reader("1f") as file:
+        assert file.read() == b"text"
+
+
 def test_no_artifact_outside_the_folders(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "secret").write_text("x")
     with pytest.raises(ArtifactNotFound):
-        StudyArtifacts(lambda: [tmp_path / "a"]).open_reader("../secret")
+        StudyArtifacts(lambda: [tmp_path / "a"], tmp_path / "b").open_reader("../secret")
 
 
 @pytest.mark.parametrize(
@@ -127,8 +145,3 @@ def test_no_artifact_outside_the_folders(tmp_path: Path) -> None:
 )
 def test_knows_loopback_addresses(host: str, local: bool) -> None:
     assert is_loopback(host) is local
-
-
-def test_an_upload_needs_a_study_that_has_begun() -> None:
-    with pytest.raises(StudyError, match="no study here has a folder"):
-        StudyArtifacts(lambda: iter(())).write("a", io.BytesIO(b"text"))

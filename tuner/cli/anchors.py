@@ -95,12 +95,13 @@ def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
     from tuner.data.annotation_files import split_files
     from tuner.data.annotations import read_annotations
     from tuner.data.coco import load_split
+    from tuner.space.load import load_space
 
     notes: list[str] = []
     if data.suffix in (".yaml", ".yml"):
         spec = load_study_spec(data)
         split, report = load_split(spec.data, "train")
-        config = base_config(spec)
+        config = load_space(spec.space).default_config(base_config(spec))
     else:
         if not data.exists():
             raise DataError(f"{data} does not exist", hint="Name a study file, a COCO JSON, or a folder of both.")

@@ -48,7 +48,9 @@ def calibrate(
     per_class: Annotated[bool, typer.Option("--per-class", help="Choose a threshold for each class.")] = False,
     max_detections: Annotated[
         int | None,
-        typer.Option(min=1, show_default="the model's; all of results", help="Detections kept for each image."),
+        typer.Option(
+            min=1, show_default="all", help="Detections kept for each image; for results, a model has its own."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write the point; the picture lies beside it as PNG.")
@@ -89,6 +91,11 @@ def calibrate(
     tiles = tiles_of(tile, overlap)
     if tiles is not None and not is_model:
         raise ConfigError("--tile goes with a model folder; results were made from tiles or not")
+    if max_detections is not None and is_model:
+        raise ConfigError(
+            "--max-detections goes with results; a model keeps as many as its config says",
+            hint=f"Change `max_detections` in the YAML file in {source}; no training is needed.",
+        )
     annotated, boxes = _ground_truth(data, split, images, on_bad_boxes, needs_images=is_model)
     if not boxes.clean:
         typer.echo(boxes.text(), err=as_json)
@@ -115,7 +122,8 @@ def calibrate(
         notes, suppressed = limits(raw, annotated, at), at is not None
     evaluator = CocoEvaluator(annotated)
     kept = max_detections or most
-    crowded = crowded_notes([annotated], kept, "raise --max-detections")
+    remedy = f"raise `max_detections` in the YAML file in {source}" if is_model else "raise --max-detections"
+    crowded = crowded_notes([annotated], kept, remedy)
     notes = doubts(raw, annotated, evaluator.truth) + notes + crowded
     if not as_json:  # said even if there is no point to be found
         typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")

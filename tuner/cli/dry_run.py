@@ -57,8 +57,8 @@ def show_plan(
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")
-    for name, reason in ruled_out.items():
-        typer.echo(f"    not {name}: {reason}")
+        for recipe, reason in ruled_out.items() if name == "anchors" else ():
+            typer.echo(f"    not {recipe}: {reason}")
     kinds = () if "nms" in space.dimensions else Swept.of(space, base).nms
     if kinds:
         typer.echo(f"  nms: one of {', '.join(map(repr, kinds))} (found by a sweep, costs no training)")

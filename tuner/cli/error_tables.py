@@ -44,7 +44,7 @@ def error_table(found: ErrorReport) -> str:
 def cost_table(found: ImageCost) -> str:
     """Time for one image and for a batch, size, arithmetic and memory."""
     rows = [("milliseconds, median (90th percentile)", "network", "post-processing", "both")]
-    for times in (found.single, found.batch):
+    for times in dict.fromkeys((found.single, found.batch)):  # with tiles, both are of one image
         name = "1 image" if times.batch_size == 1 else f"{times.batch_size} images at once"
         rows.append((name, _time(times.network), _time(times.postprocess), _time(times.total)))
     width, height = found.canvas

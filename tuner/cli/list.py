@@ -19,13 +19,13 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
     from tuner.studies.reading import list_studies
 
     studies = list_studies(storage)
-    if as_json:
-        print_json([asdict(study) for study in studies])
-        return
     for name, trials in gone_studies(storage).items():
         kept = f"its {trials} trials are" if trials != 1 else "its trial is"
         delete = f"tuner delete {name}{storage_option(resolve(storage))}"
         typer.echo(f"{name} was deleted in Optuna's dashboard; {kept} kept here until `{delete}`", err=True)
+    if as_json:
+        print_json([asdict(study) for study in studies])
+        return
     if not studies:
         typer.echo(f"No studies in {masked(resolve(storage))}. Start one with: tuner run STUDY.yaml")
         return

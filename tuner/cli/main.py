@@ -26,6 +26,7 @@ from tuner.cli.errors import errors_shown
 from tuner.cli.evaluate import evaluate
 from tuner.cli.export import export
 from tuner.cli.init import init
+from tuner.cli.keys import keys
 from tuner.cli.list import list_
 from tuner.cli.predict import predict
 from tuner.cli.replay import replay
@@ -40,6 +41,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "init": init,
+    "keys": keys,
     "anchors": anchors,
     "run": run,
     "status": status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,9 @@ def search_and_confirm(
     from tuner.cli.trust import shown_gain, trust_of
     from tuner.cli.work import exit_code, work
 
-    plan, left = spec.plan, spec.budget.timeout
-    if left is not None:
-        left = max(1.0, left - (time.monotonic() - started))
+    plan = spec.plan
+    run_ends = started + spec.budget.timeout if spec.budget.timeout is not None else math.inf
+    search_ends = run_ends
     if plan is not None:
         print_plan(plan)
         limit = search_limit(study, plan)
@@ -32,26 +33,20 @@ def search_and_confirm(
             found = study.summary()
             print_findings(found, shown_gain(found, spec.objective.direction, trust_of(study)))
             typer.echo("The time of the search is up; a larger --hours goes on with it.")
-            return confirm_planned(study, plan, plans, trainer)
-        left = min(left or limit, limit)
+            return confirm_planned(study, plan, plans, seconds_until(run_ends), trainer)
+        search_ends = min(run_ends, time.monotonic() + limit)
     if baseline_repeats > 1:
-        left = _measure_noise(study, baseline_repeats, plans, left, trainer)
-    report = work(study, plans, left, trainer)
+        _measure_noise(study, baseline_repeats, plans, search_ends, trainer)
+    by_plan = search_ends < run_ends
+    report = work(study, plans, seconds_until(search_ends), trainer, by_plan=by_plan)
     code = exit_code(report, study)
-    if (
-        code
-        or plan is None
-        or report.reason not in ("finished", "timeout")
-        or (spec.budget.timeout and report.reason == "timeout")
-    ):
+    if code or plan is None or not (report.reason == "finished" or (report.reason == "timeout" and by_plan)):
         return code
-    return confirm_planned(study, plan, plans, trainer)
+    return confirm_planned(study, plan, plans, seconds_until(run_ends), trainer)
 
 
-def _measure_noise(
-    study: Study, runs: int, plans: list[SlotPlan], timeout: float | None, trainer: str | None
-) -> float | None:
-    """Train the default config with further seeds; returns the time that is left."""
+def _measure_noise(study: Study, runs: int, plans: list[SlotPlan], ends: float, trainer: str | None) -> None:
+    """Train the default config with further seeds, until a moment of the monotonic clock at the latest."""
     from tuner.cli.confirm import print_left_over
     from tuner.cli.work import cut_short, exit_code, work_on_repeats
     from tuner.studies.noise import plan_baseline
@@ -59,9 +54,13 @@ def _measure_noise(
     repeats = plan_baseline(study, runs)
     print_left_over(study, repeats)
     if not repeats.unfinished():
-        return timeout
-    report = work_on_repeats(repeats, plans, timeout, trainer)
+        return
+    report = work_on_repeats(repeats, plans, seconds_until(ends), trainer)
     if cut_short(report, repeats):
         typer.echo("The default config's repeats are not finished; the same command goes on with them.")
         raise typer.Exit(exit_code(report))
-    return None if timeout is None else max(1.0, timeout - report.wall_seconds)
+
+
+def seconds_until(moment: float) -> float | None:
+    """Seconds until a moment of the monotonic clock, at least 1; None where that never comes."""
+    return None if math.isinf(moment) else max(1.0, moment - time.monotonic())

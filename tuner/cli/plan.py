@@ -118,14 +118,28 @@ def search_limit(study: Study, plan: PlanSpec) -> float:
     return max(0.0, plan.hours * 3600 - study.wall_seconds() - least)
 
 
-def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer: str | None) -> int:
-    """Confirm as much as the plan's time still allows; the exit code."""
+def confirm_planned(
+    study: Study, plan: PlanSpec, slots: list[SlotPlan], timeout: float | None, trainer: str | None
+) -> int:
+    """Confirm as much as the plan's time still allows.
+
+    Args:
+        study: Which.
+        plan: Its plan.
+        slots: Of this run.
+        timeout: Seconds that this run has left; None without a limit.
+        trainer: What trains.
+
+    Returns:
+        The exit code.
+    """
     from tuner.cli.common import duration
     from tuner.cli.confirm import print_confirmation, print_left_over
+    from tuner.cli.trust import trust_of
     from tuner.cli.work import cut_short, exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
-    from tuner.studies.confirm import adds_nothing, begun, confirmation, plan_confirmation
+    from tuner.studies.confirm import adds_nothing, begun, plan_confirmation
     from tuner.studies.plan import USABLE, confirmation_for
 
     again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study.database.url)}"
@@ -148,17 +162,19 @@ def confirm_planned(study: Study, plan: PlanSpec, slots: list[SlotPlan], trainer
                 f"\nConfirming the best {size[0]} and the default config with {size[1]} fresh seeds{smaller}: "
                 f"{duration(left)} of {plan.hours:g} hours are left."
             )
-        elif size is None and confirmation(study) is None:
+        elif size is None and trust_of(study).confirmation is None:
             secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")
             return 0
     code = 0
     if repeats is not None and repeats.unfinished():
-        report = work_on_repeats(repeats, slots, max(1.0, left), trainer)
+        report = work_on_repeats(repeats, slots, max(1.0, min(left, timeout or left)), trainer)
         code = exit_code(report)
         if cut_short(report, repeats):
             typer.echo(f"The confirmation is not finished; it goes on with: {again}")
-    confirmed = confirmation(study)
-    if confirmed is not None:
+    trust = trust_of(study)
+    if trust.problem is not None:
+        secho(f"not confirmed: {trust.problem}", fg="yellow")
+    if (confirmed := trust.confirmation) is not None:
         print_confirmation(confirmed, study.spec.objective.metric)
         typer.echo(f"Next: tuner export {study.name} -o best.yaml{storage_option(study.database.url)}")
     return code

@@ -71,9 +71,11 @@ def predict(
             shutil.rmtree(drawn)
         fresh.replace(drawn)
     write_text(written, json.dumps(predicting.coco_json(found.detections, found.split, loaded.info)))
+    point = loaded.operating_point
+    least = f"{point.confidence:.3f}" + (" (some classes have their own)" if point.class_confidence else "")
     typer.echo(
-        f"{len(found.detections.scores)} detections on {len(each)} images at confidence "
-        f"{loaded.operating_point.confidence:.3f} and above: {written}, pictures in {drawn}"
+        f"{len(found.detections.scores)} detections on {len(each)} images at confidence {least} and above: {written}, "
+        f"pictures in {drawn}"
     )
     if found.faults:
         raise _unreadable(found.faults)

@@ -62,9 +62,9 @@ def run(
     from tuner.cli.plan import planned
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
+    from tuner.cli.trust import trust_of
     from tuner.config.errors import ConfigError
     from tuner.config.load import base_config, load_study_spec
-    from tuner.studies.confirm import confirmation
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.specs import stored
     from tuner.workers.devices import plan_slots
@@ -99,7 +99,7 @@ def run(
             print_json(stored(spec) | shown | rest)
         else:
             show_plan(spec, plans, checked, points, baseline_repeats)
-        print_notes(checked[2], base_config(spec))
+        print_notes(checked[2], checked[0].default_config(base_config(spec)))
         return
     started = time.monotonic()
     begun = mmap(-1, 1)  # shared by all starts, of which the first may have died before it had the study
@@ -117,11 +117,11 @@ def run(
             study = create_or_open(laid_out, checked)
             begun[0] = 1
             say_ruled_out({} if exists else checked[1])
-            print_notes(checked[2], base_config(laid_out))
+            print_notes(checked[2], checked[0].default_config(base_config(laid_out)))
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
             queue(study, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)
-        if laid_out.plan is None or confirmation(study) is None:  # a confirmation has said what comes next
+        if laid_out.plan is None or trust_of(study).confirmation is None:  # a confirmation has said what comes next
             print_next(study)
         return code
 

@@ -28,8 +28,15 @@ _REASONS = {
 }
 
 
-def print_report(study: Study, report: WorkerReport, trust: Trust) -> None:
-    """The end of a run: why it ended, what was found, what it cost, and how to go on with it."""
+def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: bool) -> None:
+    """The end of a run: why it ended, what was found, what it cost, and how to go on with it.
+
+    Args:
+        study: Which.
+        report: Of the worker.
+        trust: What `trust_of` says of the study.
+        by_plan: Whether a timeout was what the study's plan left to the search.
+    """
     from tuner.cli.trust import shown_gain
 
     found = study.summary()
@@ -61,7 +68,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust) -> None:
         typer.echo("Free space there; then the same command goes on with the study.")
     elif report.reason == "failed":
         typer.echo("The same command goes on with the study, once what failed is mended.")
-    elif report.reason == "timeout" and study.spec.plan is not None and study.spec.budget.timeout is None:
+    elif report.reason == "timeout" and by_plan:
         typer.echo("A larger --hours goes on with the search.")
     elif report.reason not in ("finished", "elsewhere"):
         typer.echo("The same command goes on with the study.")

@@ -46,23 +46,24 @@ def supervised(work: Callable[[bool], int], storage: str | None) -> int:
         The exit code of the child; 1 where it is given up.
     """
     signalled: list[int] = []
-    failed = 0
+    failed, first = 0, True
     while True:
         started = time.monotonic()
         child = _fork()
         if child is None:
-            _live(work, storage, first=not failed)
+            _live(work, storage, first=first)
         code = _wait(child, signalled)
         if signalled or 0 <= code != _BUG:
             return code if code >= 0 else 128 - code
         how = "a bug" if code == _BUG else signal.Signals(-code).name
-        failed = failed + 1 if time.monotonic() - started < SOON else 1
+        failed = failed + 1 if time.monotonic() - started < SOON else 0
+        first = False
         if failed >= MAX_STARTS:
             why = f"the worker died {failed} times soon after its start, the last time by {how}, and is given up"
             secho(f"error: {why}.", fg="red", err=True)
             typer.echo("The same command goes on with the study.", err=True)
             return 1
-        delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** (failed - 1))
+        delay = min(LONGEST_DELAY, RESTART_DELAY * 2 ** max(0, failed - 1))
         secho(f"The worker died by {how}; it is started again in {delay:g} s.", fg="yellow", err=True)
         try:
             time.sleep(delay)

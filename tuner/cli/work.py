@@ -24,8 +24,19 @@ def work(
     timeout: float | None,
     trainer: str | None = None,
     elsewhere: Callable[[], bool] | None = None,
+    *,
+    by_plan: bool = False,
 ) -> WorkerReport:
-    """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next."""
+    """Run a worker with a display and the dashboard's pictures, and print what came of it, not yet what to do next.
+
+    Args:
+        study: Which.
+        plans: The slots.
+        timeout: Seconds that it may take; None without a limit.
+        trainer: What trains; None: the built-in one.
+        elsewhere: Whether there is work for it elsewhere.
+        by_plan: Whether the timeout is what the study's plan leaves to the search, not a limit of this run.
+    """
     from tuner.cli.summary import print_report
     from tuner.cli.trust import print_trust, trust_of
     from tuner.report.dashboard import DashboardObserver
@@ -41,7 +52,7 @@ def work(
         elsewhere=elsewhere,
     )
     trust = trust_of(study)
-    print_report(study, report, trust)
+    print_report(study, report, trust, by_plan=by_plan)
     print_trust(trust)
     return report
 

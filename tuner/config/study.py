@@ -72,7 +72,9 @@ class SamplerSpec(Frozen):
 class PrunerSpec(Frozen):
     """A pruner, by name, with epochs as the resource: one of Optuna's, or `promote`, which pauses and resumes."""
 
-    name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = "promote"
+    name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = Field(
+        "promote", description="which trials are stopped, or pause; none: all are trained in full"
+    )
     first_rung: PositiveInt | Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None,
         description="epochs before the first decision, or their share of all (0.25); default: a ninth of all, but not "
@@ -126,7 +128,7 @@ class PlanSpec(Frozen):
 class StudySpec(Frozen):
     """A whole study: data, defaults, search space, search, budget and machine."""
 
-    name: StudyName
+    name: StudyName = Field(description="of the study in its database")
     data: DataSpec
     defaults: dict[str, Any] = Field(
         default_factory=dict,

@@ -96,11 +96,15 @@ class TrialConfig(Frozen):
     made its anchors.
     """
 
-    model: str = Field("dense-tiny", description="detector, by its name in tuner.models.catalog")
+    model: str = Field("dense-tiny", description="detector")
     weights: str = Field(
         "none", description="'none' (from scratch), 'default' (torchvision's backbone), or the path of a weights file"
     )
-    anchors: str = Field("default", description="anchor recipe, by its name in tuner.models.anchors")
+    anchors: str = Field(
+        "default",
+        description="how anchors are made: default, or kmeans-iou, -wh or -ratio (the distance), with -balanced "
+        "(over classes), -1 to -4 (for each level) and -free (over levels) behind it as wanted",
+    )
     anchor_sizes: AnchorSizes | None = Field(
         None, description="explicit anchors per level, (width, height) in pixels; None: not resolved, or no anchors"
     )

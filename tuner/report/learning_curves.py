@@ -38,7 +38,7 @@ def draw_study_curves(
     default: int | None = None,
     title: str = "",
 ) -> Path:
-    """Draw every trial's curve; the best and the default trial stand out, stopped trials are grey.
+    """Draw every trial's curve; the best and the default trial stand out, trials that are not complete are grey.
 
     Args:
         curves: One for each trial.
@@ -61,7 +61,7 @@ def draw_study_curves(
             style = {"color": BLUE if curve.complete else GREY, "linewidth": 0.9, "alpha": 0.8}
         axes.plot(curve.epochs, curve.values, marker="." if len(curve.epochs) == 1 else None, **style)
     others = [curve for curve in shown if curve.number not in (best, default)]
-    for complete, colour, word in ((True, BLUE, "complete"), (False, GREY, "stopped early")):
+    for complete, colour, word in ((True, BLUE, "complete"), (False, GREY, "not complete")):
         count = sum(curve.complete is complete for curve in others)
         if count:
             axes.plot([], [], color=colour, linewidth=0.9, label=f"{word} ({count})")

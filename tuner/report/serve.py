@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from tuner.storage.urls import masked
 from tuner.studies.renamed import mark
 
 WSGIApp = Callable[..., Iterable[bytes]]
+UPLOADS = ".uploads"
+"""Folder of uploaded files beside the studies' folders; no study has a name with a dot in front."""
 
 
 class StudyArtifacts:
@@ -30,13 +33,16 @@ class StudyArtifacts:
 
     Args:
         folders: Gives the artifact folders; asked at each request, because studies come and go.
+        uploads: Folder of the files that are uploaded on the page. It is no study's: which one they belong to is not
+            said, and a study that is deleted must not take another's files with it.
     """
 
-    def __init__(self, folders: Callable[[], Iterable[Path]]) -> None:
+    def __init__(self, folders: Callable[[], Iterable[Path]], uploads: Path) -> None:
         self._folders = folders
+        self._uploads = uploads
 
     def _holding(self, artifact_id: str) -> FileSystemArtifactStore:
-        for folder in self._folders():
+        for folder in (self._uploads, *self._folders()):
             if (folder / Path(artifact_id).name).is_file():
                 return FileSystemArtifactStore(folder)
         raise ArtifactNotFound("not found")
@@ -53,16 +59,9 @@ class StudyArtifacts:
             return
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keep a file that was uploaded on the page, in the first folder.
-
-        Raises:
-            StudyError: There is no folder yet.
-        """
-        folder = next(iter(self._folders()), None)
-        if folder is None:
-            raise StudyError("no study here has a folder for artifacts yet", hint="Upload it once a trial has begun.")
-        folder.mkdir(parents=True, exist_ok=True)
-        FileSystemArtifactStore(folder).write(artifact_id, content_body)
+        """Keep a file that was uploaded on the page."""
+        self._uploads.mkdir(parents=True, exist_ok=True)
+        FileSystemArtifactStore(self._uploads).write(artifact_id, content_body)
 
 
 def is_loopback(host: str) -> bool:
@@ -101,17 +100,18 @@ def dashboard_of(url: str | None, study: str | None, host: str, port: int) -> It
                 raise StudyError(f"{masked(database.url)} has no study {study!r}", hint=hint)
             page = f"/dashboard/studies/{ids[study]}"
         folder = studies_folder(database.url)
-        with make_dashboard(database.optuna, lambda: folder.glob("*/artifacts"), host, port) as server:
+        artifacts = StudyArtifacts(lambda: folder.glob("*/artifacts"), folder / UPLOADS)
+        with make_dashboard(database.optuna, artifacts, host, port) as server:
             shown = f"[{host}]" if ":" in host else host
             yield server, f"http://{shown}:{server.server_port}{page}"
 
 
-def make_dashboard(storage: BaseStorage, folders: Callable[[], Iterable[Path]], host: str, port: int) -> WSGIServer:
+def make_dashboard(storage: BaseStorage, artifacts: StudyArtifacts, host: str, port: int) -> WSGIServer:
     """A server that listens; call `serve_forever()` on it. Port 0 takes any free one (`server_port`).
 
     Args:
         storage: Optuna's storage.
-        folders: Artifact folders of the storage's studies.
+        artifacts: Of the storage's studies.
         host: Address to listen on. On a loopback address only requests that name a loopback host are answered:
             the dashboard has no authentication, and a web page of another site must not reach it by DNS rebinding.
         port: TCP port.
@@ -119,13 +119,13 @@ def make_dashboard(storage: BaseStorage, folders: Callable[[], Iterable[Path]], 
     Raises:
         ConfigError: The port is in use or the address is not this machine's.
     """
-    app = optuna_dashboard.wsgi(storage, artifact_store=StudyArtifacts(folders))
+    app = optuna_dashboard.wsgi(storage, artifact_store=artifacts)
     try:
         return make_server(
             host,
             port,
             _only_local_names(app) if is_loopback(host) else app,
-            server_class=_Server,
+            server_class=_Server6 if ":" in host else _Server,
             handler_class=_QuietHandler,
         )
     except OSError as error:
@@ -157,6 +157,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -41,7 +41,7 @@ def study_file(
         took = f"{_hours(proposal.hours)} to {_hours(4 * proposal.hours)}, by the machine: a guess. ".capitalize()
     return f"""\
 # A study of `tuner`. Start it, or go on with it, with: tuner run FILE
-# Whatever is not written here has its default; every key is explained in the README.
+# Whatever is not written here has its default; `tuner keys` explains every key.
 name: {_scalar(name)}
 
 data:

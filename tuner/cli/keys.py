@@ -1,0 +1,77 @@
+"""`tuner keys`: every key that a study file may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
+
+import typer
+
+from tuner.cli.common import AsJson, print_json
+from tuner.cli.fitting import print_table
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+
+def keys(
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only keys that contain this, such as `pruner`.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Explain the keys of a study file: what each means, its default, and the choices that there are."""
+    from rich.table import Table
+
+    from tuner.config.errors import ConfigError, nearest
+    from tuner.config.study import StudySpec
+
+    every = [
+        {"key": name, "default": _default(field), "choices": _choices(name, field), "meaning": field.description}
+        for name, field in _fields(StudySpec, "")
+    ]
+    shown = [row for row in every if text in str(row["key"])]
+    if not shown:
+        raise ConfigError(f"no key of a study file contains {text!r}", hint=nearest(text, [r["key"] for r in every]))
+    if as_json:
+        print_json(shown)
+        return
+    table = Table()
+    for column in ("key", "default", "meaning"):
+        table.add_column(column)
+    for row in shown:
+        choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
+        table.add_row(row["key"], row["default"] or "–", f"{row['meaning']}{choices}")
+    print_table(table)
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a model and of those inside it, by dotted names; under `defaults` those of a trial's config."""
+    from pydantic import BaseModel
+
+    from tuner.config.study import StudySpec
+    from tuner.config.trial import TrialConfig
+
+    for name, field in model.model_fields.items():
+        inside = field.annotation
+        if model is StudySpec and name == "defaults":
+            inside = TrialConfig
+        if isinstance(inside, type) and issubclass(inside, BaseModel):
+            yield from _fields(inside, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "by other keys"
+    return None if field.default in (None, ()) else str(field.default)
+
+
+def _choices(name: str, field: FieldInfo) -> list[str]:
+    from tuner.models.catalog import FAMILIES
+
+    if name == "defaults.model":
+        return list(FAMILIES)
+    return [str(choice) for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
