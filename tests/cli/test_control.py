@@ -81,16 +81,16 @@ def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
 ) -> None:
     project.misbehave(trial1={"action": "full disk", "epoch": 2})
     out = project.run("--slots", "1", code=1)
-    assert "The study is paused, because the disk is full." in out
+    assert "The study is paused, because a disk is full or cannot be written." in out
     assert "Free space there; then the same command goes on with the study." in out
     status = project.main(capsys, "status", "cells")
-    assert re.search(r"paused     the disk of \S+ is full: no space left .*; go on: tuner resume cells", status)
+    assert re.search(r"paused     \S+ cannot write: no space left .*; go on: tuner resume cells", status)
     project.misbehave()
     project.run()
     assert [trial["state"] for trial in project.trials()] == ["complete"] * 4
     project.misbehave(trial0={"action": "full disk", "epoch": 2})
     confirm = ("confirm", "cells", "--top", "1", "--seeds", "2", "--trainer", "fake_trainer:train")
-    assert "is full: no space left" in project.call(*confirm, code=1)
+    assert "cannot write: no space left" in project.call(*confirm, code=1)
     project.misbehave()
     assert "confirmed" in project.call(*confirm)
 

@@ -58,6 +58,31 @@ def test_relative_paths_start_at_the_study_file(tmp_path: Path, monkeypatch: pyt
     assert spec.space == {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}}
 
 
+@pytest.mark.parametrize("inline", [True, False])
+def test_weights_in_a_space_start_at_the_file_that_names_them(tmp_path: Path, inline: bool) -> None:
+    space = "{weights: {type: categorical, choices: [none, w.pth]}}"
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "space.yaml").write_text(space)
+    folder = tmp_path if inline else tmp_path / "spaces"
+    spec = load_study_spec(write(tmp_path, f"{MINIMAL}space: {space if inline else 'spaces/space.yaml'}"))
+    assert spec.space["weights"]["choices"] == ["none", str(folder / "w.pth")]  # type: ignore[index]
+    fixed = load_study_spec(write(tmp_path, f"{MINIMAL}space: {{weights: w.pth}}"))
+    assert fixed.space == {"weights": str(tmp_path / "w.pth")}
+
+
+def test_a_text_where_a_list_belongs_is_answered_with_the_list(tmp_path: Path) -> None:
+    text = f"{MINIMAL}constraints: latency_ms <= 20\nobjectives: map\n"
+    assert refused(tmp_path, text) == (
+        "study.yaml:6: objectives: should be a list, as in [map]\n"
+        "study.yaml:5: constraints: should be a list, as in [latency_ms <= 20]"
+    )
+
+
+def test_a_problem_is_said_once(tmp_path: Path) -> None:
+    said = refused(tmp_path, f"{MINIMAL}pruner: {{first_rung: 0}}\n").splitlines()
+    assert len(set(said)) == len(said)
+
+
 @pytest.mark.parametrize("weights", ["none", "default"])
 def test_names_of_weights_are_no_paths(tmp_path: Path, weights: str) -> None:
     spec = load_study_spec(write(tmp_path, f"{MINIMAL}defaults: {{weights: {weights}}}"))

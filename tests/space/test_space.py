@@ -275,6 +275,7 @@ def test_a_default_outside_the_space_names_both() -> None:
          "range must start above 0, found 0"),
         ("weight_decay:\n  type: float\n  low: -1\n  high: 1\n", "space.yaml:3: weight_decay.low: -1 lies outside the "
          "valid range of weight_decay, which is >= 0 and <= 1"),
+        ("tiles.size: {type: int, low: 16, high: 640}\n", "16 is not valid for tiles.size: tiles of 16"),
         ("learning_rate: {type: float, low: 0, high: 1}\n", "learning_rate.low: 0 lies outside the valid range of "
          "learning_rate, which is > 0 and <= 10"),
         ("image_size: {type: int, low: 320, high: 1280, step: 100}\n", "space.yaml:1: image_size.step: 100 does not "

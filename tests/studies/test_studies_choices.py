@@ -285,7 +285,7 @@ def test_sums(text: str, value: float, direction: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "map +", "map map50", "2", "0*map", "map*2", "recall@precision=1.5", "__import__"]
+    "text", ["", "map +", "map - 0.5*map", "map map50", "2", "0*map", "map*2", "recall@precision=1.5", "__import__"]
 )
 def test_what_is_no_objective(text: str) -> None:
     with pytest.raises(ConfigError, match=r"objective\.metric"):

@@ -149,6 +149,18 @@ def test_a_checkpoint_that_this_code_cannot_go_on_from_is_refused(
         assert len(str(refused.value).splitlines()) == 2
 
 
+def test_a_checkpoint_that_cannot_be_read_now_is_kept_for_a_later_attempt(
+    undisturbed: tuple[TrainingTask, list[EpochResult]],
+) -> None:
+    whole, _ = undisturbed
+    task = variant(whole, "unreadable")
+    file = task.workdir / checkpoint.CHECKPOINT
+    file.mkdir(parents=True)  # which cannot be read as a file
+    with pytest.raises(LostState, match=r"cannot be read: .*Is a directory.*; a later attempt may read it"):
+        list(train(task, never))
+    assert file.is_dir()
+
+
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_a_damaged_checkpoint_is_named_and_the_next_attempt_begins_again(
     undisturbed: tuple[TrainingTask, list[EpochResult]], how: str

@@ -1,5 +1,6 @@
 """A database that is away for a while: training goes on, and nothing that was reported is lost."""
 
+import itertools
 import json
 import threading
 import time
@@ -177,3 +178,30 @@ def test_a_line_fails_at_once_while_it_is_cut_and_is_restored_by_an_answer() -> 
         line.call(lambda: 1 // 0)
     assert not line.cut
     line.close()
+
+
+def test_a_ping_that_gets_no_answer_is_abandoned_like_a_call() -> None:
+    answers = threading.Semaphore(0)  # one for each that is abandoned
+
+    def ping() -> None:
+        answers.acquire()
+        raise StorageAway("ended")
+
+    def refuse() -> None:
+        raise StorageAway("the server closed the connection")
+
+    abandoned: list[float] = []
+
+    def abandon() -> None:
+        abandoned.append(time.monotonic())
+        answers.release()
+
+    line = Line(ping, abandon, patience=5.0, stalled=0.1, pause=0.01)
+    with pytest.raises(StorageAway):
+        line.call(refuse)
+    while len(abandoned) < 3:
+        assert not line.restored()
+        time.sleep(0.01)
+    assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(abandoned))
+    line.close()
+    answers.release()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.config.errors import FailureKind
+from tuner.config.errors import DeviceError, FailureKind
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import TrainingTask
@@ -234,3 +235,20 @@ def test_the_environment_limits_threads_and_shows_one_gpu() -> None:
     got = environment(SlotPlan(0, "cuda", 3, visible_gpu="GPU-1"))
     assert {got[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")} == {"3"}
     assert got["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+
+
+def test_a_machine_that_starts_no_further_process_says_so(slot: Slot) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(DeviceError, match="this machine starts no further process: Too many open files"):
+            slot.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_slot_that_is_put_aside_is_closed(slot: Slot) -> None:
+    assert not slot.closed
+    slot.put_aside = True
+    assert slot.closed
+    assert not slot.open(time.monotonic())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hosts import make_study
 
 from tuner.config.errors import FailureKind
@@ -15,6 +16,7 @@ from tuner.data.scenes import generate
 from tuner.studies.records import TrialState
 from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
 from tuner.workers.devices import SlotPlan
+from tuner.workers.failures import ended_by
 from tuner.workers.observer import Observer
 from tuner.workers.wear import SLACK, grown
 from tuner.workers.worker import run_worker
@@ -56,6 +58,18 @@ def test_memory_may_double_and_grow_by_some(needed: int, held: int, worn: bool) 
 )
 def test_errors_that_break_a_cuda_context(error: Exception, cuda: bool, memory: bool) -> None:
     assert (is_cuda_error(error), is_out_of_memory(error)) == (cuda, memory)
+
+
+def test_memory_that_a_cpu_does_not_have_is_memory() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
+
+
+def test_an_error_is_summed_up_by_itself_not_by_its_notes(tmp_path: Path) -> None:
+    error = ValueError("boxes have the wrong shape")
+    error.add_note("while loading image 7")
+    assert ended_by(error, tmp_path).message.startswith("ValueError: boxes have the wrong shape (traceback in ")
 
 
 class Notices(Observer):

@@ -271,7 +271,7 @@ def test_a_full_disk_pauses_the_study_and_ends_its_worker(make_study: Callable[.
     study = make_study(2, 2, action="full disk", epoch=2, times=1, only=0)
     report = run_worker(study, slots=SLOT, trainer=TRAINER)
     assert (report.reason, report.complete) == ("paused", 0)
-    assert re.fullmatch(r"the disk of \S+ is full: no space left on the disk that holds .*", report.message)
+    assert re.fullmatch(r"\S+ cannot write: no space left on the disk that holds .*", report.message)
     assert (study.orders().control, study.orders().reason) == ("paused", report.message)
     study.resume()
     report = run_worker(study, slots=SLOT, trainer=TRAINER)

@@ -23,7 +23,7 @@ _REASONS = {
     "timeout": "The time is up; running trials have saved their state.",
     "interrupted": "Interrupted; running trials have saved their state.",
     "stopped": "Stopped by `tuner stop`; running trials have saved their state.",
-    "paused": "The study is paused, because the disk is full.",
+    "paused": "The study is paused, because a disk is full or cannot be written.",
     "failed": "The study was ended by failures that would only repeat.",
 }
 

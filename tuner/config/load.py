@@ -62,12 +62,15 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     folder = path.absolute().parent
     # Validation makes plain dicts; these two are judged later, by stages that want to name their lines too.
     defaults = data.get("defaults", {})
-    weights = defaults.get("weights")
-    if isinstance(weights, str) and weights not in NAMED:
-        defaults["weights"] = str(folder / expanded(weights, where(data, ("defaults", "weights"))))
+    if "weights" in defaults:
+        defaults["weights"] = _from_folder(defaults["weights"], folder, where(data, ("defaults", "weights")))
     space = data.get("space", spec.space)
     if isinstance(space, str) and is_path(space):
-        space = read_yaml(folder / expanded(space, where(data, ("space",))))
+        file = folder / expanded(space, where(data, ("space",)))
+        space = read_yaml(file)
+        _weights_from_folder(space, file.parent)
+    elif isinstance(space, dict):
+        _weights_from_folder(space, folder)
     root = folder / expanded(spec.data.root, where(data, ("data", "root")))
     spec = spec.model_copy(
         update={"defaults": defaults, "space": space, "data": spec.data.model_copy(update={"root": root})}
@@ -75,6 +78,25 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     _refuse_folders(spec.data, data)
     base_config(spec)
     return spec
+
+
+def _weights_from_folder(space: Section, folder: Path) -> None:
+    """Make the files of weights absolute that a space names, as a value or among choices."""
+    weights, place = space.get("weights"), where(space, ("weights",))
+    if isinstance(weights, str):
+        space["weights"] = _from_folder(weights, folder, place)
+    elif isinstance(weights, dict):
+        if "value" in weights:
+            weights["value"] = _from_folder(weights["value"], folder, place)
+        if isinstance(weights.get("choices"), list):
+            weights["choices"] = [_from_folder(choice, folder, place) for choice in weights["choices"]]
+
+
+def _from_folder(weights: Any, folder: Path, place: str) -> Any:
+    """The path of a file of weights, absolute; what is none, as it was."""
+    if not isinstance(weights, str) or weights in NAMED:
+        return weights
+    return str(folder / expanded(weights, place))
 
 
 def _refuse_folders(spec: DataSpec, data: Section) -> None:

@@ -146,6 +146,10 @@ def _parse(text: str) -> Objective:
         sign, weight, name = found.groups()
         terms.append(((-1.0 if sign == "-" else 1.0) * float(weight or 1.0), name))
         place = found.end()
+    names = [name for _, name in terms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"objective {text!r} names {twice} twice", hint="Write one term for each metric.")
     ways = {name: _way(weight, direction_of(name)) for weight, name in terms}
     if 0 in ways.values():
         raise ConfigError(f"objective {text!r} has a weight of 0", hint="Leave that term out.")

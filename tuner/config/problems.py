@@ -45,7 +45,7 @@ def located(error: ValidationError, data: Any, model: type[BaseModel], *, under:
             name = ".".join(map(str, keys))
             place = place.removesuffix(f"{name}: " if name else "") + f"{'.'.join(map(str, under + keys))}: "
         lines.append(place + explain(problem, model, keys))
-    return ConfigError("\n".join(lines))
+    return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
 def _real_keys(data: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -80,6 +80,8 @@ def explain(problem: Any, model: type[BaseModel] | None, keys: tuple[Any, ...]) 
     if problem["type"] == "string_type":
         quoted = f": write it in quotes, {str(found)!r}" if keys == ("name",) and isinstance(found, int | float) else ""
         return f"should be a text, found {found!r}{quoted}"
+    if problem["type"] == "tuple_type" and isinstance(found, str):
+        return f"should be a list, as in [{found}]"
     if problem["type"] == "too_short":
         return "is empty, but needs at least one value"
     message = problem["msg"].replace("Input should", "should").replace("String should", "should")

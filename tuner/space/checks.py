@@ -46,11 +46,8 @@ def check_dimension(name: str, dimension: Dimension) -> None:
         if field.kind is int and isinstance(dimension, FloatDimension):
             raise KeyProblem((*at, "type"), f"{name} is a whole number: use `type: int`")
         for key in ("low", "high"):
-            if field.problem(getattr(dimension, key)):
-                raise KeyProblem(
-                    (*at, key),
-                    f"{getattr(dimension, key):g} lies outside the valid range of {name}, which is {field.limits}",
-                )
+            if problem := field.problem(getattr(dimension, key)):
+                raise KeyProblem((*at, key), problem)
     _check_mode(name, dimension)
 
 

@@ -58,7 +58,11 @@ class SearchField:
         try:
             self._adapter.validate_python(value)
         except ValidationError as error:
-            return f"{value!r} is not valid for {self.name}: {error.errors()[0]['msg'].replace('Input s', 's')}"
+            first = error.errors()[0]
+            if first["type"].startswith(("greater_than", "less_than")):
+                return f"{value!r} lies outside the valid range of {self.name}, which is {self.limits}"
+            cause = first.get("ctx", {}).get("error")
+            return f"{value!r} is not valid for {self.name}: {cause or first['msg'].replace('Input s', 's')}"
         return None
 
     @property

@@ -81,6 +81,8 @@ def _dimensions(source: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str,
     for key, value in source.items():
         keys = (*prefix, key)
         dotted = ".".join(keys)
+        if dotted in sections() and value is None:  # a section whose lines are all commented out
+            continue
         inner = _dimensions(value, keys) if dotted in sections() and isinstance(value, Mapping) else {dotted: keys}
         for name, path in inner.items():
             if name in found:

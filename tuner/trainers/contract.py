@@ -187,7 +187,7 @@ class DiskFull(TrialFailed):
 
 
 class LostState(TrialFailed):
-    """The saved state is damaged and was set aside: the next attempt begins the trial again."""
+    """The saved state cannot be read now, or is damaged and was set aside: then the trial begins again."""
 
     kind = FailureKind.LOST
 

@@ -56,7 +56,7 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
     with suppress(OSError):  # the log may lie on the disk that is full
         sys.stderr.write(text)
         sys.stderr.flush()
-    summary = traceback.format_exception_only(error)[-1].strip()
+    summary = f"{type(error).__name__}: {error}".strip()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
     if is_out_of_memory(error):

@@ -162,7 +162,7 @@ class Ledger:
             except StorageAway:
                 return
             except TrialFailed as error:
-                running.verdict = Ended("failed", error.kind, error.message)
+                running.verdict = Ended("failed", error.kind, str(error))
                 running.prune = True
                 running.kept.clear()
                 return
@@ -179,7 +179,7 @@ class Ledger:
             try:
                 self.call(partial(study.complete, assignment))
             except TrialFailed as error:
-                return self._conclude(assignment, Ended("failed", error.kind, error.message))
+                return self._conclude(assignment, Ended("failed", error.kind, str(error)))
         elif ended.outcome == "pruned" and ended.message:
             self.call(partial(study.prune, assignment, ended.message))
         elif ended.outcome == "pruned":

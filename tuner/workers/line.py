@@ -27,7 +27,7 @@ class Line:
         ping: A small write to the database; raises as long as the database is away.
         abandon: Ends what a call waits for, so that it fails.
         patience: Seconds that a call may take.
-        stalled: Seconds that a call which took too long may go on before it is abandoned.
+        stalled: Seconds that a call or a ping may go on before it is abandoned.
         pause: Seconds before the first question whether the database is back; doubled up to ten.
 
     Attributes:
@@ -50,7 +50,8 @@ class Line:
         self._abandon = abandon
         self._patience = patience
         self._stalled = stalled
-        self._late: Future[Any] | None = None
+        self._asked: float | None = None
+        """When the thread asked what it waits for; None while it waits for no answer."""
         self._pause = pause
         self._closed = threading.Event()
         self._back: Future[None] = Future()
@@ -76,7 +77,6 @@ class Line:
         try:
             return answer.result(limit)
         except TimeoutError:
-            self._late = answer
             why = StorageAway(f"the database has not answered within {limit:.0f} s")
         except StorageAway as error:
             why = error
@@ -90,13 +90,13 @@ class Line:
         """Whether the database has come back since the last question; from then on calls are made again."""
         if self.trouble is None:
             return False
-        if self._late is not None and time.monotonic() - self.since > self._stalled:
-            if not self._late.done():
-                self._abandon()
-            self._late = None
+        asked = self._asked
+        if asked is not None and time.monotonic() - asked > self._stalled:
+            self._asked = time.monotonic()  # what comes of it takes a moment
+            self._abandon()
         if not self._back.done():
             return False
-        self.trouble = self._late = None
+        self.trouble = None
         return True
 
     def close(self) -> None:
@@ -112,18 +112,24 @@ class Line:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, answer = job
+            self._asked = time.monotonic()
             try:
-                answer.set_result(work())
+                found = work()
             except BaseException as error:
+                self._asked = None
                 answer.set_exception(error)
+            else:
+                self._asked = None
+                answer.set_result(found)
 
     def _wait_for_answer(self) -> None:
-        pause = self._pause
+        pause, self._asked = self._pause, None
         while not self._closed.wait(pause):
             try:
+                self._asked = time.monotonic()
                 self._ping()
             except (StorageAway, DiskError):
-                pause = min(_LONGEST_PAUSE, 2 * pause)
+                pause, self._asked = min(_LONGEST_PAUSE, 2 * pause), None
             except TunerError:
                 return  # it answers; the next call tells what is wrong
             else:

@@ -92,7 +92,7 @@ class Pool:
             slot.device_works()
         elif slot.device_failed():
             self._audience.notice(f"slot {slot.plan.index}: {slot.plan.label} fails again and again and is put aside")
-            if all(slot.given_up for slot in self.slots):
+            if all(slot.closed for slot in self.slots):
                 self._ending.because("failed", f"no device of this host works: {ended.message}")
 
     def close(self, grace: float) -> None:
@@ -134,6 +134,6 @@ class Pool:
             return
         why = last_lines(slot.log, 1)
         self._audience.notice(f"slot {slot.plan.index}: the trial process did not start ({how}): {why}")
-        if all(slot.given_up for slot in self.slots):
+        if all(slot.closed for slot in self.slots):
             message = f"no trial process could be started, {MAX_STARTS} times: {why}\nSee {slot.log}."
             self._ending.because("failed", message)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
+from tuner.config.errors import DeviceError
 from tuner.workers.devices import SlotPlan
 from tuner.workers.group import kill_group
 from tuner.workers.messages import Prepare, ToProcess, ToWorker
@@ -78,26 +79,41 @@ class Slot:
 
     @property
     def given_up(self) -> bool:
-        """Whether every start failed, or the device does again and again, so that no trial comes here any more."""
+        """Whether every start failed, or the device does again and again."""
         return self._failed_starts >= MAX_STARTS or self._device_failures >= MAX_DEVICE_FAILURES
+
+    @property
+    def closed(self) -> bool:
+        """Whether no trial comes here any more."""
+        return self.given_up or self.put_aside
 
     def open(self, now: float) -> bool:
         """Whether a trial may be begun here, at a `time.monotonic()`."""
-        return not self.given_up and not self.put_aside and now >= self.start_at
+        return not self.closed and now >= self.start_at
 
     def start(self) -> None:
-        """Start the process; it says `Ready` when it has imported the trainer."""
-        ours, theirs = Pipe()
-        with self._open_log() as log, theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tuner.workers.trial_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=environment(self.plan),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # a terminal's Ctrl-C reaches the worker alone, and `kill` the trainer's subprocesses
-            )
+        """Start the process; it says `Ready` when it has imported the trainer.
+
+        Raises:
+            DeviceError: The system starts no further process.
+        """
+        try:
+            ours, theirs = Pipe()
+            with self._open_log() as log, theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tuner.workers.trial_process", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=environment(self.plan),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,  # a terminal's Ctrl-C reaches the worker alone, and `kill` subprocesses, too
+                )
+        except OSError as error:
+            raise DeviceError(
+                f"this machine starts no further process: {error.strerror}",
+                hint="Raise the limits of processes and files (ulimit -u, -n), or end what else runs here.",
+            ) from error
         self._connection = ours
         self.ready = False
         self.send(Prepare(self._trainer, self.plan.threads, self._silence))

@@ -113,12 +113,12 @@ class Supply:
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:
             return False
+        self._ledger.running.append(Running(assignment, slot))
         # Not before there is a trial for it: a spent budget starts no process.
         if not slot.up:
             slot.start()
         task = task_of(study, assignment, plan, self._micro_batch(assignment, plan))
         slot.send(Run(task, anew=assignment.attempt_id == 1, study=study.identity))
-        self._ledger.running.append(Running(assignment, slot))
         self._audience.tell(lambda observer: observer.trial_started(assignment, plan))
         return True
 

@@ -219,7 +219,7 @@ class _Worker:
         if ended is None:
             return
         if ended.kind is FailureKind.DISK and not running.late:  # a database that is back had its disk freed
-            why = f"the disk of {socket.gethostname()} is full: {ended.message.splitlines()[0]}"
+            why = f"{socket.gethostname()} cannot write: {ended.message.splitlines()[0]}"
             with suppress(StorageAway):  # each further trial would fail as well
                 self._ledger.call(partial(self._study.pause, why))
             self._ending.because("paused", why)

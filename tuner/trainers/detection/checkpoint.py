@@ -37,7 +37,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         if is_out_of_memory(error) or is_cuda_error(error):
             raise  # of an earlier step: the host waits for the GPU here
         raise DiskFull(
-            f"checkpoint {path} cannot be written: {error}", hint="Free disk space, then run the study again."
+            f"checkpoint {path} cannot be written: {error}", hint="Free disk space or mend that, then run it again."
         ) from error
 
 

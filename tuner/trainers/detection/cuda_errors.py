@@ -8,7 +8,13 @@ _ASSERTION = "device-side assert"
 _CUDA_SIGNS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUSOLVER_STATUS", "CUDNN_STATUS", "cuDNN error")
 # cuDNN's HOST_ALLOCATION_FAILED is the machine's memory: a smaller batch rarely helps there, but the GPU is sound, so
 # the trial is to end for want of memory and not as the fault of its device.
-_MEMORY_SIGNS = ("ALLOC_FAILED", "ALLOCATION_FAILED", "CUDA error: out of memory", "CUDA driver error: out of memory")
+_MEMORY_SIGNS = (
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "DefaultCPUAllocator",  # which says nothing else
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

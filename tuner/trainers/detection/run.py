@@ -100,7 +100,7 @@ class TrainingRun:
             self.task.alive()
             step = self.epoch * self.steps_per_epoch + self.batch
             set_learning_rate(self.optimizer, learning_rate(self.task.config, step, self.steps_per_epoch))
-            losses = self.step(batch.to(self.device))
+            losses = self.step(batch)
             self.ema.update()
             for name, value in losses.items():
                 self.loss_sums[name] = self.loss_sums.get(name, 0) + value
@@ -178,6 +178,8 @@ class TrainingRun:
         try:
             state = checkpoint.load(path)
         except WeightsError as error:
+            if isinstance(error.__cause__, OSError | MemoryError):  # of a network disk, say, which answers later
+                raise LostState(f"{error.message}; a later attempt may read it") from error
             aside = checkpoint.set_aside(path)
             if aside is None:
                 raise

@@ -36,14 +36,14 @@ class TrainStep:
         self.micro_batch = config.batch_size
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Train on a batch that is on the device; returns the loss terms, still on the device.
+        """Train on a batch, wherever it is; returns the loss terms, still on the device.
 
         Raises:
             OutOfMemory: Not even one image fits.
         """
         while True:
             try:
-                losses = self._backward(batch)
+                losses = self._backward(batch.to(self.precision.device))
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
