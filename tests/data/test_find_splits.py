@@ -9,9 +9,10 @@ import pytest
 from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
-from tuner.data.annotation_files import role_of, split_files
+from tuner.data.annotation_files import split_files
 from tuner.data.coco import load_dataset
 from tuner.data.find_splits import divide, find_data
+from tuner.data.roles import role_of
 
 
 @pytest.mark.parametrize(

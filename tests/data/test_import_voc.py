@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,65 @@ def test_trainval_alone_is_divided_and_a_test_list_is_the_test_split(voc: Path) 
     write(sets / "test.txt", "x008\nx999\n")
     with pytest.raises(DataError, match=r"test\.txt:2: there is no \S*x999\.xml"):
         find(voc)
+
+
+def test_lists_say_their_split_however_they_are_spelled(voc: Path) -> None:
+    sets = voc / "ImageSets" / "Main"
+    (sets / "trainval.txt").unlink()
+    (sets / "train.txt").rename(sets / "Train2007.txt")
+    (sets / "val.txt").rename(sets / "Test.txt")
+    found = find(voc)
+    assert sum(len(content_of(found, role)["images"]) for role in ("train", "val")) == 6
+    assert [image["file_name"] for image in content_of(found, "test")["images"]] == names_of("x", 10)[6:]
+    write(sets / "train.txt", "x000\n")
+    with pytest.raises(DataError, match=r"Train2007\.txt and \S*train\.txt are both lists of train"):
+        find(voc)
+
+
+def test_without_a_training_list_what_is_in_no_other_is_trained_on(voc: Path) -> None:
+    sets = voc / "ImageSets" / "Main"
+    (sets / "trainval.txt").unlink()
+    write(sets / "test.txt", "x000\nx001\n")
+    (sets / "train.txt").unlink()
+    found = find(voc)
+    assert [image["file_name"] for image in content_of(found, "train")["images"]] == names_of("x", 10)[2:6]
+    assert len(content_of(found, "val")["images"]) == 4
+    assert len(content_of(found, "test")["images"]) == 2
+    assert any("the 4 XML files that are not of val and test are trained on" in note for note in found.notes)
+    write(sets / "val.txt", "".join(f"x00{i}\n" for i in range(2, 10)))
+    with pytest.raises(DataError, match="holds XML files of val and test alone"):
+        find(voc)
+
+
+def test_the_archive_of_pascal_voc_has_its_lists_in_a_folder_of_the_year(
+    voc: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    devkit = tmp_path_factory.mktemp("archive") / "VOCdevkit"
+    shutil.copytree(voc, devkit / "VOC2007")
+    write(devkit / "VOC2007" / "ImageSets" / "Main" / "trainval.txt", "".join(f"x00{i}\n" for i in range(8)))
+    (devkit / "VOC2007" / "ImageSets" / "Main" / "val.txt").unlink()
+    write(devkit / "VOC2007" / "ImageSets" / "Main" / "test.txt", "x008\nx009\n")
+    found = find(devkit)
+    assert len(content_of(found, "test")["images"]) == 2
+    assert sum(len(content_of(found, role)["images"]) for role in ("train", "val")) == 8
+    assert any("VOC2007/ImageSets/Main say what the splits are" in note for note in found.notes)
+    shutil.copytree(voc, devkit / "VOC2012")
+    with pytest.raises(DataError, match=r"several Pascal VOC data sets: \S*VOC2007, \S*VOC2012") as error:
+        find(devkit)
+    assert error.value.hint.endswith("VOCdevkit/VOC2007.")
+
+
+def test_empty_lists_are_told_and_passed_over(voc: Path) -> None:
+    sets = voc / "ImageSets" / "Main"
+    write(sets / "test.txt", "\n")
+    found = find(voc)
+    assert found.data.test is None
+    assert any(note.endswith("test.txt is empty: it makes no test split") for note in found.notes)
+    for role in ("train", "val", "trainval"):
+        write(sets / f"{role}.txt", "")
+    found = find(voc)
+    assert sum(len(content_of(found, role)["images"]) for role in ("train", "val")) == 10
+    assert sum("is empty" in note for note in found.notes) == 4
 
 
 def test_xml_beside_the_images_in_folders_of_splits(tmp_path: Path) -> None:

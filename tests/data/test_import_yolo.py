@@ -174,6 +174,35 @@ def test_folders_without_data_yaml(ultralytics: Path) -> None:
     assert any("left out: 1 images" in note for note in found.notes)
 
 
+def counts_of(found: FoundData) -> dict[str, int]:
+    """Images of each split, by the folder in which they are."""
+    roles = [role for role in ("train", "val", "test") if getattr(found.data, role) is not None]
+    return {role: len(content_of(found, role)["images"]) for role in roles}
+
+
+@pytest.mark.parametrize("layout", ["{}/images", "images/{}", "batch/{}/images"])
+@pytest.mark.parametrize("words", [("Train", "Valid", "Test"), ("train2017", "val", "test2017")])
+def test_folders_say_their_split_however_they_are_spelled(words: tuple[str, ...], layout: str, tmp_path: Path) -> None:
+    for word, count in zip(words, (6, 3, 2), strict=True):
+        images = tmp_path / layout.format(word)
+        write_split(images, Path(str(images).replace("/images", "/labels")), word, count)
+    write(tmp_path / "classes.txt", "red\nblue\n")
+    assert counts_of(find(tmp_path)) == {"train": 6, "val": 3, "test": 2}
+
+
+def test_without_a_training_folder_what_is_in_no_other_split_is_trained_on(tmp_path: Path) -> None:
+    write_split(tmp_path / "images", tmp_path / "labels", "x", 10)
+    write_split(tmp_path / "test" / "images", tmp_path / "test" / "labels", "test", 3)
+    write(tmp_path / "classes.txt", "red\nblue\n")
+    found = find(tmp_path)
+    assert counts_of(found) == {"train": 8, "val": 2, "test": 3}
+    assert any("the 10 images that are not of test are trained on" in note for note in found.notes)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).rename(tmp_path / "test" / folder / "more")
+    with pytest.raises(DataError, match="holds images of test alone: there are none to train on"):
+        find(tmp_path)
+
+
 def test_labels_beside_the_images(tmp_path: Path) -> None:
     write_split(tmp_path / "images" / "set", tmp_path / "images" / "set", "x", 6)
     write(tmp_path / "images" / "set" / "README.txt", "photographs")

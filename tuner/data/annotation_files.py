@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tuner.config.errors import DataError
-from tuner.data.image_folder import ROLES
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import refuse_labelme, refuse_other_formats
+from tuner.data.roles import ROLES, role_of
 
 _BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
 """How files begin that COCO has beside its instances_*.json, about the same images."""
@@ -86,17 +85,6 @@ def split_files(
                 found[role] = beside
                 notes.append(f"{beside} lies beside {found['train'].name} and is taken as the {role} split")
     return found, notes
-
-
-def role_of(path: Path) -> str | None:
-    """The split that a word of the file's name is, or else its folder's whole name; None where neither is one."""
-    words = set(re.split(r"[^a-z]+", path.stem.lower()))
-    folder = {path.absolute().parent.name.lower().rstrip("0123456789")}
-    for found in (words, folder):
-        for role, synonyms in ROLES.items():
-            if found.intersection(synonyms):
-                return role
-    return None
 
 
 def _expand(folder: Path, apart: Collection[Path]) -> tuple[list[Path], list[Path]]:

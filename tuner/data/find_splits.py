@@ -17,8 +17,9 @@ from tuner.config.study import DataSpec
 from tuner.data.annotation_files import split_files
 from tuner.data.annotations import listed_files, parse_annotations, read_content
 from tuner.data.check import check_files_exist
-from tuner.data.image_folder import ROLES, image_folder
+from tuner.data.image_folder import image_folder
 from tuner.data.import_formats import import_folder
+from tuner.data.roles import ROLES
 from tuner.data.split import Split
 
 VAL_SHARE = 0.2

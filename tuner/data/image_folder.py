@@ -9,13 +9,7 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import missing_files
-
-ROLES = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""Words by which files and folders say which split they are."""
+from tuner.data.roles import ROLES
 
 _LOOKED_UP = 20
 """Images of a split that are looked for in each folder."""

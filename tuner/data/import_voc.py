@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import header_sizes
-from tuner.data.image_folder import ROLES
 from tuner.data.imported import (
     IMAGE_SUFFIXES,
     ImportedData,
@@ -17,13 +16,9 @@ from tuner.data.imported import (
     images_under,
     imported,
     raise_faults,
-    read_lines,
 )
-from tuner.data.other_formats import files_under
 from tuner.data.voc import VocFile, read_voc
-
-_SETS = Path("ImageSets/Main")
-_ANNOTATE = "Write an XML file without objects for images that show none."
+from tuner.data.voc_files import voc_files
 
 
 def import_voc(folder: Path) -> ImportedData:
@@ -33,13 +28,15 @@ def import_voc(folder: Path) -> ImportedData:
     COCO's crowd regions, which are the only ones that COCO's evaluation passes over.
 
     Args:
-        folder: With Annotations, JPEGImages and ImageSets/Main, or with an XML file beside each image.
+        folder: With Annotations, JPEGImages and ImageSets/Main, or with one such folder in it, as VOCdevkit; or with an
+            XML file beside each image.
 
     Raises:
-        DataError: A file is broken, or its image missing or of another size; the lists name what is not there.
+        DataError: A file is broken, or its image missing or of another size; the lists name what is not there; there
+            is nothing to train on, or there are several data sets.
     """
     folder = folder.absolute()
-    xml_files, notes = _splits(folder)
+    xml_files, notes = voc_files(folder)
     files = {role: _read_all(paths) for role, paths in xml_files.items()}
     everything = [file for of_role in files.values() for file in of_role]
     objects = [each for file in everything for each in file.objects]
@@ -60,44 +57,6 @@ def import_voc(folder: Path) -> ImportedData:
         notes.append(f"left out: {len(left)} images that have no XML file or are in no list, such as {left[0]}")
     notes.insert(0, f"{folder} holds a Pascal VOC data set: its XML is written as COCO JSON")
     return imported(splits, {number: name for name, number in classes.items()}, dict.fromkeys(splits, folder), notes)
-
-
-def _splits(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """XML files by split: as the lists in ImageSets/Main say, or the folders, or all for training."""
-    sets = {name: folder / _SETS / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
-    there = {name: path for name, path in sets.items() if path.is_file()}
-    if "trainval" in there and not {"train", "val"} <= there.keys():  # one of its two parts would be a part only
-        there["train"] = there["trainval"]
-        there.pop("val", None)
-    if "train" in there:
-        there.pop("trainval", None)
-        return {role: _listed(path, folder / "Annotations") for role, path in there.items()}, []
-    found = [path for path in files_under(folder) if path.suffix.lower() == ".xml"]
-    by_role: dict[str, list[Path]] = {}
-    rest: list[Path] = []
-    for path in found:
-        words = {word.lower() for word in path.relative_to(folder).parts[:-1]}
-        role = next((role for role, synonyms in ROLES.items() if words.intersection(synonyms)), None)
-        (by_role.setdefault(role, []) if role else rest).append(path)
-    if "train" not in by_role:
-        return {"train": found}, []
-    notes = [f"left out: {len(rest)} XML files that are in no folder of a split, such as {rest[0]}"] if rest else []
-    return by_role, notes
-
-
-def _listed(path: Path, annotations: Path) -> list[Path]:
-    """The XML files of the ids in a list of VOC's."""
-    found = []
-    faults = []
-    for number, line in enumerate(read_lines(path), start=1):
-        if name := line.strip():
-            file = annotations / f"{name}.xml"
-            if file.is_file():
-                found.append(file)
-            else:
-                faults.append(f"{path}:{number}: there is no {file}")
-    raise_faults(faults, f"Remove the line, or bring the file back. {_ANNOTATE}")
-    return found
 
 
 def _read_all(paths: Sequence[Path]) -> list[VocFile]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from tuner.config.errors import DataError
 from tuner.config.source import Section, read_yaml, where
-from tuner.data.image_folder import ROLES
 from tuner.data.imported import images_under, read_lines
+from tuner.data.roles import ROLES, splits_by_folders, with_training
 
 _NAME_CLASSES = "Write a data.yaml with `train:`, `val:` and `names: [first class, second class]`."
 
@@ -88,7 +88,7 @@ def by_folders(folder: Path) -> YoloFiles:
     """A data set without data.yaml: images/train or train/images and so on, with class names in a classes.txt.
 
     Raises:
-        DataError: There are no images, or no names of classes.
+        DataError: There are no images, none to train on, or no names of classes.
     """
     lists = [place / "classes.txt" for place in (folder, folder / "labels", folder / "images")]
     classes = next((path for path in lists if path.is_file()), None)
@@ -100,20 +100,10 @@ def by_folders(folder: Path) -> YoloFiles:
         )
     lines = [line.strip() for line in read_lines(classes)]
     names = {index: name for index, name in enumerate(lines) if name}
-    images: dict[str, list[Path]] = {}
-    for role, synonyms in ROLES.items():
-        for word in synonyms:
-            for place in (folder / "images" / word, folder / word):
-                if role not in images and (found := images_under(place)):
-                    images[role] = found
     everything = images_under(folder)
-    notes = []
-    if "train" not in images:
-        images = {"train": everything}
-    elif left := len(set(everything).difference(*images.values())):
-        notes.append(f"left out: {left} images of {folder} that are in no folder of a split")
     if not everything:
         raise DataError(f"{folder} holds labels as YOLO has them, but no image", hint="Put the images beside labels/.")
+    images, notes = with_training(*splits_by_folders(everything, folder), folder, "images")
     return YoloFiles(folder, names, images, notes=tuple(notes))
 
 
