@@ -186,6 +186,15 @@ def test_difficult_objects_are_crowds_and_counted(voc: Path) -> None:
     assert any(note.startswith("1 of 11 objects are marked difficult") for note in found.notes)
 
 
+@pytest.mark.parametrize("encoding", ["GBK", "gb2312", "Big5", "Shift_JIS", "no-such"])
+def test_an_encoding_that_is_not_read_is_named(encoding: str, voc: Path) -> None:
+    text = f"<?xml version='1.0' encoding='{encoding}'?>\n" + xml(an_object(2, 2, 9, 9, name="dog"))
+    write(voc / "Annotations" / "x003.xml", text)
+    with pytest.raises(DataError, match=rf"x003\.xml:1: the encoding is {encoding}, which cannot be read") as error:
+        find(voc)
+    assert error.value.hint.startswith("Save it in UTF-8")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

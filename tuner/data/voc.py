@@ -101,6 +101,7 @@ def _parse(path: Path) -> _Node:
     """
     top = _Node("", 0)
     open_nodes = [top]
+    encoding: str | None = None
     parser = expat.ParserCreate()
     parser.buffer_text = True
 
@@ -112,6 +113,10 @@ def _parse(path: Path) -> _Node:
     def text(data: str) -> None:
         open_nodes[-1].text += data
 
+    def declaration(_version: str, stated: str | None, _standalone: int) -> None:
+        nonlocal encoding
+        encoding = stated
+
     def doctype(*_: object) -> None:
         raise DataError(
             f"{path}:{parser.CurrentLineNumber}: a document type (<!DOCTYPE …>), which no annotation needs",
@@ -122,12 +127,18 @@ def _parse(path: Path) -> _Node:
     parser.EndElementHandler = lambda _tag: open_nodes.pop()
     parser.CharacterDataHandler = text
     parser.StartDoctypeDeclHandler = doctype
+    parser.XmlDeclHandler = declaration
     try:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
         raise DataError(
             f"{path}:{error.lineno}: not valid XML: {expat.ErrorString(error.code)}",
             hint="The file may be cut off: make or copy it again.",
+        ) from None
+    except (ValueError, LookupError):  # of expat where it knows no such encoding, or one of several bytes a letter
+        raise DataError(
+            f"{path}:1: the encoding is {encoding}, which cannot be read",
+            hint="Save it in UTF-8, with that name in its first line.",
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check that the file is there.") from None
