@@ -251,6 +251,17 @@ def test_a_label_file_without_image_is_refused(ultralytics: Path) -> None:
         find(ultralytics)
 
 
+def test_a_label_of_an_image_with_an_unknown_ending_is_refused(ultralytics: Path) -> None:
+    images = ultralytics / "images" / "train"
+    for number, ending in ((1, ".jfif"), (2, ".JPG")):
+        (images / f"train00{number}.jpg").rename(images / f"train00{number}{ending}")
+    (images / "train003.jpg").rename(images / "train003.heic")
+    with pytest.raises(DataError, match=r"^\S*train003\.txt: there is no image train003 in \S*images/train\n"):
+        find(ultralytics)
+    Image.new("RGB", (96, 64)).save(images / "train003.ppm")
+    assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
+
+
 def test_images_without_any_label_are_refused(ultralytics: Path) -> None:
     (ultralytics / "labels" / "val").rename(ultralytics / "labels" / "other")
     with pytest.raises(DataError, match=r"none of the 4 images of val has a file of labels"):

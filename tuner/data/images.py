@@ -17,6 +17,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tuner.config.errors import DataError
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings, in lower case, of the files that are images where a folder is looked through."""
 MAX_PIXELS = 200_000_000
 """Width times height of the largest image that is read, as the largest phone cameras take it: 600 MB when decoded."""
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is lower and warns from half of it on; `_opened` keeps to ours

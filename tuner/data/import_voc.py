@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import header_sizes
+from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import (
-    IMAGE_SUFFIXES,
     ImportedData,
     ImportedImage,
     ImportedObject,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.config.source import Section
+from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import ImportedData, imported, raise_faults
 from tuner.data.yolo import is_yolo, labelled
 from tuner.data.yolo_files import by_folders, by_yaml, label_file
@@ -56,7 +57,8 @@ def _refuse_labels_alone(images: Sequence[Path], labels: Sequence[Path]) -> None
     beside = {label.parent: image.parent for image, label in zip(images, labels, strict=True)}
     faults = []
     for folder, of_images in beside.items():
-        stems = {path.stem for path in of_images.iterdir() if path.suffix != ".txt"}
+        stems = {path.stem for path in of_images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
         alone = [file for file in sorted(folder.glob("*.txt")) if file.stem not in stems and is_yolo(file)]
         faults += [f"{file}: there is no image {file.stem} in {of_images}" for file in alone]
-    raise_faults(faults, "Bring the image back, or remove its file of labels.")
+    known = ", ".join(IMAGE_SUFFIXES)
+    raise_faults(faults, f"Bring the image back, as one of {known}, or remove its file of labels.")

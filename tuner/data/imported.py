@@ -10,8 +10,7 @@ from typing import Any
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from tuner.data.images import IMAGE_SUFFIXES
 
 Box = tuple[float, float, float, float]
 """COCO xywh in original pixels."""
