@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
+from tuner.data.images import IMAGE_SUFFIXES
 
 
 def find_images(paths: Sequence[Path], *, apart_from: Path | None = None) -> tuple[list[Path], list[str]]:
@@ -78,10 +77,10 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
     folders: dict[str, set[Path]] = {}
     for path in paths:
         folders.setdefault(path.stem, set()).add(path.parent.absolute())
+    shared = {stem: os.path.commonpath(inside) for stem, inside in folders.items()}
     names: dict[str, None] = {}
     for path in paths:
-        shared = os.path.commonpath(folders[path.stem])
-        first = "-".join([*path.parent.absolute().relative_to(shared).parts, path.stem])
+        first = "-".join([*path.parent.absolute().relative_to(shared[path.stem]).parts, path.stem])
         name, number = first, 2
         while name in names:
             name, number = f"{first}-{number}", number + 1
