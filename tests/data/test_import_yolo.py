@@ -11,7 +11,7 @@ from tests.coco_files import names_of, write_images, write_json
 from tuner.config.errors import ConfigError, DataError
 from tuner.data.find_splits import FoundData, find_data
 from tuner.data.import_formats import import_folder
-from tuner.data.yolo import Label, parse_label
+from tuner.data.yolo import Label, is_yolo, parse_label
 
 NAMES = {0: "red", 1: "blue"}
 
@@ -318,3 +318,18 @@ def test_coco_files_come_first_and_two_other_formats_are_not_guessed_between(ult
         find(ultralytics)
     write_json(ultralytics / "train.json", {})
     assert import_folder(ultralytics) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "is_label"),
+    [
+        ("0 .5 0.5 1. 1", True),
+        ("3 5e-1 5E+0 -0.5 1e0 0.5 0.5\n", True),
+        ("0 0.5 0.5 0.1", False),
+        ("0 0.5 0.5 . 0.1", False),
+        ("7 " + "12345678 " * 200 + "x", False),  # at once, not after as many tries as there are ways to part digits
+        ("7 " + "0.345678 " * 200 + "x", False),
+    ],
+)
+def test_a_text_file_of_labels_is_told_by_its_first_line(line: str, is_label: bool, tmp_path: Path) -> None:
+    assert is_yolo(write(tmp_path / "a.txt", line)) is is_label

@@ -15,7 +15,7 @@ MARGIN = 0.01
 edge by more than half a pixel is counted and clipped as in any other annotation file; what is farther out is likely
 to be in pixels."""
 
-_LINE = re.compile(r"\s*\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}\s*", re.I)
+_LINE = re.compile(r"\s*\d+(\s+-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?){4,}\s*", re.I)
 _HINT = "Each line is a class index from 0 and x y width height of the box, as parts of the image's width and height."
 
 
