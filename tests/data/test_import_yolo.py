@@ -320,6 +320,16 @@ def test_coco_files_come_first_and_two_other_formats_are_not_guessed_between(ult
     assert import_folder(ultralytics) is None
 
 
+def test_yaml_of_another_kind_is_passed_over(ultralytics: Path) -> None:
+    (ultralytics / "data.yaml").rename(ultralytics / "cells.yaml")
+    write(ultralytics / "authors.yaml", "- Ann\n- Bob\n")
+    write(ultralytics / "empty.yml", "")
+    assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
+    write(ultralytics / "data.yaml", "- train\n")
+    with pytest.raises(ConfigError, match=r"data\.yaml: expected a mapping of keys to values, found a list"):
+        find(ultralytics)
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

@@ -32,6 +32,10 @@ class Section(dict[str, Any]):
         return (Section, (dict(self), self.file, self.line, self.lines))
 
 
+class NoMapping(ConfigError):
+    """A YAML file holds a list, a single value or nothing."""
+
+
 class _CoreLoader(yaml.SafeLoader):
     """Safe YAML with the scalars of YAML 1.2: `1e-4` is a number, `no` and `2024-01-01` are text."""
 
@@ -67,7 +71,8 @@ def read_yaml(path: Path, *, hint: str = "Check the path.") -> Section:
         hint: What to do where it is no file.
 
     Raises:
-        ConfigError: The file cannot be read, is not valid YAML, is not a mapping, or names a key twice.
+        NoMapping: The file holds something else.
+        ConfigError: It cannot be read, is not valid YAML, or names a key twice.
     """
     return parse_yaml(_text_of(path, hint), path)
 
@@ -100,7 +105,7 @@ def parse_yaml(text: str, path: Path) -> Section:
         loader = _CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
+            raise NoMapping(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
         return _Builder(loader, path).section(root)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.config.errors import DataError
-from tuner.config.source import Section, read_yaml, where
+from tuner.config.source import NoMapping, Section, read_yaml, where
 from tuner.data.imported import images_under, read_lines
 from tuner.data.roles import ROLES, splits_by_folders, with_training
 
@@ -43,8 +44,14 @@ def data_yaml(folder: Path) -> Section | None:
         DataError: Several files could be it.
     """
     own = folder / "data.yaml"
-    files = [own] if own.is_file() else sorted(f for end in ("*.yaml", "*.yml") for f in folder.glob(end))
-    found = [section for section in map(read_yaml, files) if {"names", "train"} & section.keys()]
+    if own.is_file():
+        sections = [read_yaml(own)]
+    else:
+        sections = []
+        for file in sorted(file for end in ("*.yaml", "*.yml") for file in folder.glob(end)):
+            with suppress(NoMapping):  # it is about something else
+                sections.append(read_yaml(file))
+    found = [section for section in sections if {"names", "train"} & section.keys()]
     if len(found) > 1:
         raise DataError(
             f"{found[0].file} and {found[1].file} both name images and classes",
