@@ -330,6 +330,12 @@ def test_yaml_of_another_kind_is_passed_over(ultralytics: Path) -> None:
         find(ultralytics)
 
 
+@pytest.mark.parametrize("line", ["val: ''", "test: ''", "test: []", "kpt_shape:"])
+def test_keys_of_data_yaml_without_a_value_say_nothing(line: str, ultralytics: Path) -> None:
+    write(ultralytics / "data.yaml", f"train: images/train\nnames: [red, blue]\n{line}\n")
+    assert counts_of(find(ultralytics)) == {"train": 5, "val": 1}
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

@@ -71,7 +71,7 @@ def by_yaml(data: Section) -> YoloFiles:
         raise DataError(f"{data.file}: `train` is missing", hint="Name the folder of the training images there.")
     images, notes = {}, []
     for role, synonyms in ROLES.items():
-        key = next((word for word in synonyms if data.get(word) is not None), None)
+        key = next((word for word in synonyms if data.get(word) not in (None, "", [])), None)
         if key is None:
             continue
         settings = data[key] if isinstance(data[key], list) else [data[key]]
@@ -150,7 +150,9 @@ def _names(data: Section) -> dict[int, str]:
 
 def _keypoints(data: Section) -> int:
     """Numbers of each label behind its box, as `kpt_shape: [keypoints, numbers of each]` says; 0 without that."""
-    shape: Any = data.get("kpt_shape", [0])
+    shape: Any = data.get("kpt_shape")
+    if shape is None:
+        return 0
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise DataError(f"{where(data, ('kpt_shape',))}{shape!r}, expected two whole numbers, as in [17, 3]")
     return math.prod(shape)
@@ -162,7 +164,7 @@ def _place(data: Section, key: str, setting: Any) -> Path | None:
     `path` is where it starts, unless that is a folder of another machine. Roboflow writes ../train/images for what is
     beside data.yaml.
     """
-    if not isinstance(setting, str):
+    if not isinstance(setting, str) or not setting:
         raise DataError(f"{where(data, (key,))}expected a path or a list of paths, found {setting!r}")
     folder = Path(os.path.abspath(data.file.parent))  # noqa: PTH100 (a link stays where it is)
     starts = [folder / str(data["path"]), folder] if data.get("path") else [folder]
