@@ -336,6 +336,19 @@ def test_keys_of_data_yaml_without_a_value_say_nothing(line: str, ultralytics: P
     assert counts_of(find(ultralytics)) == {"train": 5, "val": 1}
 
 
+def test_splits_without_images_are_told_and_passed_over(ultralytics: Path) -> None:
+    (ultralytics / "images" / "test").mkdir()
+    write(ultralytics / "none.txt", "\n")
+    with (ultralytics / "data.yaml").open("a") as file:
+        file.write("test: [images/test, none.txt]\n")
+    found = find(ultralytics)
+    assert found.data.test is None
+    assert any(
+        "data.yaml:7: test: no image in" in note and note.endswith("none.txt: there is no test split")
+        for note in found.notes
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

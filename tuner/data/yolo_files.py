@@ -85,9 +85,14 @@ def by_yaml(data: Section) -> YoloFiles:
                     f"{where(data, (key,))}{setting} does not exist",
                     hint=f"Mend `path` or `{key}`: folders start from `path`, or from the folder of {data.file.name}.",
                 )
-        images[role] = [image for place in places if place is not None for image in _images_of(place, data)]
-        if not images[role]:
-            raise DataError(f"{where(data, (key,))}no image in {', '.join(map(str, places))}", hint="Check the path.")
+        found = [image for place in places if place is not None for image in _images_of(place, data)]
+        empty = f"{where(data, (key,))}no image in {', '.join(map(str, places))}"
+        if found:
+            images[role] = found
+        elif role == "train":
+            raise DataError(empty, hint="Check the path.")
+        else:
+            notes.append(f"{empty}: there is no {role} split")
     return YoloFiles(data.file, names, images, _keypoints(data), tuple(notes))
 
 
