@@ -349,6 +349,13 @@ def test_splits_without_images_are_told_and_passed_over(ultralytics: Path) -> No
     )
 
 
+@pytest.mark.parametrize("prefix", ["data/", "./data/"])
+def test_lists_of_images_as_cvat_writes_them(prefix: str, ultralytics: Path) -> None:
+    write(ultralytics / "train.txt", "".join(f"{prefix}images/train/{name}\n" for name in names_of("train", 6)))
+    write(ultralytics / "data.yaml", "path: .\ntrain: train.txt\nval: images/val\nnames: {0: red, 1: blue}\n")
+    assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

@@ -191,8 +191,10 @@ def _images_of(place: Path, data: Section) -> list[Path]:
     found = []
     for number, line in enumerate(read_lines(place), start=1):
         if name := line.strip():
-            path = Path(os.path.normpath(place.parent / name))
-            if not path.is_file():
+            inside = name.removeprefix("./").removeprefix("data/")  # CVAT and Datumaro write it before what is beside
+            paths = [Path(os.path.normpath(place.parent / each)) for each in (name, inside)]
+            path = next((path for path in paths if path.is_file()), None)
+            if path is None:
                 raise DataError(
                     f"{place}:{number}: the image {name} does not exist",
                     hint=f"Names start from {place.parent}; mend or remove the line.",
