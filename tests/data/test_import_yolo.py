@@ -356,6 +356,16 @@ def test_lists_of_images_as_cvat_writes_them(prefix: str, ultralytics: Path) -> 
     assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
 
 
+def test_names_of_classes_that_are_empty_are_refused(ultralytics: Path) -> None:
+    write(ultralytics / "data.yaml", "train: images/train\nnames: ['', blue]\n")
+    with pytest.raises(DataError, match=r"data\.yaml:2: names: 0: '' is no class index with its name"):
+        find(ultralytics)
+    (ultralytics / "data.yaml").unlink()
+    write(ultralytics / "labels" / "classes.txt", "\n")
+    with pytest.raises(DataError, match=r"labels/classes\.txt is empty: expected the names of the classes"):
+        find(ultralytics)
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

@@ -112,6 +112,10 @@ def by_folders(folder: Path) -> YoloFiles:
         )
     lines = [line.strip() for line in read_lines(classes)]
     names = {index: name for index, name in enumerate(lines) if name}
+    if not names:
+        raise DataError(
+            f"{classes} is empty: expected the names of the classes", hint="Write each into a line of its own."
+        )
     everything = images_under(folder)
     if not everything:
         raise DataError(f"{folder} holds labels as YOLO has them, but no image", hint="Put the images beside labels/.")
@@ -139,7 +143,7 @@ def _names(data: Section) -> dict[int, str]:
         raise DataError(f"{place}expected the class names as a list or by index, found {names!r}", hint=_NAME_CLASSES)
     found = {}
     for key, name in listed.items():
-        if not str(key).isdecimal() or isinstance(name, (list, dict, type(None))):
+        if not str(key).isdecimal() or isinstance(name, (list, dict, type(None))) or not str(name).strip():
             raise DataError(
                 f"{place}{key}: {name!r} is no class index with its name",
                 hint="Write `names: [first, second]`, or `0: first` and so on below it.",
