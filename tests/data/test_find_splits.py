@@ -86,6 +86,12 @@ def test_several_files_of_a_folder_that_may_be_the_training_split_are_refused(tm
         split_files([tmp_path / "val.json"], tmp_path / "val.json")
 
 
+def test_hidden_files_are_no_annotations(tmp_path: Path) -> None:
+    for name in (".vscode/settings.json", "all/.state.json", "all.json"):
+        write_json(tmp_path / name, {})
+    assert split_files([tmp_path]) == ({"train": tmp_path / "all.json"}, [])
+
+
 def test_names_of_annotation_files_may_end_in_capitals(tmp_path: Path) -> None:
     train, val = (write_json(tmp_path / name, {}) for name in ("Train.JSON", "Val.JSON"))
     assert split_files([tmp_path])[0] == {"train": train, "val": val}

@@ -153,6 +153,11 @@ def test_empty_lists_are_told_and_passed_over(voc: Path) -> None:
     assert sum("is empty" in note for note in found.notes) == 4
 
 
+def test_json_that_lists_no_images_does_not_stand_in_the_way(voc: Path) -> None:
+    write(voc / "dataset-metadata.json", '{"title": "dogs"}')
+    assert len(content_of(find(voc), "train")["images"]) == 6
+
+
 def test_xml_beside_the_images_in_folders_of_splits(tmp_path: Path) -> None:
     """As Roboflow exports it, with corners that are counted from 0."""
     for folder, count in (("train", 6), ("valid", 3)):

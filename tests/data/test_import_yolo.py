@@ -320,6 +320,17 @@ def test_coco_files_come_first_and_two_other_formats_are_not_guessed_between(ult
     assert import_folder(ultralytics) is None
 
 
+def test_json_that_lists_no_images_does_not_stand_in_the_way(ultralytics: Path) -> None:
+    write_json(ultralytics / ".vscode" / "settings.json", {"images": []})
+    write_json(ultralytics / "dataset-metadata.json", {"title": "cells", "images": "many"})  # as Kaggle has it
+    found = find(ultralytics)
+    assert counts_of(found) == {"train": 6, "val": 4}
+    assert any(note.startswith("left out: ") and "dataset-metadata.json" in note for note in found.notes)
+    assert not any("settings.json" in note for note in found.notes)
+    write_json(ultralytics / "annotations" / "all.json", {"annotations": [], "images": []})
+    assert import_folder(ultralytics) is None
+
+
 def test_yaml_of_another_kind_is_passed_over(ultralytics: Path) -> None:
     (ultralytics / "data.yaml").rename(ultralytics / "cells.yaml")
     write(ultralytics / "authors.yaml", "- Ann\n- Bob\n")

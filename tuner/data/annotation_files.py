@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.json_file import read_json
-from tuner.data.other_formats import refuse_labelme, refuse_other_formats
+from tuner.data.other_formats import json_files, refuse_labelme, refuse_other_formats
 from tuner.data.roles import ROLES, role_of
 
 _BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
@@ -92,9 +92,7 @@ def _expand(folder: Path, apart: Collection[Path]) -> tuple[list[Path], list[Pat
 
     Beside a training split, what says no split is left out. Without one, it may be the training split itself.
     """
-    ending = "*.[jJ][sS][oO][nN]"
-    files = sorted(file for pattern in (ending, f"*/{ending}") for file in folder.glob(pattern))
-    files = [file for file in files if file.absolute() not in apart]
+    files = [file for file in json_files(folder) if file.absolute() not in apart]
     if not files:
         refuse_other_formats(folder)
         raise DataError(f"there is no annotation file in {folder}", hint="Name the COCO JSON files themselves.")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.config.errors import DataError
+from tuner.data.check import listed
 from tuner.data.import_voc import import_voc
 from tuner.data.import_yolo import import_yolo
 from tuner.data.imported import ImportedData
-from tuner.data.other_formats import files_under
+from tuner.data.other_formats import files_under, json_files
+from tuner.data.voc_files import voc_homes
 from tuner.data.yolo import is_yolo
-from tuner.data.yolo_files import data_yaml
+from tuner.data.yolo_files import classes_file, data_yaml
+
+_COCO = re.compile(rb'"images"\s*:\s*\[')
 
 
 def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedData | None:
     """Read a folder with a data set in YOLO's or Pascal VOC's format; None where it holds neither, or JSON files.
+
+    Where a data.yaml, a classes.txt or the lists of VOC describe it, only JSON files with a list of images count.
 
     Args:
         folder: Of images and annotations.
@@ -24,11 +32,16 @@ def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedDat
     Raises:
         DataError: As `import_yolo` and `import_voc`; the folder holds both formats.
     """
-    # Label Studio names the classes in a notes.json, too, beside its classes.txt.
-    beside = {"notes.json"} if (folder / "classes.txt").is_file() else set()
-    jsons = [file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.suffix.lower() == ".json"]
-    if any(file.absolute() not in leave_out and file.name not in beside for file in jsons):
+    jsons = [file for file in json_files(folder) if file.absolute() not in leave_out]
+    if jsons and (not _is_described(folder) or any(map(_lists_images, jsons))):
         return None
+    found = _import(folder)
+    if found is None or not jsons:
+        return found
+    return replace(found, notes=(*found.notes, f"left out: {listed(jsons)}; COCO JSON has a list of images"))
+
+
+def _import(folder: Path) -> ImportedData | None:
     files = list(files_under(folder))
     text = next((file for file in files if is_yolo(file)), None)
     data = data_yaml(folder) if text is not None or (folder / "data.yaml").is_file() else None
@@ -41,3 +54,16 @@ def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedDat
     if data is not None or text is not None:
         return import_yolo(folder, data)
     return import_voc(folder) if xml is not None else None
+
+
+def _is_described(folder: Path) -> bool:
+    """Whether a file says what the data set of another format is."""
+    return (folder / "data.yaml").is_file() or classes_file(folder) is not None or bool(voc_homes(folder))
+
+
+def _lists_images(file: Path) -> bool:
+    """Whether a JSON file has a list of images, as COCO's have; what cannot be read counts, to have its fault named."""
+    try:
+        return _COCO.search(file.read_bytes()) is not None
+    except OSError:
+        return True

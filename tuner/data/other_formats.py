@@ -36,6 +36,12 @@ def refuse_labelme(content: object, path: Path) -> None:
         raise DataError(f"{path}: one image's annotations, as LabelMe has them, not COCO JSON", hint=_HINT)
 
 
+def json_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder and of the folders in it, in order; hidden ones are left out."""
+    found = (file for depth in ("", "*/") for file in folder.glob(f"{depth}*.[jJ][sS][oO][nN]"))
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+
+
 def files_under(folder: Path) -> Iterator[Path]:
     """All files in a folder and under it, in order; hidden folders are left out."""
     for parent, children, names in os.walk(folder):

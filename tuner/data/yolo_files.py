@@ -96,14 +96,19 @@ def by_yaml(data: Section) -> YoloFiles:
     return YoloFiles(data.file, names, images, _keypoints(data), tuple(notes))
 
 
+def classes_file(folder: Path) -> Path | None:
+    """The classes.txt of a folder, which may be beside the labels or the images."""
+    places = [place / "classes.txt" for place in (folder, folder / "labels", folder / "images")]
+    return next((path for path in places if path.is_file()), None)
+
+
 def by_folders(folder: Path) -> YoloFiles:
     """A data set without data.yaml: images/train or train/images and so on, with class names in a classes.txt.
 
     Raises:
         DataError: There are no images, none to train on, or no names of classes.
     """
-    lists = [place / "classes.txt" for place in (folder, folder / "labels", folder / "images")]
-    classes = next((path for path in lists if path.is_file()), None)
+    classes = classes_file(folder)
     if classes is None:
         raise DataError(
             f"{folder} holds a text file for each image, as YOLO has it, but no data.yaml or classes.txt with the "
