@@ -172,6 +172,22 @@ def test_xml_beside_the_images_in_folders_of_splits(tmp_path: Path) -> None:
     assert any("counted from 0" in note for note in found.notes)
 
 
+def test_folders_of_splits_within_annotations_and_images(tmp_path: Path) -> None:
+    for role, count in (("train", 5), ("val", 3)):
+        names = names_of("x", count)
+        write_images(tmp_path / "images" / role, names)
+        for name in names:
+            write(tmp_path / "annotations" / role / f"{name[:-4]}.xml", xml(an_object(2, 2, 9, 9)))
+    found = find(tmp_path)
+    assert found.data.images == tmp_path / "images"
+    assert [image["file_name"] for image in content_of(found, "val")["images"]] == [
+        f"val/{name}" for name in names_of("x", 3)
+    ]
+    (tmp_path / "images" / "val" / "x001.jpg").unlink()
+    with pytest.raises(DataError, match=r"^\S*annotations/val/x001\.xml: there is no image x001\n"):
+        find(tmp_path)
+
+
 def test_an_image_may_have_the_name_that_the_file_says(tmp_path: Path) -> None:
     names = names_of("photo ", 4)
     write_images(tmp_path / "images", names)

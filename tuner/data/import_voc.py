@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,7 +79,11 @@ def _with_images(files: Iterable[VocFile], classes: dict[str, int], first: int) 
     """Files with their images, whose sizes must be what the files say."""
     images = [(file, _image_of(file)) for file in files]
     raise_faults(
-        [f"{file.path}: there is no image {file.path.stem} or {file.filename!r}" for file, path in images if not path],
+        [
+            f"{file.path}: there is no image {file.path.stem}" + (f" or {file.filename!r}" if file.filename else "")
+            for file, path in images
+            if not path
+        ],
         "Put it into JPEGImages, or beside the XML file, under one of these names.",
     )
     paths = [path for _, path in images if path is not None]
@@ -102,9 +106,8 @@ def _with_images(files: Iterable[VocFile], classes: dict[str, int], first: int) 
 
 
 def _image_of(file: VocFile) -> Path | None:
-    """The image of a file, beside it or in JPEGImages or images: named like the file, or as it says."""
-    folder = file.path.parent
-    for place in (folder, folder.parent / "JPEGImages", folder.parent / "images"):
+    """The image of a file: named like it, or as it says, in one of the folders that may hold it."""
+    for place in _image_folders(file.path.parent):
         for ending in IMAGE_SUFFIXES:
             for name in (file.path.stem + ending, file.path.stem + ending.upper()):
                 if (place / name).is_file():
@@ -112,3 +115,14 @@ def _image_of(file: VocFile) -> Path | None:
         if file.filename and (place / Path(file.filename.replace("\\", "/")).name).is_file():
             return place / Path(file.filename.replace("\\", "/")).name
     return None
+
+
+def _image_folders(folder: Path) -> Iterator[Path]:
+    """Where the images of XML files in a folder may be: there, beside it, or in images/train for annotations/train."""
+    yield folder
+    parts = list(folder.parts)
+    mirrored = [i for i, part in enumerate(parts) if part.lower() == "annotations"][-1:]
+    for name in ("JPEGImages", "images"):
+        yield folder.parent / name
+        for i in mirrored:
+            yield Path(*parts[:i], name, *parts[i + 1 :])
