@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.coco_files import coco, names_of, write_images, write_json
@@ -47,3 +50,23 @@ def test_crowd_regions_are_no_objects(tmp_path: Path, counts: list[int]) -> None
     split = crowded(tmp_path, counts, iscrowd=1)
     assert most_objects([split]) == 1
     assert crowded_notes([split], 1, "") == []
+
+
+def test_many_images_and_classes_take_no_table_of_both(tmp_path: Path) -> None:
+    """As LVIS has them: 100,000 images and 1,200 classes would take a gigabyte."""
+    small = crowded(tmp_path, [3])
+    images, classes = 100_000, 1_200
+    split = replace(
+        small,
+        file_names=small.file_names * images,
+        classes=small.classes * classes,
+        offsets=np.concatenate([np.zeros(images, np.int64), [3]]),
+        labels=np.array([7, 1_100, 1_100]),
+    )
+    tracemalloc.start()
+    try:
+        assert most_objects([split]) == 3
+        assert len(crowded_notes([split], 2, "")) == 1
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
