@@ -13,7 +13,8 @@ import torch
 from tests.export.command import run
 from tuner.config.errors import ConfigError, DataError, WeightsError
 from tuner.config.study import DataSpec
-from tuner.data.coco import load_split
+from tuner.data.coco import load_dataset, load_split
+from tuner.data.fingerprint import fingerprint
 from tuner.export.model import load_model
 from tuner.export.production import ProductionConfig
 from tuner.export.training import finish, make_plan, merge_splits, train_production
@@ -169,6 +170,34 @@ def test_goes_on_after_an_interruption(production: ProductionConfig, tmp_path: P
         assert torch.equal(value, undisturbed[name]), name
     with pytest.raises(ConfigError, match="finished model"):
         start(folder)
+
+
+def test_an_interrupted_training_goes_on_with_no_other_data(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = production.provenance
+    shutil.copytree(source.data.root, tmp_path / "data")
+    data = source.data.model_copy(update={"root": tmp_path / "data"})
+    own = production.model_copy(update={"provenance": source.model_copy(update={"data": data})})
+    save_production(own, tmp_path / "best.yaml")
+    folder = tmp_path / "model"
+    batches = iter([False, False, False, True])
+    plan = make_plan(own, folder, epochs=None, seed=None, part="train")  # of a version that did not keep the data
+    with pytest.raises(Interrupted):
+        train_production(
+            plan, device="cpu", threads=1, stop_requested=lambda: next(batches), on_epoch=lambda result: None
+        )
+    arguments = ("train", tmp_path / "best.yaml", "-o", folder, "--device", "cpu")
+    make_plan(own, folder, epochs=None, seed=None, part="train", data=fingerprint(data, load_dataset(data)))
+    content = json.loads(data.path(data.train).read_text())
+    data.path(data.train).write_text(json.dumps(content | {"annotations": content["annotations"][1:]}))
+    assert run(*arguments) == 1
+    assert "interrupted training with another train split" in capsys.readouterr().err
+    assert run(*arguments, "--data", "train+val") == 1
+    assert "with another data, train split" in capsys.readouterr().err
+    data.path(data.train).write_text(json.dumps(content, indent=1))
+    assert run(*arguments) == 0
+    assert load_model(folder).config == production.config
 
 
 def test_a_model_that_was_saved_and_not_judged_is_judged_by_the_same_command(

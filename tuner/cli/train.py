@@ -12,6 +12,7 @@ from tuner.cli.coloured import secho
 from tuner.config.seeds import MAX_SEED
 
 if TYPE_CHECKING:
+    from tuner.data.fingerprint import Fingerprint
     from tuner.export.production import ProductionConfig
     from tuner.export.training import Plan
 
@@ -37,8 +38,8 @@ def train(
     from tuner.workers.interrupts import Interrupts
 
     resolve_device(device)  # before the folder is made
-    _compare_data(production)
-    plan = make_plan(production, output, epochs=epochs, seed=seed, part=data)
+    found = _compare_data(production)
+    plan = make_plan(production, output, epochs=epochs, seed=seed, part=data, data=found)
     _explain(plan)
     try:
         with Interrupts() as interrupts, EpochProgress(plan.config.epochs, judged=data == "train") as progress:
@@ -76,8 +77,12 @@ def train(
     typer.echo(f"Model in {output}. Next: tuner predict {shlex.quote(str(output))} IMAGE…")
 
 
-def _compare_data(production: ProductionConfig) -> None:
-    """Say what is doubtful about the data set, and in what it is not the one that the config was found on."""
+def _compare_data(production: ProductionConfig) -> Fingerprint:
+    """Say what is doubtful about the data set, and in what it is not the one that the config was found on.
+
+    Returns:
+        Its fingerprint.
+    """
     from tuner.cli.common import print_notes
     from tuner.data.coco import load_dataset
     from tuner.data.fingerprint import fingerprint
@@ -85,13 +90,13 @@ def _compare_data(production: ProductionConfig) -> None:
     source = production.provenance
     dataset = load_dataset(source.data)
     print_notes(dataset, production.config)
-    if source.fingerprint is None:
-        return
-    differences = source.fingerprint.differences(fingerprint(source.data, dataset), dataset)
+    found = fingerprint(source.data, dataset)
+    differences = source.fingerprint.differences(found, dataset) if source.fingerprint is not None else []
     if differences:
         secho(f"The data set is not the one of study {source.study}:", fg="yellow")
         for difference in differences:
             secho(f"  {difference}", fg="yellow")
+    return found
 
 
 def _explain(plan: Plan) -> None:

@@ -44,6 +44,11 @@ class SplitFingerprint(Frozen):
     class_boxes: tuple[int, ...] | None = None
     ranges: str | None = None
 
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) of what tells the split from others: its annotations, file names and sizes in bytes."""
+        return _digest(part.encode() for part in (self.annotations, self.file_names, self.file_sizes))
+
 
 class Fingerprint(Frozen):
     """A data set, free of folders, of the JSON's formatting and of file times."""

@@ -18,6 +18,7 @@ from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.annotations import listed_files, read_content
 from tuner.data.coco import load_split
+from tuner.data.fingerprint import Fingerprint
 from tuner.data.letterbox import canvas_for
 from tuner.export.judging import Judged, check_classes, detect, evaluate_model
 from tuner.export.model import (
@@ -68,8 +69,25 @@ class Plan:
         return self.folder / _TRAINING
 
 
-def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None, seed: int | None, part: Part) -> Plan:
+def make_plan(
+    production: ProductionConfig,
+    folder: Path,
+    *,
+    epochs: int | None,
+    seed: int | None,
+    part: Part,
+    data: Fingerprint | None = None,
+) -> Plan:
     """Check what is asked for against what the folder holds.
+
+    Args:
+        production: What to train.
+        folder: The model folder.
+        epochs: Training length; None: the config's.
+        seed: None: the trial's.
+        part: What to train on.
+        data: Of the data set as it is now, by which an interrupted training goes on with no other; None: it is not
+            compared. Nor is it where a version that kept none began the training.
 
     Raises:
         ConfigError: The epochs do not fit the config; the folder holds a finished model, or another training
@@ -83,19 +101,24 @@ def make_plan(production: ProductionConfig, folder: Path, *, epochs: int | None,
         except ValidationError as error:
             raise located(error, values, TrialConfig) from None
     plan = Plan(production, config, production.provenance.seed if seed is None else seed, part, folder)
-    wanted = {"config": config.digest(), "seed": plan.seed, "data": part}
+    wanted: dict[str, Any] = {"config": config.digest(), "seed": plan.seed, "data": part}
+    if data is not None:
+        splits = {"train": data.train, "val": data.val}
+        wanted |= {f"{name} split": splits[name].identity for name in part.split("+")}
     path = plan.workdir / _PLAN
     under_way = path.exists() and (plan.workdir / checkpoint.CHECKPOINT).exists()
     if (folder / WEIGHTS).exists() and not under_way:
         raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
     if under_way:
         found = json.loads(path.read_text())
-        if found != wanted:
-            names = ", ".join(sorted(k for k in wanted if found.get(k) != wanted[k]))
+        if other := ", ".join(sorted(key for key in wanted.keys() & found.keys() if found[key] != wanted[key])):
             raise ConfigError(
-                f"{folder} holds an interrupted training with another {names}",
-                hint="Call `tuner train` as before to go on with it, or name another folder with -o.",
+                f"{folder} holds an interrupted training with another {other}",
+                hint="Call `tuner train` as before, with the data as they were, to go on with it, or name another "
+                "folder with -o.",
             )
+        if found.keys() < wanted.keys():
+            write_text(path, json.dumps(wanted) + "\n")
     else:
         try:
             plan.workdir.mkdir(parents=True, exist_ok=True)
