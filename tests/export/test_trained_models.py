@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tuner.export.production import ProductionConfig
 from tuner.export.training import make_plan, train_production
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
+from tuner.trainers.contract import DiskFull, EpochResult, StopRequested, TrainingTask
 from tuner.trainers.detection.run import TrainingRun
 from tuner.trainers.detection.train import train
 
@@ -72,3 +73,18 @@ def test_train_and_val_together_keep_the_canvas_of_the_trial(
     train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
     own = canvas_for(load_split(data, "train")[0].sizes, 96)
     assert (trained_on, load_model(tmp_path / "m").canvas) == ([own], own)
+
+
+def test_a_full_disk_is_said_and_leaves_no_part_of_the_weights(model: Path, tmp_path: Path) -> None:
+    loaded = load_model(model)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # a write beyond fails as on a full disk
+    try:
+        with pytest.raises(DiskFull, match=r"weights\.pt\S* cannot be written") as error:
+            save_model(tmp_path / "model", loaded.detector.state_dict(), loaded.info)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.hint.startswith("Free disk space")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["config.yaml"]
+    save_model(tmp_path / "model", loaded.detector.state_dict(), loaded.info)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.yaml", "weights.pt"]

@@ -22,6 +22,7 @@ from tuner.models.build import build_detector
 from tuner.models.detector import Detector
 from tuner.models.weights import read_state
 from tuner.postprocess.operating_point import OperatingPoint
+from tuner.trainers.detection import checkpoint
 
 CONFIG, WEIGHTS, METRICS, PICTURES = "config.yaml", "weights.pt", "metrics.json", "pictures"
 
@@ -93,6 +94,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], info: ModelConfig) -> N
 
     Raises:
         WeightsError: The weights do not fit the config; they have no final name then.
+        DiskFull: They cannot be written; nothing of them is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = info.production.provenance
@@ -103,7 +105,8 @@ def save_model(folder: Path, weights: dict[str, Tensor], info: ModelConfig) -> N
     ]
     write_yaml(info, folder / CONFIG, header, force=True)
     partial = folder / f"{WEIGHTS}.partial"
-    torch.save(weights, partial)
+    checkpoint.remove_unfinished(partial)
+    checkpoint.save(partial, weights)
     _detector(partial, info)
     partial.replace(folder / WEIGHTS)
 

@@ -17,7 +17,7 @@ __all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_r
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint atomically: a reader sees the old one or the new one, also after a power loss.
+    """Write a checkpoint, or a model, atomically: a reader sees the old one or the new one, also after a power loss.
 
     Raises:
         DiskFull: It cannot be written; the old one, if any, is whole.
@@ -37,7 +37,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
         if is_out_of_memory(error) or is_cuda_error(error):
             raise  # of an earlier step: the host waits for the GPU here
         raise DiskFull(
-            f"checkpoint {path} cannot be written: {error}", hint="Free disk space or mend that, then run it again."
+            f"checkpoint {path} cannot be written: {error}",
+            hint="Free disk space or mend that; then give the same command again.",
         ) from error
 
 

@@ -93,7 +93,7 @@ class EpochJudge:
         except OSError as error:
             raise DiskFull(
                 f"detections {path} cannot be written: {error.strerror or error}",
-                hint="Free disk space or mend that, then run it again.",
+                hint="Free disk space or mend that; then give the same command again.",
             ) from error
 
     def _predict(self, tiles: Tiles, epoch: int) -> RawPredictions:
