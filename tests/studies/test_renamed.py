@@ -13,6 +13,7 @@ import optuna_dashboard
 import pytest
 from optuna.trial import create_trial
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from study_cases import EPOCHS, WORKER, result, spec_for, train
 
 from tuner.config.errors import StudyError
@@ -131,6 +132,50 @@ def test_the_old_name_says_what_it_is_called_now(sqlite_url: str, begin: Begin, 
     assert anew.trials() == []
     assert len(read_study("new", sqlite_url).trials()) == 1
     assert open_study("new", sqlite_url).folder != anew.folder
+
+
+def test_a_study_waits_for_a_name_that_it_can_have(
+    database_url: str, data: DataSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, other = (create_or_open(spec_for(data, database_url, name)) for name in ("old", "other"))
+    run_one(study, 0.5)
+    for name in ("Run 2", "../up"):
+        rename(study, name)
+        study.name = name  # for the next
+        caplog.clear()
+        assert [found.name for found in list_studies(database_url)] == ["other"]
+        assert gone_studies(database_url) == {}
+        assert f"study 'old' was renamed '{name}' in Optuna's dashboard, which cannot be the name" in caplog.text
+        for look in (lambda: read_study("old", database_url), lambda: create_or_open(study.spec)):
+            with pytest.raises(StudyError, match="which cannot be the name of a study") as error:
+                look()
+            assert "Rename it there once more" in error.value.hint
+    create_or_open(spec_for(data, database_url, "third")).close()
+    rename(study, "new")
+    assert [(found.name, found.default_value) for found in list_studies(database_url)] == [
+        ("new", 0.5),
+        ("other", None),
+        ("third", None),
+    ]
+    study.close()
+    other.close()
+
+
+def test_a_study_that_followed_to_such_a_name_before_is_healed(sqlite_url: str, data: DataSpec) -> None:
+    study = create_or_open(spec_for(data, sqlite_url, "old"))
+    run_one(study, 0.5)
+    rename(study, "Run 2")
+    optuna_id = study.database.optuna.get_study_id_from_name("Run 2")
+
+    def follow_as_before(session: Session) -> None:
+        row = session.scalars(select(StudyRow)).one()
+        row.name, row.optuna_study_id, row.spec = "Run 2", optuna_id, row.spec | {"name": "Run 2"}
+
+    study.database.run(follow_as_before)
+    study.name = "Run 2"
+    rename(study, "new")
+    assert [(found.name, found.default_value) for found in list_studies(sqlite_url)] == [("new", 0.5)]
+    study.close()
 
 
 def test_names_that_are_exchanged(sqlite_url: str, data: DataSpec) -> None:

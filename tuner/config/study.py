@@ -6,7 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError
@@ -14,6 +22,15 @@ from tuner.config.objective import Constraint, Objective
 from tuner.config.seeds import MAX_SEED
 
 StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def is_study_name(text: str) -> bool:
+    """Whether a study can be called so."""
+    try:
+        TypeAdapter(StudyName).validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 class DataSpec(Frozen):

@@ -29,7 +29,9 @@ from sqlalchemy.sql.functions import FunctionElement
 
 OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 """Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_tables`."""
-OPTUNA_STUDY_ATTRS = table("study_user_attributes", column("study_id", Integer), column("key", String))
+OPTUNA_STUDY_ATTRS = table(
+    "study_user_attributes", column("study_id", Integer), column("key", String), column("value_json", String)
+)
 """Likewise of what studies say about themselves."""
 BEGAN = "tuner_began"
 """User attribute of a study at Optuna: when it was begun, which tells whose copy another is."""

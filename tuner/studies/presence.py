@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections import defaultdict
 from contextlib import suppress
 
 from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StudyError
+from tuner.config.study import is_study_name
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_STUDY_ATTRS, StudyRow, TrialRow
@@ -27,8 +31,42 @@ UNKNOWN = and_(
 """Studies of Optuna's that are copies of ours."""
 
 
+def moment(row: StudyRow) -> float:
+    """When a study was begun, as it says at Optuna."""
+    return round(row.created_at, 3)
+
+
+def copies(session: Session) -> dict[float, list[tuple[int, str]]]:
+    """Copies of our studies at Optuna, as (id, name), the latest first, by when the study was begun (see `moment`)."""
+    attrs, found = OPTUNA_STUDY_ATTRS.alias(), defaultdict(list)
+    said = select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name, attrs.c.value_json)
+    said = said.join(attrs, and_(attrs.c.study_id == OPTUNA_STUDIES.c.study_id, attrs.c.key == BEGAN)).where(UNKNOWN)
+    for optuna_id, name, began in session.execute(said.order_by(OPTUNA_STUDIES.c.study_id.desc())):
+        found[json.loads(began)].append((optuna_id, name))
+    return found
+
+
+def misnamed(session: Session) -> dict[str, StudyError]:
+    """Studies that were renamed in the dashboard to what no study is called, by the name that they have here.
+
+    They are kept as they are until they are renamed once more.
+    """
+    found, theirs = {}, copies(session)
+    for row in session.scalars(select(StudyRow).where(GONE)):
+        name = next((name for _, name in theirs.get(moment(row), ())), None)
+        if name is not None and not is_study_name(name):
+            found[row.name] = StudyError(
+                f"study {row.name!r} was renamed {name!r} in Optuna's dashboard, which cannot be the name of a study",
+                hint="Rename it there once more: to letters, digits, '.', '_' and '-', the first a letter or a digit, "
+                "200 at most. Then it goes on.",
+            )
+    return found
+
+
 def gone_studies(storage_url: str | None = None) -> dict[str, int]:
     """Studies that are not at Optuna any more, and how many trials are kept of each.
+
+    Those that are there by a name that no study can have are none of them; a warning is given of each.
 
     Raises:
         StorageError: The database cannot be used.
@@ -40,7 +78,11 @@ def gone_studies(storage_url: str | None = None) -> dict[str, int]:
     kept = select(StudyRow.name, func.count(TrialRow.trial_id)).outerjoin(TrialRow, TrialRow.study_id == StudyRow.id)
     try:
         kept = kept.where(GONE).group_by(StudyRow.name)
-        return database.run(lambda session: {name: trials for name, trials in session.execute(kept)})  # noqa: C416
+        found = database.run(lambda session: {name: trials for name, trials in session.execute(kept)})  # noqa: C416
+        for name, error in database.run(misnamed).items():
+            logging.getLogger(__name__).warning("%s", error)
+            found.pop(name, None)
+        return found
     finally:
         database.close()
 

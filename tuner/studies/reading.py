@@ -16,7 +16,7 @@ from tuner.storage.urls import masked, resolve, storage_option
 from tuner.studies import history, results
 from tuner.studies.budgets import all_wall_seconds
 from tuner.studies.control import Orders, read_orders
-from tuner.studies.presence import ALIVE, GONE, REPEATS, follow, refuse_deleted
+from tuner.studies.presence import ALIVE, GONE, REPEATS, follow, misnamed, refuse_deleted
 from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState
 
 
@@ -210,13 +210,16 @@ def _refuse_repeats(name: str, url: URL) -> None:
 
 
 def unknown_study(database: Database, name: str) -> StudyError:
-    """There is no study of that name; says which there are."""
+    """There is no study of that name; says which there are, or what has become of it."""
 
-    def read(session: Session) -> tuple[list[str], bool]:
+    def read(session: Session) -> tuple[list[str], bool, StudyError | None]:
         names = list(session.scalars(select(StudyRow.name).where(ALIVE)))
-        return names, session.scalar(select(StudyRow.id).where(GONE, StudyRow.name == name)) is not None
+        gone = session.scalar(select(StudyRow.id).where(GONE, StudyRow.name == name)) is not None
+        return names, gone, misnamed(session).get(name) if gone else None
 
-    (names, gone), there = database.run(read), storage_option(database.url)
+    (names, gone, renamed), there = database.run(read), storage_option(database.url)
+    if renamed is not None:
+        return renamed
     hint = nearest(name, names) if names else "It holds no studies yet: start one with `tuner run`."
     if gone:
         hint = f"It was deleted in Optuna's dashboard; `tuner delete {name}{there}` deletes what is kept of it here."

@@ -15,12 +15,12 @@ from sqlalchemy import String, cast, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
-from tuner.config.study import StudySpec
+from tuner.config.study import StudySpec, is_study_name
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage import optuna_rows, optuna_writing, trial_ids
-from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_TRIALS, StudyRow, TrialRow
+from tuner.storage.tables import BEGAN, OPTUNA_TRIALS, StudyRow, TrialRow
 from tuner.studies.leases import changed
-from tuner.studies.presence import ALIVE, GONE, REPEATS, UNKNOWN
+from tuner.studies.presence import ALIVE, GONE, REPEATS, copies, misnamed, moment
 from tuner.studies.sampling import DEFAULT
 from tuner.studies.specs import digest
 
@@ -31,40 +31,35 @@ _ASIDE = 2**30
 def mark(session: Session) -> None:
     """Let Optuna's studies say which of ours they are, as the dashboard copies what they say."""
     for row in session.scalars(select(StudyRow).where(ALIVE)):
-        if optuna_rows.read_study_attr(session, row.optuna_study_id, BEGAN) != _moment(row):
-            optuna_writing.set_study_attr(session, row.optuna_study_id, BEGAN, _moment(row))
+        if optuna_rows.read_study_attr(session, row.optuna_study_id, BEGAN) != moment(row):
+            optuna_writing.set_study_attr(session, row.optuna_study_id, BEGAN, moment(row))
 
 
 def follow_renamed(session: Session) -> dict[str, str]:
-    """Let our rows follow the studies that were renamed.
+    """Let our rows follow the studies that were renamed to what a study can be called.
 
     Returns:
         The new name of each by its old one.
     """
     gone = session.scalars(select(StudyRow).where(GONE).order_by(StudyRow.id).with_for_update()).all()
-    theirs = session.execute(
-        select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name)
-        .where(UNKNOWN)
-        .order_by(OPTUNA_STUDIES.c.study_id.desc())  # the latest copy first
-    ).all()
-    began = {study_id: optuna_rows.read_study_attr(session, study_id, BEGAN) for study_id, _ in theirs}
-    copies: dict[str, tuple[int, str]] = {}
+    theirs = copies(session)
+    found: dict[str, tuple[int, str]] = {}
     for row in gone:
-        mine = ((i, name) for i, name in theirs if began[i] == _moment(row) and _holds(session, row, i))
+        mine = ((i, name) for i, name in theirs.get(moment(row), ()) if is_study_name(name) and _holds(session, row, i))
         if (copy := next(mine, None)) is not None:
-            copies[row.name] = copy
-    if copies:
+            found[row.name] = copy
+    if found:
         for row in gone:  # all, as names and ids may have gone from one to the other
             set_aside(session, row)
         session.flush()
         rows = {row.name: row for row in session.scalars(select(StudyRow).where(GONE))}
         for name, row in rows.items():
-            if name in copies:
+            if name in found:
                 _rename(session, row, f"{REPEATS}{row.id}")  # no study's own name
-        for old, (optuna_id, name) in copies.items():
+        for old, (optuna_id, name) in found.items():
             drop(session, name)
             _bind(session, rows[old], optuna_id, name)
-    return {old: name for old, (_, name) in copies.items()}
+    return {old: name for old, (_, name) in found.items()}
 
 
 def set_aside(session: Session, row: StudyRow) -> None:
@@ -88,18 +83,19 @@ def drop(session: Session, name: str) -> None:
     """Delete what is kept of a study that is gone, as its name is needed again; says so.
 
     Raises:
-        StudyError: A copy of the study is at Optuna, and our rows cannot follow, as it does not hold the same trials.
+        StudyError: A copy of the study is at Optuna, and our rows cannot follow, as it does not hold the same trials,
+            or has a name that no study can have.
     """
     row = session.scalar(select(StudyRow).where(GONE, StudyRow.name == name))
     if row is None:
         return
-    copies = session.execute(select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name).where(UNKNOWN)).all()
-    for optuna_id, copy in copies:
-        if optuna_rows.read_study_attr(session, optuna_id, BEGAN) == _moment(row):
-            raise StudyError(
-                f"study {name!r} was renamed {copy!r} in Optuna's dashboard, where trials have changed since",
-                hint=f"`tuner delete {name}` deletes what is kept of it under the old name, which is free then.",
-            )
+    if (error := misnamed(session).get(name)) is not None:
+        raise error
+    for _, copy in copies(session).get(moment(row), ()):
+        raise StudyError(
+            f"study {name!r} was renamed {copy!r} in Optuna's dashboard, where trials have changed since",
+            hint=f"`tuner delete {name}` deletes what is kept of it under the old name, which is free then.",
+        )
     trials = session.scalar(select(func.count()).where(TrialRow.study_id == row.id)) or 0
     session.execute(delete(StudyRow).where(StudyRow.name.in_([name, name + REPEATS])))
     if trials:
@@ -108,10 +104,6 @@ def drop(session: Session, name: str) -> None:
             name,
             "its trial" if trials == 1 else f"what was kept of its {trials} trials",
         )
-
-
-def _moment(row: StudyRow) -> float:
-    return round(row.created_at, 3)
 
 
 def _repeats(session: Session, row: StudyRow) -> StudyRow | None:
@@ -135,7 +127,7 @@ def _holds(session: Session, row: StudyRow, optuna_id: int) -> bool:
 
 
 def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
-    spec = StudySpec.model_validate(row.spec).model_copy(update={"name": name})
+    spec = StudySpec.model_validate(row.spec | {"name": name})
     repeats = _repeats(session, row)
     _rename(session, row, name)
     _complete(session, row, optuna_id)
