@@ -88,3 +88,4 @@ def test_what_another_study_left_in_the_folder_is_not_taken_up(
     write_result(task.workdir, result(task, 4, 0.9))
     assert reported(Run(later, study="cells of 8.0")) == [1, 2, 3, 4]
     assert reported(Run(later, study="cells of 8.0")) == [2, 3, 4]
+    assert reported(Run(later, study="renamed-cells of 8.0")) == [2, 3, 4]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from tuner.storage.identity import since
 from tuner.storage.urls import masked, sqlite_file
 
 OWNER = "study.txt"
@@ -31,7 +32,7 @@ def study_folder(url: URL, name: str, identity: str) -> Path:
     Args:
         url: The database.
         name: Of the study.
-        identity: Tells it from all others of its name; what follows the name there tells it from all of its database.
+        identity: Tells it from all others (see `tuner.storage.identity`).
     """
     return _known_folder(url, name, identity) or _new_folder(url, name, identity)
 
@@ -59,10 +60,9 @@ def _known_folder(url: URL, name: str, identity: str) -> Path | None:
     for folder in (studies_folder(url) / name, _beside(url, name, identity)):
         if identity in _owner(folder):
             return folder
-    since = identity.removeprefix(name)
     for file in sorted(studies_folder(url).glob(f"*/{OWNER}")):
         owner = _owner(file.parent)
-        if masked(url) in owner and any(line.endswith(since) for line in owner):
+        if masked(url) in owner and since(owner[0]) == since(identity):
             return file.parent
     return None
 

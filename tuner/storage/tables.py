@@ -27,6 +27,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from tuner.storage import identity
+
 OPTUNA_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 """Optuna's table of studies, as far as readers look at it; the rest is known to `tuner.storage.optuna_tables`."""
 OPTUNA_STUDY_ATTRS = table(
@@ -102,8 +104,8 @@ class StudyRow(Base):
 
     @property
     def identity(self) -> str:
-        """Tells the study from all others of its name, here and in other databases."""
-        return f"{self.name} of {self.created_at:.3f}"
+        """See `tuner.storage.identity`."""
+        return identity.identity(self.name, self.created_at)
 
 
 class TrialRow(Base):

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tuner.config.errors import ConfigError, FailureKind
+from tuner.storage.identity import since
 from tuner.trainers.contract import NO_EPOCH, EpochResult, Trainer
 from tuner.workers.checked import checked
 from tuner.workers.failures import ended_by
@@ -94,14 +95,14 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
 
 
 def prepare_folder(folder: Path, run: Run) -> None:
-    """Make a trial's folder, without what an earlier study left there.
+    """Make a trial's folder, without what an earlier study left there; one that was renamed is the same study.
 
     Raises:
         OSError: The disk is full.
     """
     owner = folder / OWNER
     found = owner.read_text(encoding="utf-8") if owner.exists() else ""  # empty where the disk was full
-    if run.anew or (run.study and found and found != run.study):
+    if run.anew or (run.study and found and since(found) != since(run.study)):
         shutil.rmtree(folder, ignore_errors=True)
         found = ""
     folder.mkdir(parents=True, exist_ok=True)
