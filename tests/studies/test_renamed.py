@@ -20,6 +20,7 @@ from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_study
+from tuner.studies.enqueue import enqueue
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.presence import gone_studies
 from tuner.studies.reading import list_studies, read_study
@@ -211,6 +212,28 @@ def test_what_happened_while_the_dashboard_copied_is_made_up_for(studies_url: st
     assert [trial.value for trial in again.optuna.trials] == [0.5, 0.6, None, 0.7, None]
     assert [trial.number for trial in again.trials()] == [0, 1, 3, 4]
     assert again.optuna.trials[3].params == again.trials(numbers=[3])[0].params
+    again.close()
+
+
+def test_a_queued_trial_that_was_begun_while_the_dashboard_copied_is_not_begun_again(
+    studies_url: str, begin: Begin
+) -> None:
+    study = begin(studies_url)
+    run_one(study, 0.5)
+    point = dict(study.optuna.trials[0].params) | {"learning_rate": 0.02}
+    enqueue(study, [point, point | {"learning_rate": 0.03}])
+    rename(study, "new", lambda copy: run_one(study, 0.6))
+    again = open_study("new", studies_url)
+    assignment = again.next_trial(WORKER)
+    assert assignment is not None
+    assert (assignment.number, assignment.params["learning_rate"]) == (2, 0.03)
+    told = again.optuna.trials
+    assert [(trial.state.name, trial.value) for trial in told] == [
+        ("COMPLETE", 0.5),
+        ("COMPLETE", 0.6),
+        ("RUNNING", None),
+    ]
+    assert told[1].params == point
     again.close()
 
 

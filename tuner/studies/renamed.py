@@ -11,7 +11,7 @@ import logging
 
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
-from sqlalchemy import String, cast, delete, exists, func, select, update
+from sqlalchemy import String, cast, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
@@ -119,11 +119,16 @@ def _rename(session: Session, row: StudyRow, name: str) -> None:
 
 
 def _holds(session: Session, row: StudyRow, optuna_id: int) -> bool:
-    """Whether a study of Optuna's has our trials, those aside that were begun while it was copied."""
+    """Whether a study of Optuna's has our trials, those aside that were begun while it was copied, or wait there."""
     copied = list(optuna_rows.read_heads(session, optuna_id))
     optuna_rows.fill_params(session, copied)
     ours = session.execute(select(TrialRow.number, TrialRow.params).where(TrialRow.study_id == row.id))
-    return all(number >= len(copied) or same_params(copied[number].params, params) for number, params in ours)
+    return all(
+        number >= len(copied)
+        or copied[number].state == OptunaState.WAITING
+        or same_params(copied[number].params, params)
+        for number, params in ours
+    )
 
 
 def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
@@ -149,11 +154,16 @@ def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
 
 
 def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
-    """Add the trials that were begun while the dashboard copied, and failed ones for those of other clients."""
+    """Add the trials that were begun while the dashboard copied, and failed ones for those of other clients.
+
+    One that had been queued waits there still, and is begun.
+    """
     distributions = SearchSpace.model_validate(row.space).distributions()
-    known = len(list(optuna_rows.read_heads(session, optuna_id)))
+    copied = list(optuna_rows.read_heads(session, optuna_id))
+    waiting = {trial.number: trial._trial_id for trial in copied if trial.state == OptunaState.WAITING}
+    known = len(copied)
     late = select(TrialRow.number, TrialRow.params, TrialRow.is_default).where(
-        TrialRow.study_id == row.id, TrialRow.number >= known
+        TrialRow.study_id == row.id, or_(TrialRow.number >= known, TrialRow.number.in_(list(waiting)))
     )
     for number, params, is_default in session.execute(late.order_by(TrialRow.number)).all():
         while known < number:
@@ -165,5 +175,11 @@ def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
             distributions={name: distributions[name] for name in params},
             user_attrs={DEFAULT: True} if is_default else {},
         )
-        optuna_writing.add_trial(session, optuna_id, trial)
-        known += 1
+        if number in waiting:
+            before = optuna_rows.read_trial(session, waiting[number])
+            trial._trial_id, trial.system_attrs = before._trial_id, before.system_attrs
+            trial.user_attrs |= before.user_attrs
+            optuna_writing.write_changes(session, before, trial)
+        else:
+            optuna_writing.add_trial(session, optuna_id, trial)
+            known += 1
