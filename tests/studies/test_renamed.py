@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import optuna
@@ -21,6 +22,7 @@ from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import enqueue
+from tuner.studies.leases import lock_studies
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.presence import gone_studies
 from tuner.studies.reading import list_studies, read_study
@@ -192,6 +194,26 @@ def test_names_that_are_exchanged(sqlite_url: str, data: DataSpec) -> None:
     assert [trial.value for trial in read_study("one", sqlite_url).trials()] == [0.1, 0.2]
     one.close()
     two.close()
+
+
+def test_several_processes_find_a_new_name_at_once(database_url: str, data: DataSpec) -> None:
+    study = create_or_open(spec_for(data, database_url, "old"))
+    for top in (0.5, 0.4):
+        run_one(study, top)
+    rename(study, "new")
+
+    def names() -> list[str]:
+        return [found.name for found in list_studies(database_url)]
+
+    with ThreadPoolExecutor(2) as pool:
+        with Session(study.database.engine) as session, session.begin():
+            lock_studies(session, StudyRow.name == "old")
+            looks = [pool.submit(names) for _ in range(2)]
+            wait(looks, timeout=1)  # until both have seen what there is to do, if they look before they wait
+        assert [look.result(60) for look in looks] == [["new"], ["new"]]
+    assert gone_studies(database_url) == {}
+    assert counts(study)[:2] == [1, 2]
+    study.close()
 
 
 def test_what_happened_while_the_dashboard_copied_is_made_up_for(studies_url: str, begin: Begin) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages._rdb import models
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from study_cases import EPOCHS, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_study
-from tuner.studies.leases import asking
+from tuner.studies.leases import asking, claim
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.records import TrialState
@@ -63,6 +65,21 @@ def test_list_and_delete(database_url: str, data: DataSpec) -> None:
             assert studies[1].database.run(lambda session, rows=rows: session.scalar(rows)) == 0, table.name
     for study in studies:
         study.close()
+
+
+def test_a_trial_that_is_taken_up_meanwhile_keeps_its_study(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    study.interrupt(assignment)
+    with ThreadPoolExecutor(1) as pool:
+        with Session(study.database.engine) as session, session.begin():
+            claim(session, assignment.trial_id, assignment.attempt_id, WORKER)
+            deletion = pool.submit(delete_study, study.name, sqlite_url)
+            wait([deletion], timeout=1)
+        with pytest.raises(StudyError, match="worker holds trial 0"):
+            deletion.result(60)
+    assert len(study.trials()) == 1
 
 
 def test_studies_of_one_name_in_two_databases_keep_their_files_apart(begin: Begin, tmp_path: Path) -> None:

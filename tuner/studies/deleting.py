@@ -14,6 +14,7 @@ from tuner.storage.database import Database, connect
 from tuner.storage.folders import study_folder
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies.history import live_trials
+from tuner.studies.leases import lock_studies
 from tuner.studies.presence import ALIVE, GONE, REPEATS
 from tuner.studies.reading import reach_study
 
@@ -28,14 +29,18 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
     database, row = _reach(name, storage_url)
     try:
         ours = StudyRow.name.in_([name, name + REPEATS])
-        rows = database.run(lambda session: session.scalars(select(StudyRow).where(ours)).all())
-        folders = [study_folder(database.url, one.name, one.identity) for one in rows]
 
-        def remove(session: Session) -> None:
-            alive = session.scalar(select(StudyRow.id).where(StudyRow.id == row.id, ALIVE)) is not None
-            # Locked, so that no worker begins a trial meanwhile.
-            ids = session.scalars(select(StudyRow.id).where(ours).with_for_update()).all()
-            running = [number for one in ids for number in live_trials(session, one)]
+        def remove(session: Session) -> list[Path]:
+            lock_studies(session, ours)  # so that no worker begins a trial meanwhile
+            rows = session.scalars(select(StudyRow).where(ours)).all()
+            study = next((one for one in rows if one.identity == row.identity), None)
+            if study is None:
+                raise StudyError(
+                    f"study {name!r} was deleted or renamed meanwhile", hint="`tuner list` shows what is left."
+                )
+            alive = session.scalar(select(StudyRow.id).where(StudyRow.id == study.id, ALIVE)) is not None
+            folders = [study_folder(database.url, one.name, one.identity) for one in rows]
+            running = [number for one in rows for number in live_trials(session, one.id)]
             asks = select(StudyRow.id).where(ours, StudyRow.ask_token.is_not(None), StudyRow.ask_until > now())
             if running or session.scalar(asks) is not None:
                 does = f"holds trial {', '.join(map(str, running))}" if running else "asks for its next trial"
@@ -45,10 +50,10 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
                 )
             session.execute(delete(StudyRow).where(ours))
             if alive:
-                optuna_writing.delete_study(session, row.optuna_study_id)
+                optuna_writing.delete_study(session, study.optuna_study_id)
+            return folders
 
-        database.run(remove)
-        for folder in folders:
+        for folder in database.run(remove):
             if not folder.is_dir():
                 continue
             try:

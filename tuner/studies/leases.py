@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Double, Table, Update, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Double, Table, Update, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
@@ -215,6 +215,15 @@ def end_attempt(session: Session, trial_id: int, number: int, outcome: str, mess
         .where(AttemptRow.trial_id == trial_id, AttemptRow.number == number, AttemptRow.outcome.is_(None))
         .values(outcome=str(outcome), message=message, ended_at=now()),
     )
+
+
+def lock_studies(session: Session, *which: ColumnElement[bool]) -> None:
+    """Lock the rows of studies until the transaction ends, which begins with this.
+
+    It is an update without effect, as SQLite has no other lock: what is read there before the first write may be
+    out of date by the time of that write.
+    """
+    changed(session, update(StudyRow).where(*which).values(name=StudyRow.name))
 
 
 def changed(session: Session, statement: Update, values: dict[str, Any] | None = None) -> int:

@@ -183,7 +183,7 @@ def find_study(database: Database, name: str) -> StudyRow | None:
             hint=f"Go on with it by the new name, which its study file needs, too: `name: {now_named[name]}`. "
             f"With the old one another study begins from now on.",
         )
-    return _row(database, name) if now_named else None
+    return _row(database, name)  # another process may have found a new name meanwhile
 
 
 def _row(database: Database, name: str) -> StudyRow | None:

@@ -19,7 +19,7 @@ from tuner.config.study import StudySpec, is_study_name
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage import optuna_rows, optuna_writing, trial_ids
 from tuner.storage.tables import BEGAN, OPTUNA_TRIALS, StudyRow, TrialRow
-from tuner.studies.leases import changed
+from tuner.studies.leases import changed, lock_studies
 from tuner.studies.presence import ALIVE, GONE, REPEATS, copies, misnamed, moment
 from tuner.studies.sampling import DEFAULT
 from tuner.studies.specs import digest
@@ -41,7 +41,8 @@ def follow_renamed(session: Session) -> dict[str, str]:
     Returns:
         The new name of each by its old one.
     """
-    gone = session.scalars(select(StudyRow).where(GONE).order_by(StudyRow.id).with_for_update()).all()
+    lock_studies(session, GONE)  # another process may follow them, too
+    gone = session.scalars(select(StudyRow).where(GONE).order_by(StudyRow.id)).all()
     theirs = copies(session)
     found: dict[str, tuple[int, str]] = {}
     for row in gone:
@@ -86,6 +87,7 @@ def drop(session: Session, name: str) -> None:
         StudyError: A copy of the study is at Optuna, and our rows cannot follow, as it does not hold the same trials,
             or has a name that no study can have.
     """
+    lock_studies(session, GONE, StudyRow.name == name)
     row = session.scalar(select(StudyRow).where(GONE, StudyRow.name == name))
     if row is None:
         return
@@ -97,7 +99,8 @@ def drop(session: Session, name: str) -> None:
             hint=f"`tuner delete {name}` deletes what is kept of it under the old name, which is free then.",
         )
     trials = session.scalar(select(func.count()).where(TrialRow.study_id == row.id)) or 0
-    session.execute(delete(StudyRow).where(StudyRow.name.in_([name, name + REPEATS])))
+    repeats = _repeats(session, row)
+    session.execute(delete(StudyRow).where(StudyRow.id.in_([row.id] if repeats is None else [row.id, repeats.id])))
     if trials:
         logging.getLogger(__name__).warning(
             "study %r was deleted in Optuna's dashboard; now that its name is used again, %s goes, too",

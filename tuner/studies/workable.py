@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
-
 from tuner.config.errors import FailureKind
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
@@ -98,8 +96,7 @@ class WorkableStudy(StudyReader, ABC):
             StorageAway: It is out of reach.
             DiskError: Its disk is full.
         """
-        same = update(StudyRow).where(StudyRow.id == self._id).values(name=StudyRow.name)
-        self.database.run(lambda session: session.execute(same) and None)
+        self.database.run(lambda session: leases.lock_studies(session, StudyRow.id == self._id))
 
     def renew(self, assignment: Assignment) -> None:
         """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
