@@ -9,12 +9,14 @@ import optuna
 import pytest
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
-from study_cases import WORKER, result, train
+from study_cases import WORKER, result, spec_for, train
 
 from tuner.config.errors import FailureKind, StudyError
+from tuner.config.study import DataSpec
 from tuner.storage import optuna_writing
 from tuner.storage.tables import StudyRow
-from tuner.studies.records import LeaseLost
+from tuner.studies.opening import create_or_open
+from tuner.studies.records import LeaseLost, TrialState
 from tuner.studies.repeats import open_repeats
 from tuner.studies.study import Study
 
@@ -45,6 +47,39 @@ def test_its_trials_are_lost_and_it_has_no_more(studies_url: str, begin: Begin, 
     for call in (study.orders, study.summary, lambda: study.next_trial(WORKER)):
         with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
             call()
+
+
+def test_its_trials_are_not_taken_for_others_that_have_their_ids_now(
+    sqlite_url: str, data: DataSpec, opened: list[Study]
+) -> None:
+    other, study = (create_or_open(spec_for(data, sqlite_url, name)) for name in ("other", "mine"))
+    opened += [other, study]
+    for one in (other, study):
+        assert one.next_trial(WORKER) is not None
+    mine = study.next_trial(WORKER)
+    assert mine is not None
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    theirs = [other.next_trial(WORKER) for _ in range(2)]
+    assert mine.trial_id in [trial.trial_id for trial in theirs if trial is not None]
+    for call in (
+        lambda: study.report(mine, result(1, 0.9)),
+        lambda: study.complete(mine),
+        lambda: study.fail(mine, FailureKind.ERROR, "late"),
+    ):
+        with pytest.raises(LeaseLost, match="the study was deleted while a worker ran it"):
+            call()
+    assert [(trial.state, trial.last_epoch) for trial in other.trials()] == [(TrialState.RUNNING, 0)] * 3
+
+
+def test_it_is_not_taken_for_one_that_has_its_name_and_id_now(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+    again = begin(sqlite_url)
+    assert again._id == study._id
+    for call in (study.orders, study.summary, lambda: study.next_trial(WORKER)):
+        with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
+            call()
+    assert again.trials() == []
 
 
 def test_a_report_that_waits_for_the_deletion_is_lost_with_it(studies_url: str, begin: Begin) -> None:

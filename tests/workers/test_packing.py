@@ -58,7 +58,7 @@ class Gpus:
         """A trial of three epochs in each slot."""
         for plan in [plan for plan in self.plans if plan.index not in self.packing.too_many]:
             self.number += 1
-            trial = Assignment(self.number, None, 0, {}, 1, 1, self.number, False, True)  # type: ignore[arg-type]
+            trial = Assignment(self.number, None, 0, {}, 1, 1, self.number, False, True, 0.0)  # type: ignore[arg-type]
             self.packing.trial_started(trial, plan)
             for epoch in (1, 2, 3):
                 seconds = 100.0 if epoch == 1 else self.seconds[self.sharing(plan)]

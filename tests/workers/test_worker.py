@@ -204,7 +204,7 @@ def test_a_slow_observer_hears_of_the_last_pause_of_a_trial_alone() -> None:
         def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
             heard.append((assignment.number, ended.outcome))
 
-    first, second = (Assignment(n, TrialConfig(), 0, {}, 1, 1, n, False, True) for n in (0, 1))
+    first, second = (Assignment(n, TrialConfig(), 0, {}, 1, 1, n, False, True, 0.0) for n in (0, 1))
     background = Background(Slow())
     background.worker_started([])
     for assignment, outcome in ((first, "paused"), (second, "paused"), (first, "paused"), (first, "complete")):

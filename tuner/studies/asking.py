@@ -60,10 +60,10 @@ class Asker:
                 lock.used = added is not None
             if added is None:
                 raise AskBusy("the right to ask, or the trial that waited, went to another worker", hint="Ask again.")
-            row, trial = added
-            if row.state == TrialState.RUNNING:
+            assignment, trial = added
+            if not sample.message:
                 self._judge.keep(trial)
-                return assignment_of(row)
+                return assignment
             message = sample.message
         raise StudyError(
             f"{_MAX_INFEASIBLE} points of the search space in a row did not fit together: {message}",
@@ -93,11 +93,11 @@ class Asker:
 
     def _add(
         self, session: Session, lock: AskLock, sample: Sample, worker: WorkerInfo
-    ) -> tuple[TrialRow, FrozenTrial] | None:
+    ) -> tuple[Assignment, FrozenTrial] | None:
         """Write a sampled trial, and give the right to ask back.
 
         Returns:
-            The trial, here and at Optuna; None when that right, or the waiting trial, was lost meanwhile.
+            The trial, for a worker and at Optuna; None when that right, or the waiting trial, was lost meanwhile.
         """
         if not lock.give(session):
             return None
@@ -126,7 +126,7 @@ class Asker:
         journal.add_trial(session, row, worker)
         if sample.message:
             tell(session, self._sampler.study, row.trial_id)
-        return row, trial
+        return assignment_of(row), trial
 
     def _over(self, session: Session) -> bool:
         """Whether the budget is spent or the space is walked; a grid of very many points is, by their number."""

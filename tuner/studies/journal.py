@@ -49,7 +49,7 @@ def add_trial(session: Session, trial: TrialRow, worker: WorkerInfo) -> None:
 
 def store_config(session: Session, assignment: Assignment, config: TrialConfig) -> None:
     """Store the config with its anchors, from which every attempt starts."""
-    row = hold(session, assignment.trial_id, assignment.attempt_id)
+    row = hold(session, assignment)
     row.config = config.model_dump(mode="json")
     row.resolved = True
 
@@ -94,14 +94,14 @@ def record_epoch(session: Session, assignment: Assignment, result: EpochResult, 
             raise
         raise LeaseLost("the study was deleted while a worker ran it") from None
     if inserted.rowcount:
-        extend(session, trial_id, attempt, _ADVANCE, new_epoch=result.epoch, new_value=value, **cost)
+        extend(session, assignment, _ADVANCE, new_epoch=result.epoch, new_value=value, **cost)
         session.execute(_CHARGE, this_attempt | cost)
         return None
     known = session.execute(
         select(EpochRow.attempt, EpochRow.prune).where(EpochRow.trial_id == trial_id, EpochRow.epoch == result.epoch)
     ).one_or_none()
     again = known is not None and known.attempt != attempt
-    extend(session, trial_id, attempt, _PAY if again else RENEW, **(cost if again else {}))
+    extend(session, assignment, _PAY if again else RENEW, **(cost if again else {}))
     if known is None:
         raise StorageError(f"the database took no row for epoch {result.epoch} of trial {assignment.number}")
     if again:  # paid for by this attempt, too, and only once
@@ -166,7 +166,7 @@ def end_trial(
     row = session.get(TrialRow, assignment.trial_id)
     if row is not None and row.token == assignment.attempt_id and row.state == state:
         return
-    row = hold(session, assignment.trial_id, assignment.attempt_id)
+    row = hold(session, assignment)
     row.state, row.kind, row.reason = state, kind, reason
     row.finished_at, row.lease_until = now(), RELEASED
     end_attempt(session, row.trial_id, row.token, kind or state, reason)
@@ -183,7 +183,7 @@ def release(session: Session, assignment: Assignment, outcome: str, message: str
         and (known.state, known.lease_until) == (TrialState.RUNNING, RELEASED)
     ):
         return
-    row = hold(session, assignment.trial_id, assignment.attempt_id)
+    row = hold(session, assignment)
     row.lease_until = RELEASED
     end_attempt(session, row.trial_id, row.token, outcome, message)
 

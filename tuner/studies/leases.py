@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Double, Table, Update, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Double, Table, Update, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
@@ -42,13 +42,20 @@ RENEW = (
         _TRIALS.c.token == bindparam("held_token"),
         _TRIALS.c.state == TrialState.RUNNING,
         _TRIALS.c.lease_until > RELEASED,
-        or_(_TRIALS.c.trial_id < 0, exists().where(OPTUNA_TRIALS.c.trial_id == bindparam("held_trial"))),
+        or_(
+            _TRIALS.c.trial_id < 0,
+            and_(
+                _TRIALS.c.created_at == bindparam("held_since", type_=Double),
+                exists().where(OPTUNA_TRIALS.c.trial_id == bindparam("held_trial")),
+            ),
+        ),
     )
     .values(lease_until=now() + bindparam("lease_seconds", type_=Double))
 )
 """Renews a lease, see `extend`; made once, because making a statement costs more than running it.
 
-There is none to renew where Optuna's trial was deleted, by an Optuna client or its dashboard; repeats have none there.
+There is none to renew where Optuna's trial was deleted, by an Optuna client or its dashboard, even where another has
+its id now; repeats have none there.
 """
 
 
@@ -113,35 +120,36 @@ def asking(database: Database, study_id: int, *, patience: float = ASK_WAIT) -> 
             database.run(lock.give)
 
 
-def hold(session: Session, trial_id: int, token: int) -> TrialRow:
+def hold(session: Session, assignment: Assignment) -> TrialRow:
     """Renew a lease and lock the trial's row until the transaction ends.
 
     Raises:
         LeaseLost: The trial was given to another worker, has ended, or was deleted.
     """
-    extend(session, trial_id, token)
-    return session.get_one(TrialRow, trial_id, populate_existing=True)
+    extend(session, assignment)
+    return session.get_one(TrialRow, assignment.trial_id, populate_existing=True)
 
 
-def extend(session: Session, trial_id: int, token: int, statement: Update = RENEW, **values: Any) -> None:
+def extend(session: Session, assignment: Assignment, statement: Update = RENEW, **values: Any) -> None:
     """Renew a lease, with other changes of the trial's row, in one statement.
 
     Args:
         session: A transaction.
-        trial_id: The trial.
-        token: Of the attempt that holds it.
+        assignment: The trial, and the attempt that holds it.
         statement: `RENEW`, with further values.
         values: Of its own parameters.
 
     Raises:
         LeaseLost: See `hold`.
     """
-    lease = {"held_trial": trial_id, "held_token": token, "lease_seconds": LEASE_SECONDS}
+    trial_id, token, since = assignment.trial_id, assignment.attempt_id, assignment.created_at
+    lease = {"held_trial": trial_id, "held_token": token, "held_since": since, "lease_seconds": LEASE_SECONDS}
     held = changed(session, statement, lease | values)
     if held:
         return
     row = session.get(TrialRow, trial_id, populate_existing=True)
-    if row is None or ((row.token, row.state) == (token, TrialState.RUNNING) and row.lease_until > RELEASED):
+    another = row is not None and trial_id > 0 and row.created_at != since
+    if row is None or another or ((row.token, row.state) == (token, TrialState.RUNNING) and row.lease_until > RELEASED):
         raise LeaseLost("the study was deleted while a worker ran it")
     if row.token != token:
         raise LeaseLost(f"trial {row.number} was given to another worker, because this one was not heard of")
@@ -191,6 +199,7 @@ def assignment_of(row: TrialRow) -> Assignment:
         trial_id=row.trial_id,
         is_default=row.is_default,
         resolved=row.resolved,
+        created_at=row.created_at,
     )
 
 

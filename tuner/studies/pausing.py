@@ -30,7 +30,7 @@ def pause(session: Session, assignment: Assignment) -> None:
     row = session.get(TrialRow, assignment.trial_id)
     if row is not None and (row.token, row.state) == (assignment.attempt_id, TrialState.PAUSED):
         return
-    row = hold(session, assignment.trial_id, assignment.attempt_id)
+    row = hold(session, assignment)
     row.state, row.lease_until = TrialState.PAUSED, RELEASED
     end_attempt(session, row.trial_id, row.token, TrialState.PAUSED, None)
 

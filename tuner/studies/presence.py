@@ -105,15 +105,17 @@ def follow(database: Database) -> dict[str, str]:
     return found
 
 
-def refuse_deleted(session: Session, study_id: int, name: str) -> None:
+def refuse_deleted(session: Session, study_id: int, name: str, created_at: float) -> None:
     """Check that a study still is there, here and at Optuna, in whose dashboard it may have been deleted.
+
+    It is known by when it was created, too, as SQLite gives the id of a deleted one again.
 
     Raises:
         StudyError: It was deleted, or renamed.
     """
     theirs = OPTUNA_STUDIES.c.study_id == func.abs(StudyRow.optuna_study_id)  # that of its study, for repeats
     names = select(StudyRow.name, OPTUNA_STUDIES.c.study_name).join(OPTUNA_STUDIES, theirs)
-    found = session.execute(names.where(StudyRow.id == study_id)).one_or_none()
+    found = session.execute(names.where(StudyRow.id == study_id, StudyRow.created_at == created_at)).one_or_none()
     mine = name.removesuffix(REPEATS)
     if found is None or found[0].removesuffix(REPEATS) != found[1]:
         raise StudyError(

@@ -36,6 +36,7 @@ class StudyReader:
         self.database = database
         self.identity = row.identity
         self._id = row.id
+        self._created_at = row.created_at
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {masked(self.database.url)!r})"
@@ -52,7 +53,7 @@ class StudyReader:
         """
 
         def read(session: Session) -> StudySummary:
-            refuse_deleted(session, self._id, self.name)
+            self._refuse_deleted(session)
             return history.read_summary(session, session.get_one(StudyRow, self._id))
 
         return self.database.run(read)
@@ -97,7 +98,7 @@ class StudyReader:
         """
 
         def read(session: Session) -> Orders:
-            refuse_deleted(session, self._id, self.name)
+            self._refuse_deleted(session)
             return read_orders(session, self._id)
 
         return self.database.run(read)
@@ -113,6 +114,9 @@ class StudyReader:
     def has_repeats(self) -> bool:
         """Whether configs of the study were trained again with other seeds."""
         return find_study(self.database, self.name + REPEATS) is not None
+
+    def _refuse_deleted(self, session: Session) -> None:
+        refuse_deleted(session, self._id, self.name, self._created_at)
 
 
 def read_study(name: str, storage_url: str | None = None) -> StudyReader:

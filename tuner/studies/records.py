@@ -50,6 +50,7 @@ class Assignment:
         trial_id: Optuna's id of the trial.
         is_default: Whether it is the study's default config.
         resolved: Whether the config holds its anchors, as it does whenever a study hands a trial out.
+        created_at: When the trial was asked for, by the database's clock: SQLite gives the id of a deleted one again.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Assignment:
     trial_id: int
     is_default: bool
     resolved: bool
+    created_at: float
 
 
 @dataclass(frozen=True)

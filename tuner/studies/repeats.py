@@ -25,7 +25,7 @@ from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies import leases
 from tuner.studies.ending import Ender
 from tuner.studies.journal import RETRIED
-from tuner.studies.presence import REPEATS, refuse_deleted
+from tuner.studies.presence import REPEATS
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.records import GOING, Assignment, StudySummary, TrialRecord, TrialState
 from tuner.studies.reporting import Reporter
@@ -65,7 +65,7 @@ class Repeats(WorkableStudy):
         """
 
         def look(session: Session) -> list[tuple[int, int]]:
-            refuse_deleted(session, self._id, self.name)
+            self._refuse_deleted(session)
             study = session.get_one(StudyRow, self._id)
             if study.problem is not None:
                 raise StudyError(f"the repeats of the study have ended: {study.problem}")

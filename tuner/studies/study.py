@@ -30,7 +30,6 @@ from tuner.studies.current import read_current, with_changes
 from tuner.studies.ending import Ender
 from tuner.studies.field import Field, Rungs, rungs_of
 from tuner.studies.judging import Judge
-from tuner.studies.presence import refuse_deleted
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.pruners import build_pruner
 from tuner.studies.records import Assignment, LeaseLost, TrialRecord
@@ -145,7 +144,7 @@ class Study(WorkableStudy):
 
         Takes over what another command may have changed meanwhile.
         """
-        refuse_deleted(session, self._id, self.name)
+        self._refuse_deleted(session)
         row = read_current(session, self._id, self.name)
         pruner, self.spec = self.spec.pruner, with_changes(self.spec, row)
         if self.spec.pruner != pruner:

@@ -104,7 +104,7 @@ class WorkableStudy(StudyReader, ABC):
         Raises:
             LeaseLost: The trial belongs to another worker now, or has ended.
         """
-        self.database.run(lambda session: leases.extend(session, assignment.trial_id, assignment.attempt_id))
+        self.database.run(lambda session: leases.extend(session, assignment))
 
     def report(self, assignment: Assignment, result: EpochResult) -> bool:
         """Store an epoch, and ask the pruner. May be repeated.
