@@ -208,6 +208,18 @@ def test_a_report_may_be_repeated(studies_url: str, begin: Begin) -> None:
         study.complete(assignment)
 
 
+def test_a_trial_goes_on_after_a_report_whose_answer_was_lost(studies_url: str, begin: Begin) -> None:
+    study, other = begin(studies_url), begin(studies_url)
+    assert study.next_trial(WORKER) is not None
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    for epoch in (1, 2, 3):
+        other.report(assignment, result(epoch, 0.1 * epoch))  # stored, and not heard of here
+        assert not study.report(assignment, result(epoch, 0.1 * epoch))
+    assert not study.report(assignment, result(4, 0.4))
+    assert study.optuna.trials[1].intermediate_values == {1: 0.1, 2: 0.2, 3: pytest.approx(0.3), 4: 0.4}
+
+
 def test_a_worker_that_took_too_long_to_ask_asks_again(sqlite_url: str, begin: Begin) -> None:
     study, other = begin(sqlite_url), begin(sqlite_url)
     lost: list[str] = []

@@ -68,7 +68,7 @@ class Reporter:
             said = journal.record_epoch(session, assignment, result, value)
             return self._verdict(session, assignment, result.epoch, value) if said is None else said
 
-        return self._heard(self.database.run(record))
+        return self._heard(assignment, self.database.run(record))
 
     def said(self, assignment: Assignment) -> bool:
         """What the pruner said about the epochs of a trial that was interrupted; it is asked where it was not."""
@@ -80,7 +80,7 @@ class Reporter:
             last = next((epoch for epoch in said if epoch[0] == assignment.first_epoch - 1), None)
             return False if last is None else self._verdict(session, assignment, last[0], last[1])
 
-        return self._heard(self.database.run(look))
+        return self._heard(assignment, self.database.run(look))
 
     def _verdict(self, session: Session, assignment: Assignment, epoch: int, value: float | None) -> bool | Verdict:
         """Let Optuna know a trial's last epoch, ask its pruner, and store what it says."""
@@ -98,10 +98,15 @@ class Reporter:
             journal.store_verdict(session, assignment.trial_id, epoch)
         return replace(verdict, prune=prune)
 
-    def _heard(self, verdict: bool | Verdict) -> bool:
-        """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned."""
-        if isinstance(verdict, bool):
-            return verdict
-        assert self.pruning is not None
-        self.pruning.judge.keep(verdict.trial)
-        return verdict.prune
+    def _heard(self, assignment: Assignment, verdict: bool | Verdict) -> bool:
+        """Remember a trial as its verdict, which is stored now, left it; returns whether it should be pruned.
+
+        Where it was stored before, so was what the pruner noted: the answer to that was lost, or another process asked.
+        """
+        if isinstance(verdict, Verdict):
+            assert self.pruning is not None
+            self.pruning.judge.keep(verdict.trial)
+            return verdict.prune
+        if self.pruning is not None:
+            self.pruning.judge.drop(assignment.trial_id)
+        return verdict
