@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import optuna
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 from study_cases import WORKER, result, spec_for, train
 
@@ -96,6 +97,24 @@ def test_a_report_that_waits_for_the_deletion_is_lost_with_it(studies_url: str, 
                 report.result(0.5)
         with pytest.raises(LeaseLost, match="deleted"):
             report.result(30)
+
+
+def test_it_is_said_where_a_trial_is_sampled_meanwhile(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    assert study.next_trial(WORKER) is not None
+
+    asked: list[str] = []
+
+    def delete_once(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if asked and statement.startswith("SELECT"):  # what the trial is sampled from is read
+            event.remove(study.database.engine, "before_cursor_execute", delete_once)
+            optuna.delete_study(study_name=study.name, storage=study.database.optuna)
+        elif "SET ask_token=" in statement:
+            asked.append(statement)
+
+    event.listen(study.database.engine, "before_cursor_execute", delete_once)
+    with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
+        study.next_trial(WORKER)
 
 
 def test_its_repeats_end_with_it(sqlite_url: str, begin: Begin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from optuna.trial import FrozenTrial
@@ -31,11 +32,13 @@ class Asker:
     Args:
         sampler: Proposes them.
         judge: Will be asked about them, and need not read them again.
+        refuse_deleted: Raises where the study was deleted while a trial was sampled.
     """
 
-    def __init__(self, sampler: TrialSampler, judge: Judge) -> None:
+    def __init__(self, sampler: TrialSampler, judge: Judge, refuse_deleted: Callable[[Session], None]) -> None:
         self._sampler = sampler
         self._judge = judge
+        self._refuse_deleted = refuse_deleted
         self._database = sampler.database
         self._id = sampler.study_id
         self._spec = sampler.spec
@@ -47,7 +50,7 @@ class Asker:
 
         Raises:
             AskBusy: Others ask, or took over while this one asked for long.
-            StudyError: Hardly any point of the space fits together.
+            StudyError: Hardly any point of the space fits together, or the study was deleted.
         """
         message = ""
         for _ in range(_MAX_INFEASIBLE):
@@ -101,6 +104,7 @@ class Asker:
         """
         if not lock.give(session):
             return None
+        self._refuse_deleted(session)
         trial = changeable(sample.trial)  # so that this may be done again
         if sample.waiting is None:
             optuna_writing.add_trial(session, self._sampler.study._study_id, trial)

@@ -156,7 +156,7 @@ class Study(WorkableStudy):
     @property
     def _asker(self) -> Asker:
         sampler = TrialSampler(self.database, self._id, self.optuna, self._known, self.spec, self.space, self.base)
-        return Asker(sampler, self._judge)
+        return Asker(sampler, self._judge, self._refuse_deleted)
 
     @property
     def _reporter(self) -> Reporter:
