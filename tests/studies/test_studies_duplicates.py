@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from study_cases import WORKER, result, train
+from study_cases import WORKER, forget_worker, result, train
 
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
@@ -64,7 +64,8 @@ def test_a_study_that_promotes_closes_when_its_space_is_walked(begin: Begin, tmp
     assert counts[TrialState.COMPLETE] >= 2
 
 
-def test_recipes_that_make_equal_anchors_are_trained_once(begin: Begin, tmp_path: Any) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "killed before the anchors are made"])
+def test_recipes_that_make_equal_anchors_are_trained_once(begin: Begin, tmp_path: Any, *, killed: bool) -> None:
     space = {
         "anchors": {"type": "categorical", "choices": ["kmeans-iou", "kmeans-iou-3", "kmeans-iou-balanced-3"]},
         # A dimension that hangs on the recipe, so that none is left out from the first.
@@ -76,6 +77,8 @@ def test_recipes_that_make_equal_anchors_are_trained_once(begin: Begin, tmp_path
         space=space,
         defaults={"epochs": 9, "image_size": 96, "anchors": "kmeans-iou"},
     )
+    while killed and (assignment := study._asker.ask(WORKER)) is not None:
+        forget_worker(study, assignment)
     trained = run(study)
     trials = study.trials(epochs=False)
     assert trained == len({(trial.config.anchor_sizes, trial.config.weight_decay) for trial in trials}) == 2

@@ -81,14 +81,22 @@ class Ender:
     ) -> None:
         """End a trial in this state; its value is the last epoch's."""
         self.let_go(assignment)
+        self.database.run(lambda session: self.end_in(session, assignment, state, reason, kind))
 
-        def end(session: Session) -> None:
-            journal.end_trial(session, assignment, state, kind, reason)
-            if state is TrialState.COMPLETE:
-                _check_value(session, assignment)
-            self._tell(session, assignment.trial_id)
-
-        self.database.run(end)
+    def end_in(
+        self,
+        session: Session,
+        assignment: Assignment,
+        state: TrialState,
+        reason: str | None = None,
+        kind: str | None = None,
+    ) -> None:
+        """The same in a transaction of the caller's, who lets go of the trial."""
+        session.flush()
+        journal.end_trial(session, assignment, state, kind, reason)
+        if state is TrialState.COMPLETE:
+            _check_value(session, assignment)
+        self._tell(session, assignment.trial_id)
 
     def let_go(self, assignment: Assignment) -> None:
         """Forget what is remembered of a trial: others may write to it now."""

@@ -41,10 +41,7 @@ def prepare(
     try:
         if assignment.resolved:
             return assignment
-        assignment, same = resolve(database, study_id, space, assignment, train)
-        if same is None:
-            return assignment
-        ender.prune(assignment, f"trains the same as trial {same}: equal anchors", DUPLICATE)
+        return _resolve(database, study_id, space, assignment, train, ender)
     except ConfigError as error:
         ender.fail(assignment, FailureKind.BAD_CONFIG, error.message)
     except TunerError:
@@ -53,13 +50,16 @@ def prepare(
     return None
 
 
-def resolve(
-    database: Database, study_id: int, space: SearchSpace, assignment: Assignment, train: Split
-) -> tuple[Assignment, int | None]:
+def _resolve(
+    database: Database, study_id: int, space: SearchSpace, assignment: Assignment, train: Split, ender: Ender
+) -> Assignment | None:
     """Make the anchors of a trial from the training split, and store them with it.
 
+    Where an earlier trial trains the same, this one ends in the same transaction: a worker that dies leaves it without
+    anchors, so that the next worker looks, too.
+
     Returns:
-        The assignment with them, and the number of an earlier trial that trains the same, if any.
+        The assignment with them; None where its trial has ended.
 
     Raises:
         ConfigError: The anchors cannot be made.
@@ -69,15 +69,21 @@ def resolve(
 
     config = resolve_anchors(assignment.config, train)
 
-    def store(session: Session) -> int | None:
+    def store(session: Session) -> bool:
         journal.store_config(session, assignment, config)
         # Not the config, too: the dashboard shows an attribute in one line, and its page becomes as wide as that.
         optuna_writing.set_user_attrs(session, assignment.trial_id, {"seed": assignment.seed})
-        searched = "anchors" in space.sampled and assignment.attempt_id == 1 and not assignment.is_default
-        return twin(session, study_id, assignment.trial_id, config) if searched else None
+        searched = "anchors" in space.sampled and not assignment.is_default
+        same = twin(session, study_id, assignment.trial_id, config) if searched else None
+        if same is not None:
+            reason = f"trains the same as trial {same}: equal anchors"
+            ender.end_in(session, assignment, TrialState.PRUNED, reason, DUPLICATE)
+        return same is None
 
-    same = database.run(store)
-    return replace(assignment, config=config, resolved=True), same
+    if not database.run(store):
+        ender.let_go(assignment)
+        return None
+    return replace(assignment, config=config, resolved=True)
 
 
 def twin(session: Session, study_id: int, trial_id: int, config: TrialConfig) -> int | None:
