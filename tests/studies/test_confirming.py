@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 from study_cases import EPOCHS, WORKER, result, train
 
 from tuner.config.errors import FailureKind, StudyError
@@ -14,11 +16,12 @@ from tuner.export.production import production_config
 from tuner.storage.tables import TrialRow
 from tuner.studies.confirm import LeftOver, adds_nothing, begun, confirmation, left_over, plan_confirmation, winner_of
 from tuner.studies.confirmed import Confirmation
+from tuner.studies.control import set_control
 from tuner.studies.noise import plan_baseline
 from tuner.studies.opening import open_study
 from tuner.studies.reading import read_study
 from tuner.studies.records import Cost, TrialState
-from tuner.studies.repeats import find_repeats, fresh_seeds
+from tuner.studies.repeats import find_repeats, fresh_seeds, open_repeats
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -211,6 +214,16 @@ def test_the_repeats_of_a_study_are_none_themselves(study: Study) -> None:
         with pytest.raises(StudyError, match="holds the repeats of study") as raised:
             reach(repeats.name, url)
         assert f"tuner confirm {study.name} --storage {url}" in raised.value.hint
+
+
+def test_repeats_that_are_made_while_their_study_is_stopped_are_stopped_with_it(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    with ThreadPoolExecutor(1) as pool:
+        with Session(study.database.engine) as session, session.begin():
+            set_control(session, study._id, "stopped")
+            made = pool.submit(open_repeats, study)
+            wait([made], timeout=1)
+        assert made.result(60).orders().control == "stopped"
 
 
 def test_only_configs_that_keep_the_constraints_are_confirmed(begin: Begin, sqlite_url: str) -> None:

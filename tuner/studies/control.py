@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StudyError
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.current import repeats_of
-from tuner.studies.leases import changed
+from tuner.studies.leases import changed, lock_studies
 from tuner.studies.records import TrialState
 from tuner.studies.results import default_number
 
@@ -109,6 +109,7 @@ def _count(session: Session, study_id: int) -> int:
 
 
 def _of_study(session: Session, study_id: int) -> Update:
-    """An update of a study's row, and of that of its repeats."""
+    """An update of a study's row, and of that of its repeats, of which none are made until the transaction ends."""
+    lock_studies(session, StudyRow.id == study_id)
     repeats = repeats_of(session, study_id)
     return update(StudyRow).where(StudyRow.id.in_([study_id] if repeats is None else [study_id, repeats]))

@@ -174,6 +174,7 @@ def open_repeats(study: Study) -> Repeats:
         return session.scalar(select(StudyRow).where(StudyRow.name == name))
 
     def add(session: Session) -> None:
+        leases.lock_studies(session, StudyRow.name == study.name)  # whose orders are those of the repeats
         parent = session.scalar(select(StudyRow).where(StudyRow.name == study.name))
         if parent is None:
             raise StudyError(f"study {study.name!r} was deleted")
