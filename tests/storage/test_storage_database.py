@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import multiprocessing
+import resource
 import shutil
 import sqlite3
 import threading
@@ -164,6 +165,48 @@ def test_an_older_database_is_refused_then_upgraded_after_a_copy(
     else:
         assert backup is None
     assert upgrade(database_url) is None
+
+
+def _take_back_two_versions(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        for statement in (
+            "drop table tuner_exports",
+            "drop index ix_tuner_trials_states",
+            "drop index ix_tuner_epochs_value",
+            "create index ix_tuner_trials_state on tuner_trials (study_id, state)",
+            f"update {migrate.VERSION_TABLE} set version_num = '0002'",
+        ):
+            connection.execute(statement)
+
+
+def test_an_upgrade_that_fails_halfway_leaves_sqlite_as_it_was(sqlite_url: str) -> None:
+    connect(sqlite_url).close()
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    _take_back_two_versions(file)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("create table tuner_exports (in_the_way)")
+        with pytest.raises(StorageError, match="already exists"):
+            upgrade(sqlite_url)
+        indexes = connection.execute("select name from sqlite_master where name like 'ix_tuner_trials_state%'")
+        assert indexes.fetchall() == [("ix_tuner_trials_state",)]
+        connection.execute("drop table tuner_exports")
+    assert upgrade(sqlite_url) is not None
+    connect(sqlite_url, create=False).close()
+
+
+def test_an_upgrade_without_room_for_the_copy_changes_nothing(sqlite_url: str) -> None:
+    connect(sqlite_url).close()
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    _take_back_two_versions(file)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))  # a write beyond fails as on a full disk
+    try:
+        with pytest.raises(StorageError, match="cannot be used"):
+            upgrade(sqlite_url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(file.parent.glob("*.backup*")) == []
+    assert upgrade(sqlite_url) is not None
 
 
 def test_a_newer_database_is_refused(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, column, inspect, select, table, text
+from sqlalchemy import URL, Engine, column, inspect, select, table, text
 
 from tuner.config.errors import NoStudies, StorageError
+from tuner.storage.trouble import translated
 from tuner.storage.urls import masked, sqlite_file, storage_option
 
 if TYPE_CHECKING:
@@ -84,10 +85,12 @@ def upgrade(engine: Engine) -> Path | None:
             return None
         file = sqlite_file(engine.url)
         if found is not None and file is not None:
-            backup = _backup(file, found)
+            backup = _backup(engine.url, file, found)
         config = _config()
         with engine.begin() as connection:
             config.attributes["connection"] = connection
+            if file is not None:  # for all changes, where Python would leave each its own transaction
+                connection.exec_driver_sql("begin immediate")
             command.upgrade(config, "head")
     return backup
 
@@ -124,12 +127,16 @@ def _config() -> Config:
     return config
 
 
-def _backup(file: Path, version: str) -> Path:
+def _backup(url: URL, file: Path, version: str) -> Path:
     target = file.with_name(f"{file.name}.version-{version}.backup")
     count = 1
     while target.exists():
         count += 1
         target = file.with_name(f"{file.name}.version-{version}.backup{count}")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
+    try:
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise translated(url, error) from error
     return target
