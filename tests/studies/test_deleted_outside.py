@@ -102,15 +102,14 @@ def test_a_report_that_waits_for_the_deletion_is_lost_with_it(studies_url: str, 
 def test_it_is_said_where_a_trial_is_sampled_meanwhile(studies_url: str, begin: Begin) -> None:
     study = begin(studies_url)
     assert study.next_trial(WORKER) is not None
-
     asked: list[str] = []
 
     def delete_once(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if asked and statement.startswith("SELECT"):  # what the trial is sampled from is read
-            event.remove(study.database.engine, "before_cursor_execute", delete_once)
-            optuna.delete_study(study_name=study.name, storage=study.database.optuna)
-        elif "SET ask_token=" in statement:
+        if not asked and "SET ask_token=" in statement:
             asked.append(statement)
+        elif len(asked) == 1 and statement.startswith("SELECT"):  # what the trial is sampled from is read
+            asked.append(statement)
+            optuna.delete_study(study_name=study.name, storage=study.database.optuna)
 
     event.listen(study.database.engine, "before_cursor_execute", delete_once)
     with pytest.raises(StudyError, match=f"study '{study.name}' was deleted"):
