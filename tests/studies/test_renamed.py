@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -196,6 +197,31 @@ def test_names_that_are_exchanged(sqlite_url: str, data: DataSpec) -> None:
     two.close()
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_another_machine_keeps_the_folder_of_a_renamed_study(
+    database_url: str, data: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (tmp_path / name for name in ("here", "there"))
+    for machine in (here, there):
+        machine.mkdir()
+    monkeypatch.chdir(here)
+    study = create_or_open(spec_for(data, database_url, "old"))
+    (study.folder / "trials").mkdir()
+    rename(study, "new")
+    monkeypatch.chdir(there)
+    create_or_open(spec_for(data, database_url, "third")).close()
+    assert [found.name for found in list_studies(database_url)] == ["new", "third"]
+    create_or_open(spec_for(data, database_url, "old")).close()
+    monkeypatch.chdir(here)
+    delete_study("old", database_url)
+    assert (study.folder / "trials").is_dir()
+    anew, again = create_or_open(spec_for(data, database_url, "old")), open_study("new", database_url)
+    assert [path.name for path in sorted(again.folder.iterdir())] == ["study.txt", "trials"]
+    assert (again.folder.name, list(anew.folder.iterdir())) == ("new", [anew.folder / "study.txt"])
+    for one in (study, anew, again):
+        one.close()
+
+
 def test_several_processes_find_a_new_name_at_once(database_url: str, data: DataSpec) -> None:
     study = create_or_open(spec_for(data, database_url, "old"))
     for top in (0.5, 0.4):
@@ -244,8 +270,9 @@ def test_a_queued_trial_that_was_begun_while_the_dashboard_copied_is_not_begun_a
     run_one(study, 0.5)
     point = dict(study.optuna.trials[0].params) | {"learning_rate": 0.02}
     enqueue(study, [point, point | {"learning_rate": 0.03}])
-    rename(study, "new", lambda copy: run_one(study, 0.6))
-    again = open_study("new", studies_url)
+    new = f"{study.name[:190]}-new"
+    rename(study, new, lambda copy: run_one(study, 0.6))
+    again = open_study(new, studies_url)
     assignment = again.next_trial(WORKER)
     assert assignment is not None
     assert (assignment.number, assignment.params["learning_rate"]) == (2, 0.03)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,14 +28,14 @@ def study_folder(url: URL, name: str, identity: str) -> Path:
 
     It is named after the study; where a study of that name in another database has that folder, after its identity,
     too. What an earlier study of the same database has left is taken over, since a database holds one of a name. The
-    folder of a study that was renamed has its old name until `make_study_folder`.
+    folder of a study that was renamed has its old name until `settle_study_folders` or `make_study_folder`.
 
     Args:
         url: The database.
         name: Of the study.
         identity: Tells it from all others (see `tuner.storage.identity`).
     """
-    return _known_folder(url, name, identity) or _new_folder(url, name, identity)
+    return known_study_folder(url, name, identity) or _new_folder(url, name, identity)
 
 
 def make_study_folder(url: URL, name: str, identity: str) -> Path:
@@ -55,8 +56,24 @@ def make_study_folder(url: URL, name: str, identity: str) -> Path:
     return folder
 
 
-def _known_folder(url: URL, name: str, identity: str) -> Path | None:
-    """The folder that is the study's by what is written down there, whatever the study was called then."""
+def settle_study_folders(url: URL, studies: Iterable[tuple[str, str]]) -> None:
+    """Name the folders of studies that were renamed anew, as none of them was left by an earlier study.
+
+    Args:
+        url: The database.
+        studies: All that it holds: name and identity. Another machine may have found the new name.
+    """
+    now = {since(identity): (name, identity) for name, identity in studies}
+    for file in sorted(studies_folder(url).glob(f"*/{OWNER}")):
+        owner = _owner(file.parent)
+        study = now.get(since(owner[0])) if masked(url) in owner else None
+        if study is not None and study[1] != owner[0]:
+            with suppress(OSError):  # it may be another user's, who runs the study
+                make_study_folder(url, *study)
+
+
+def known_study_folder(url: URL, name: str, identity: str) -> Path | None:
+    """The folder that is the study's by what is written down there, whatever the study was called then; None: none."""
     for folder in (studies_folder(url) / name, _beside(url, name, identity)):
         if identity in _owner(folder):
             return folder

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_writing
 from tuner.storage.database import Database, connect
-from tuner.storage.folders import study_folder
+from tuner.storage.folders import known_study_folder, study_folder
 from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies.history import live_trials
 from tuner.studies.leases import lock_studies
@@ -30,7 +30,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
     try:
         ours = StudyRow.name.in_([name, name + REPEATS])
 
-        def remove(session: Session) -> list[Path]:
+        def remove(session: Session) -> list[Path | None]:
             lock_studies(session, ours)  # so that no worker begins a trial meanwhile
             rows = session.scalars(select(StudyRow).where(ours)).all()
             study = next((one for one in rows if one.identity == row.identity), None)
@@ -39,7 +39,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
                     f"study {name!r} was deleted or renamed meanwhile", hint="`tuner list` shows what is left."
                 )
             alive = session.scalar(select(StudyRow.id).where(StudyRow.id == study.id, ALIVE)) is not None
-            folders = [study_folder(database.url, one.name, one.identity) for one in rows]
+            folders = [known_study_folder(database.url, one.name, one.identity) for one in rows]
             running = [number for one in rows for number in live_trials(session, one.id)]
             asks = select(StudyRow.id).where(ours, StudyRow.ask_token.is_not(None), StudyRow.ask_until > now())
             if running or session.scalar(asks) is not None:
@@ -54,7 +54,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
             return folders
 
         for folder in database.run(remove):
-            if not folder.is_dir():
+            if folder is None:
                 continue
             try:
                 shutil.rmtree(folder)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from contextlib import suppress
 
 from sqlalchemy import and_, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from tuner.config.errors import NoStudies, StudyError
 from tuner.config.study import is_study_name
 from tuner.storage.database import Database, connect
-from tuner.storage.folders import make_study_folder, study_folder
+from tuner.storage.folders import settle_study_folders
 from tuner.storage.tables import BEGAN, OPTUNA_STUDIES, OPTUNA_STUDY_ATTRS, StudyRow, TrialRow
 from tuner.storage.urls import storage_option
 
@@ -94,15 +93,14 @@ def follow(database: Database) -> dict[str, str]:
         return {}
     from tuner.studies.renamed import follow_renamed  # it needs Optuna
 
-    found = database.run(follow_renamed)
-    names = [*found.values(), *(name + REPEATS for name in found.values())]
-    rows = database.run(lambda session: session.scalars(select(StudyRow).where(StudyRow.name.in_(names))).all())
-    for row in rows:
-        if study_folder(database.url, row.name, row.identity).is_dir():
-            with suppress(OSError):  # it may be another user's, who runs the study
-                # Now, so that a new study of the old name does not take it over.
-                make_study_folder(database.url, row.name, row.identity)
-    return found
+    return database.run(follow_renamed)
+
+
+def settle_folders(database: Database) -> None:
+    """Name the folders of renamed studies on this machine anew, so that no new study of the old name takes one over."""
+    known = select(StudyRow).options(load_only(StudyRow.name, StudyRow.created_at))
+    rows = database.run(lambda session: session.scalars(known).all())
+    settle_study_folders(database.url, [(row.name, row.identity) for row in rows])
 
 
 def refuse_deleted(session: Session, study_id: int, name: str, created_at: float) -> None:

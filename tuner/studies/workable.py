@@ -21,6 +21,7 @@ from tuner.studies import keeping, leases, remembered
 from tuner.studies.control import clear_control, set_control
 from tuner.studies.current import load_same_data
 from tuner.studies.ending import Ender
+from tuner.studies.presence import settle_folders
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.reading import StudyReader
 from tuner.studies.records import Assignment, TrialState
@@ -87,6 +88,7 @@ class WorkableStudy(StudyReader, ABC):
 
     def make_folder(self) -> None:
         """Make the study's folder, so that no study of another database takes it."""
+        settle_folders(self.database)
         self.folder = make_study_folder(self.database.url, self.name, self.identity)
 
     def ping(self) -> None:
