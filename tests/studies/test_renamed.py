@@ -165,6 +165,23 @@ def test_a_study_waits_for_a_name_that_it_can_have(
     other.close()
 
 
+def test_a_study_waits_for_the_name_of_another_that_waits(sqlite_url: str, data: DataSpec) -> None:
+    one, two = (create_or_open(spec_for(data, sqlite_url, name)) for name in ("one", "two"))
+    run_one(one, 0.1)
+    run_one(two, 0.2)
+    rename(one, "one (old)")
+    rename(two, "one")
+    assert list_studies(sqlite_url) == []
+    assert gone_studies(sqlite_url) == {}
+    with pytest.raises(StudyError, match="study 'one' was renamed 'one \\(old\\)' in Optuna's dashboard, which cannot"):
+        read_study("two", sqlite_url)
+    one.name = "one (old)"
+    rename(one, "three")
+    assert {found.name: found.default_value for found in list_studies(sqlite_url)} == {"three": 0.1, "one": 0.2}
+    one.close()
+    two.close()
+
+
 def test_a_study_that_followed_to_such_a_name_before_is_healed(sqlite_url: str, data: DataSpec) -> None:
     study = create_or_open(spec_for(data, sqlite_url, "old"))
     run_one(study, 0.5)

@@ -48,17 +48,21 @@ def copies(session: Session) -> dict[float, list[tuple[int, str]]]:
 def misnamed(session: Session) -> dict[str, StudyError]:
     """Studies that were renamed in the dashboard to what no study is called, by the name that they have here.
 
-    They are kept as they are until they are renamed once more.
+    They are kept as they are until they are renamed once more, and those that were given the name of one until then.
     """
-    found, theirs = {}, copies(session)
+    found, theirs, renamed = {}, copies(session), {}
     for row in session.scalars(select(StudyRow).where(GONE)):
-        name = next((name for _, name in theirs.get(moment(row), ())), None)
-        if name is not None and not is_study_name(name):
-            found[row.name] = StudyError(
-                f"study {row.name!r} was renamed {name!r} in Optuna's dashboard, which cannot be the name of a study",
+        if names := [name for _, name in theirs.get(moment(row), ())]:
+            renamed[row.name] = next(filter(is_study_name, names), names[0])
+    for old, new in renamed.items():
+        if not is_study_name(new):
+            found[old] = StudyError(
+                f"study {old!r} was renamed {new!r} in Optuna's dashboard, which cannot be the name of a study",
                 hint="Rename it there once more: to letters, digits, '.', '_' and '-', the first a letter or a digit, "
                 "200 at most. Then it goes on.",
             )
+    while waiting := {old: found[new] for old, new in renamed.items() if new in found and old not in found}:
+        found |= waiting
     return found
 
 
@@ -78,10 +82,10 @@ def gone_studies(storage_url: str | None = None) -> dict[str, int]:
     try:
         kept = kept.where(GONE).group_by(StudyRow.name)
         found = database.run(lambda session: {name: trials for name, trials in session.execute(kept)})  # noqa: C416
-        for name, error in database.run(misnamed).items():
+        waiting = database.run(misnamed)
+        for error in dict.fromkeys(waiting.values()):
             logging.getLogger(__name__).warning("%s", error)
-            found.pop(name, None)
-        return found
+        return {name: trials for name, trials in found.items() if name not in waiting}
     finally:
         database.close()
 

@@ -43,11 +43,11 @@ def follow_renamed(session: Session) -> dict[str, str]:
     """
     lock_studies(session, GONE)  # another process may follow them, too
     gone = session.scalars(select(StudyRow).where(GONE).order_by(StudyRow.id)).all()
-    theirs = copies(session)
+    theirs, waiting = copies(session), misnamed(session)
     found: dict[str, tuple[int, str]] = {}
     for row in gone:
         mine = ((i, name) for i, name in theirs.get(moment(row), ()) if is_study_name(name) and _holds(session, row, i))
-        if (copy := next(mine, None)) is not None:
+        if row.name not in waiting and (copy := next(mine, None)) is not None:
             found[row.name] = copy
     if found:
         for row in gone:  # all, as names and ids may have gone from one to the other
