@@ -207,13 +207,9 @@ def _name(output: Path, images: Path) -> str:
 
 
 def _check_name(name: str) -> None:
-    from pydantic import TypeAdapter, ValidationError
+    from tuner.config.study import is_study_name
 
-    from tuner.config.study import StudyName
-
-    try:
-        TypeAdapter(StudyName).validate_python(name)
-    except ValidationError:
+    if not is_study_name(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a study", hint="Use letters, digits, '.', '_' and '-', as in cells-2."
-        ) from None
+        )
