@@ -146,6 +146,17 @@ def test_thresholds_of_classes_with_few_boxes_are_drawn_to_the_common_one():
     assert chosen.by_class[2] == common
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_of_one_class_is_the_common_one_to_the_last_digit(seed):
+    split, raw = raw_case(seed, images=5, boxes=10, detections=30, classes=1)
+    (row,) = sweep(raw, TruthIndex(split), (0.5,))
+    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    assert chosen.by_class.tolist() == [chosen.confidence]
+    point = best_operating_point(row, classes=split.classes)
+    assert point == best_operating_point(row)
+    assert not point.class_confidence
+
+
 def test_the_suppression_is_chosen_with_the_threshold():
     split, raw = raw_case(10, images=30, boxes=150, detections=1500)
     rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), kinds=("greedy", "soft-gaussian"))

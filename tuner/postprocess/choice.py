@@ -68,7 +68,8 @@ def choose(
             own = curve.best(criterion)
             if own is not None:
                 weight = min(1.0, curve.positives / FEW_BOXES)
-                thresholds[k] = weight * own + (1 - weight) * best[0]
+                # Exact where both agree and where its own counts alone: rounded up, it would cut the box that it is of.
+                thresholds[k] = own if weight == 1 else best[0] + weight * (own - best[0])
     return Choice(row, best[0], thresholds)
 
 
