@@ -16,7 +16,7 @@ from tuner.postprocess.choice import FEW_BOXES, FOLDS, choose, cross_fit, few_bo
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.nms import suppress
-from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, nms_grid, sweep
+from tuner.postprocess.sweep import NMS_IOUS, best_operating_point, best_operating_points, nms_grid, sweep
 
 
 @settings(max_examples=25, deadline=None)
@@ -121,9 +121,9 @@ def test_thresholds_of_classes():
     split, raw = raw_case(8, images=40, boxes=200, detections=2000)
     (row,) = sweep(raw, TruthIndex(split), (0.5,))
     assert not few_boxes(row.hits, split.classes)
-    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    (chosen,) = choose([row.hits], [Criterion("f1")], per_class=True)
     assert chosen.by_class.tolist() == [row.hits.curve(label=k).best(Criterion("f1")) for k in range(2)]
-    point = best_operating_point(row, classes=split.classes)
+    point = best_operating_points([row], ["f1"], classes=split.classes)["f1"]
     named = zip(split.classes, chosen.by_class.tolist(), strict=True)
     assert point.class_confidence == {name: value for name, value in named if value != point.confidence}
     assert point.confidence == row.hits.curve().best(Criterion("f1"))
@@ -138,7 +138,7 @@ def test_thresholds_of_classes_with_few_boxes_are_drawn_to_the_common_one():
     assert few_boxes(row.hits, split.classes) == {
         name: count for name, count in zip(split.classes, numbers, strict=True) if count < FEW_BOXES
     }
-    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    (chosen,) = choose([row.hits], [Criterion("f1")], per_class=True)
     common = row.hits.curve().best(Criterion("f1"))
     own = row.hits.curve(label=0).best(Criterion("f1"))
     share = numbers[0] / FEW_BOXES
@@ -150,9 +150,9 @@ def test_thresholds_of_classes_with_few_boxes_are_drawn_to_the_common_one():
 def test_the_threshold_of_one_class_is_the_common_one_to_the_last_digit(seed):
     split, raw = raw_case(seed, images=5, boxes=10, detections=30, classes=1)
     (row,) = sweep(raw, TruthIndex(split), (0.5,))
-    chosen = choose([row.hits], Criterion("f1"), per_class=True)
+    (chosen,) = choose([row.hits], [Criterion("f1")], per_class=True)
     assert chosen.by_class.tolist() == [chosen.confidence]
-    point = best_operating_point(row, classes=split.classes)
+    point = best_operating_points([row], ["f1"], classes=split.classes)["f1"]
     assert point == best_operating_point(row)
     assert not point.class_confidence
 
@@ -160,13 +160,24 @@ def test_the_threshold_of_one_class_is_the_common_one_to_the_last_digit(seed):
 def test_the_suppression_is_chosen_with_the_threshold():
     split, raw = raw_case(10, images=30, boxes=150, detections=1500)
     rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), kinds=("greedy", "soft-gaussian"))
-    point = best_operating_point(rows)
+    point, counting = best_operating_points(rows, ["f1", "count"]).values()
     best = max(rows, key=lambda row: row.hits.curve().f1.max())
     assert (point.nms, point.nms_iou) == (best.nms, best.nms_iou)
     assert point.f1 <= best.hits.curve().f1.max()
     assert point.f1_spread > 0
-    counting = best_operating_point(rows, "count")
     assert counting.count_error >= min(row.hits.curve().count_error.min() for row in rows)
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_several_criteria_at_once_are_each_alone(per_class):
+    split, raw = raw_case(11, images=20, boxes=100, detections=400)
+    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7))
+    classes = split.classes if per_class else None
+    criteria = ("f1", "count", "recall@precision=0.8", "precision@recall=0.5", "precision@recall=1")
+    together = best_operating_points(rows, criteria, classes=classes)
+    assert together == {c: best_operating_points(rows, [c], classes=classes)[c] for c in criteria}
+    assert len({point and point.confidence for point in together.values()}) > 3
+    assert together["precision@recall=1"] is None
 
 
 CURVE = Curve(
@@ -213,13 +224,14 @@ def test_points_between_scores_and_outside():
 def test_cross_fitting_judges_each_fold_at_the_threshold_of_the_others():
     split, raw = raw_case(2, images=20, boxes=80, detections=600)
     (row,) = sweep(raw, TruthIndex(split), (0.6,))
-    fitted = cross_fit([row.hits], Criterion("f1"))
+    (fitted,) = cross_fit([row.hits], [Criterion("f1")])
     fold = np.random.default_rng(0).permutation(20) % FOLDS
     right = wrong = 0
-    for f, confidence in enumerate(fitted.confidences):
-        assert confidence == row.hits.curve(images=fold != f).best(Criterion("f1"))
+    confidences = [row.hits.curve(images=fold != f).best(Criterion("f1")) for f in range(FOLDS)]
+    for f, confidence in enumerate(confidences):
         counts = row.hits.curve(images=fold == f).counts(confidence)
         right, wrong = right + counts[0], wrong + counts[1]
+    assert fitted.pooled.confidence == np.mean(confidences)
     assert fitted.pooled.f1 == 2 * right / (right + wrong + 80)
     whole = row.hits.curve()
     assert fitted.pooled.f1 <= whole.f1.max()

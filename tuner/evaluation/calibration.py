@@ -14,7 +14,7 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
 from tuner.postprocess.curve import Criterion
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.postprocess.sweep import NMS_IOUS, SweepRow, best_operating_point, sweep
+from tuner.postprocess.sweep import NMS_IOUS, SweepRow, best_operating_points, sweep
 
 CRITERIA = ("f1", "recall@precision=0.9", "precision@recall=0.9", "count")
 GRID: NDArray[np.float64] = np.linspace(0.0, 0.95, 20)
@@ -53,7 +53,7 @@ def calibrate(
     """Find the operating point that serves each criterion best, among all suppressions and thresholds.
 
     Suppression and threshold are chosen together by all images; what is expected there is counted on images that
-    chose neither (`tuner.postprocess.sweep.best_operating_point`).
+    chose neither (`tuner.postprocess.sweep.best_operating_points`).
 
     Raises:
         DataError: The predictions are not of this split or not finite.
@@ -76,9 +76,9 @@ def calibrate(
         else f"class {name} has no boxes: it takes the common threshold"
         for name, count in few.items()
     ]
-    curves = [row.hits.curve() for row in rows]
+    curves = (row.hits.curve() for row in rows)  # one at a time is held in memory
     f1 = [[np.nan if (here := curve.at(c)) is None else here.f1 for c in GRID.tolist()] for curve in curves]
-    points = {c: best_operating_point(rows, c, classes=classes if per_class else None) for c in criteria}
+    points = best_operating_points(rows, criteria, classes=classes if per_class else None)
     flattered = [name for name, point in points.items() if point is not None and point.f1_spread is None]
     if flattered:
         warnings.append(

@@ -33,7 +33,7 @@ class OperatingPoint(Merging):
     """Post-processing with the precision, recall and F1 (all classes together, IoU 0.5) expected there.
 
     Expected means: counted on images that did not choose the threshold, where there are enough images for that
-    (`tuner.postprocess.sweep.best_operating_point`); then `f1_spread` says how much F1 differs between parts of the
+    (`tuner.postprocess.sweep.best_operating_points`); then `f1_spread` says how much F1 differs between parts of the
     images. So the figures can lie a little beside the point of the precision–recall curve at `confidence`.
 
     Confidence thresholds apply to the scores after suppression, which some kinds of NMS lower.

@@ -23,7 +23,7 @@ import numpy as np
 
 from tuner.config.trial import WHOLE, NmsKind, Tiles
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.choice import choose, cross_fit
+from tuner.postprocess.choice import Choice, CrossFit, choose, cross_fit
 from tuner.postprocess.curve import Criterion, Hits, point
 from tuner.postprocess.matching import MATCH_IOU, TruthIndex
 from tuner.postprocess.nms import suppress
@@ -112,41 +112,54 @@ def sweep(
     return tuple(rows)
 
 
-def best_operating_point(
-    rows: SweepRow | Sequence[SweepRow],
-    criterion: str = "f1",
+def best_operating_points(
+    rows: Sequence[SweepRow],
+    criteria: Sequence[str],
     *,
     classes: Sequence[str] | None = None,
     within: tuple[float, float] = (0.0, 1.0),
-) -> OperatingPoint | None:
-    """Choose the confidence threshold, from all images; say what to expect of it, by cross-fitting.
+) -> dict[str, OperatingPoint | None]:
+    """Choose suppression and confidence threshold by each criterion, from all images; say what to expect there.
 
     Precision, recall and F1 are counted on images that had no part in choosing what they are counted at
-    (`tuner.postprocess.choice.cross_fit`). Where the split is too small for that, they are those of the images that
-    chose, and `f1_spread` is None.
+    (`tuner.postprocess.choice.cross_fit`). Where the images are too few for that, or a limit is not reached on a part
+    of them, they are those of the images that chose, and `f1_spread` is None.
 
     Args:
-        rows: The chosen suppression, or several to choose from by the criterion.
-        criterion: See `Criterion.parse`.
+        rows: The suppressions to choose from.
+        criteria: See `Criterion.parse`.
         classes: Class names, for a threshold of each class; None: one for all.
         within: The lowest and the highest confidence threshold that may be chosen.
 
     Returns:
-        None where no threshold serves: nothing to be found, nothing detected within the range, or a limit that is
-        never reached.
+        The point of each criterion. None where no threshold serves: nothing to be found, nothing detected within the
+        range, or a limit that is never reached.
     """
-    wanted = replace(Criterion.parse(criterion), within=within)
-    rows = (rows,) if isinstance(rows, SweepRow) else rows
-    candidates = [row.hits for row in rows]
-    chosen = choose(candidates, wanted, per_class=classes is not None)
-    if chosen is None:
-        return None
-    row = rows[chosen.candidate]
-    fitted = cross_fit(candidates, wanted, per_class=classes is not None)
+    candidates, per_class = [row.hits for row in rows], classes is not None
+    wanted = [replace(Criterion.parse(criterion), within=within) for criterion in criteria]
+    chosen = choose(candidates, wanted, per_class=per_class)
+    fitted = cross_fit(candidates, wanted, per_class=per_class) if any(chosen) else [None] * len(wanted)
+    return {
+        criterion: _expected(rows[choice.candidate], choice, fit, criterion, classes or ()) if choice else None
+        for criterion, choice, fit in zip(criteria, chosen, fitted, strict=True)
+    }
+
+
+def best_operating_point(
+    row: SweepRow, criterion: str = "f1", *, within: tuple[float, float] = (0.0, 1.0)
+) -> OperatingPoint | None:
+    """What `best_operating_points` finds for one criterion where the suppression is chosen already."""
+    return best_operating_points([row], [criterion], within=within)[criterion]
+
+
+def _expected(
+    row: SweepRow, chosen: Choice, fitted: CrossFit | None, criterion: str, classes: Sequence[str]
+) -> OperatingPoint:
+    """The operating point of a choice, with what to expect there; thresholds of `classes`, if they are named."""
     here = row.hits.counted(chosen.by_class, np.ones(len(row.hits.positives), dtype=np.bool_))
     expected = fitted.pooled if fitted else point(chosen.confidence, *here[:2], int(row.hits.positives.sum()))
     assert expected is not None  # `choose` found boxes
-    named = zip(classes or (), chosen.by_class.tolist(), strict=False)
+    named = zip(classes, chosen.by_class.tolist(), strict=False)
     return OperatingPoint(
         tiles=row.tiles,
         nms=row.nms,
