@@ -75,6 +75,48 @@ def test_candidates_are_padded_sorted_and_on_the_canvas(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("retinanet-resnet50", "backbone"),
+        ("fcos-resnet50", "backbone"),
+        ("ssdlite320-mobilenet", "backbone"),
+        ("fasterrcnn-mobilenet", "backbone"),
+        ("fasterrcnn-mobilenet", "rpn.head.cls_logits"),
+        ("fasterrcnn-mobilenet", "rpn.head.bbox_pred"),
+        ("fasterrcnn-mobilenet", "roi_heads.box_predictor.cls_score"),
+    ],
+)
+def test_what_is_not_a_number_is_told(name, part):
+    """As `RawPredictions.check` refuses such a row: nothing found would be mAP 0 instead of a failure."""
+    detector = build(name).eval()
+    images = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    with torch.inference_mode():
+        for parameter in detector.network.get_submodule(part).parameters():
+            parameter.fill_(torch.nan)
+        boxes, scores, _ = detector.candidates(images)
+    told = scores.isnan() & ~(boxes[..., 2:] <= boxes[..., :2]).any(-1)
+    assert told.any(dim=1).all()
+
+
+def test_one_image_that_is_not_a_number_leaves_the_others_alone():
+    detector = build("fasterrcnn-mobilenet").eval()
+    images = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+
+    def spoil(_module, _inputs, outputs):
+        outputs[0][0][1, 0, 0, 0] = torch.nan  # one objectness of the second image
+        return outputs
+
+    with torch.inference_mode():
+        before = detector.candidates(images)
+        detector.network.rpn.head.register_forward_hook(spoil)
+        after = detector.candidates(images)
+    assert not before.scores.isnan().any()
+    assert after.scores[1].isnan().any()
+    # As built, scores are nearly the same, so that the order of the boxes is chance.
+    torch.testing.assert_close(after.scores[0][after.scores[0] > 0], before.scores[0][before.scores[0] > 0])
+
+
+@pytest.mark.parametrize(
     "name", ["fasterrcnn-mobilenet", "retinanet-resnet50", "fcos-resnet50", "ssdlite320-mobilenet"]
 )
 def test_padded_rows_teach_nothing(name):

@@ -11,6 +11,7 @@ SSD, which mines its negatives per object.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image
 
@@ -193,18 +195,40 @@ class TwoStageDetector(TorchvisionDetector):
 
     def _candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
         roi_heads: Any = self.network.roi_heads
-        proposals, _ = self.network.rpn(images, features)  # type: ignore[operator]
+        proposals, broken = self._proposals(images, features)
         pooled = roi_heads.box_roi_pool(features, proposals, images.image_sizes)
         logits, deltas = roi_heads.box_predictor(roi_heads.box_head(pooled))
         counts = [len(proposal) for proposal in proposals]
-        decoded = roi_heads.box_coder.decode(deltas, proposals)[:, 1:]  # a box for each class
-        # Padded rows score 0.
-        boxes = pad_sequence(list(decoded.split(counts)), batch_first=True)
-        scores = pad_sequence(list(logits.softmax(-1)[:, 1:].split(counts)), batch_first=True)
+        # A box for each class; where there are no proposals at all, torchvision leaves the classes in one row.
+        decoded = roi_heads.box_coder.decode(deltas, proposals).view(*logits.shape, 4)[:, 1:].flatten(1)
+        boxes = _padded(decoded.split(counts), broken)
+        scores = _padded(logits.softmax(-1)[:, 1:].split(counts), broken)
         best, proposal, labels = best_pairs(scores, self.max_candidates)
         pair = (proposal * scores.shape[-1] + labels)[..., None].expand(-1, -1, 4)
-        chosen = boxes.flatten(1, 2).gather(1, pair)
+        chosen = boxes.view(len(boxes), -1, 4).gather(1, pair)
         return Candidates(clip_boxes_to_image(chosen, images.image_sizes[0]), best, labels)
+
+    def _proposals(self, images: ImageList, features: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Each image's proposals, as torchvision's `forward` makes them, and (B,) bool, where NaN was among them.
+
+        torchvision drops what is NaN, so that a network that diverged would seem to have seen nothing.
+        """
+        rpn: Any = self.network.rpn
+        levels = list(features.values())
+        outputs = rpn.head(levels)
+        broken = torch.stack([level.isnan().flatten(1).any(1) for output in outputs for level in output]).any(0)
+        objectness, deltas = concat_box_prediction_layers(*outputs)
+        boxes = rpn.box_coder.decode(deltas, rpn.anchor_generator(images, levels)).view(len(broken), -1, 4)
+        counts = [level[0].numel() for level in outputs[0]]
+        proposals, _ = rpn.filter_proposals(boxes, objectness, images.image_sizes, counts)
+        return proposals, broken
+
+
+def _padded(parts: Sequence[Tensor], broken: Tensor) -> Tensor:
+    """(B, P + 1, C) rows of B images; those that fill up are 0, and the last NaN where the (B,) mask is true."""
+    rows = pad_sequence(list(parts), batch_first=True)
+    last = torch.where(broken, torch.nan, 0.0)[:, None, None].expand(-1, 1, rows.shape[-1])
+    return torch.cat([rows, last], dim=1)
 
 
 def _float32_outputs(_module: nn.Module, _inputs: object, outputs: Any) -> Any:
