@@ -49,6 +49,20 @@ def test_points_and_maps():
     assert (limited is None) == (set(reached) == {None})
 
 
+def test_a_limit_that_is_not_reached_on_a_part_of_the_images_is_said():
+    boxes = [[10, 10, 50, 50]] * 100
+    split = make_split(range(100), [0] * 100, boxes, images=100, classes=1)
+    found = np.arange(10, 100)  # a tenth of the boxes is missed, and not of each part of the images the same share
+    corners = [[10, 10, 60, 60]] * len(found)
+    raw = make_predictions(RawPredictions, found, 0 * found, corners, np.linspace(0.5, 0.9, len(found)), images=100)
+    told = calibrate(CocoEvaluator(split), raw, criteria=("f1", "precision@recall=0.9"))
+    assert told.points["f1"].f1_spread is not None
+    assert (told.points["precision@recall=0.9"].recall, told.points["precision@recall=0.9"].f1_spread) == (0.9, None)
+    (warning,) = told.warnings
+    assert warning.startswith("precision@recall=0.9: cannot be judged on other images")
+    assert "the limit is not reached on a part of them" in warning
+
+
 def test_nothing_to_find_is_undefined():
     split = make_split([], [], [], images=2, classes=1)
     raw = make_predictions(RawPredictions, [0], [0], [[0, 0, 9, 9]], [0.5], images=2)

@@ -247,7 +247,7 @@ def _table(found: Calibration) -> str:
     text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.append(
         "Expected on images that did not choose the point (5 folds at most); ±: spread of F1 over folds, –: too few "
-        "images."
+        "images, or the limit is not reached on a part of them."
     )
     scores = [row for row in found.rows if row.score is not None]
     if scores:

@@ -82,8 +82,8 @@ def calibrate(
     flattered = [name for name, point in points.items() if point is not None and point.f1_spread is None]
     if flattered:
         warnings.append(
-            f"too few images to judge {', '.join(flattered)} on others than those that chose the point: "
-            "the figures are better than what to expect"
+            f"{', '.join(flattered)}: cannot be judged on other images than those that chose the point (too few "
+            "images, or the limit is not reached on a part of them); the figures are better than what to expect"
         )
     return Calibration(
         points=points,

@@ -32,9 +32,10 @@ class Merging(Frozen):
 class OperatingPoint(Merging):
     """Post-processing with the precision, recall and F1 (all classes together, IoU 0.5) expected there.
 
-    Expected means: counted on images that did not choose the threshold, where there are enough images for that
-    (`tuner.postprocess.sweep.best_operating_points`); then `f1_spread` says how much F1 differs between parts of the
-    images. So the figures can lie a little beside the point of the precision–recall curve at `confidence`.
+    Expected means: counted on images that did not choose the threshold, where there are enough images for that and the
+    criterion's limit is reached without any part of them (`tuner.postprocess.sweep.best_operating_points`); then
+    `f1_spread` says how much F1 differs between parts of the images. So the figures can lie a little beside the point
+    of the precision–recall curve at `confidence`.
 
     Confidence thresholds apply to the scores after suppression, which some kinds of NMS lower.
     """
