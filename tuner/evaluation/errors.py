@@ -81,12 +81,11 @@ class Explained:
         """
         mended = np.zeros(len(self.kind), np.bool_) if mended is None else mended & (self.kind >= 0)
         fixed = mended & self.mends
-        kept = (self.kind != IGNORED) & (~mended | fixed)
+        kept = np.flatnonzero((self.kind != IGNORED) & (~mended | fixed))
         labels = self.detections.labels.copy()
         labels[fixed] = self.split.labels[self.box[fixed]]
-        right = (self.kind == RIGHT) | fixed
-        order = np.lexsort((self.split.image_ids[self.detections.image_index], -self.detections.scores))
-        order = order[kept[order]]
+        image_ids = self.split.image_ids[self.detections.image_index]
+        order = kept[np.lexsort((image_ids[kept], -self.detections.scores[kept], labels[kept]))]
         counting = ~self.split.crowd
         classes = len(self.split.classes)
         positives = np.bincount(self.split.labels[counting], minlength=classes)
@@ -94,8 +93,10 @@ class Explained:
         if unasked is not None:
             asked -= np.bincount(self.split.labels[counting & unasked], minlength=classes)
         found = np.full(classes, np.nan)
+        right = ((self.kind == RIGHT) | fixed)[order]
+        ends = np.searchsorted(labels[order], np.arange(classes + 1))
         for k in np.flatnonzero(positives):
-            counted = np.flatnonzero(right[order][labels[order] == k]) + 1
+            counted = np.flatnonzero(right[ends[k] : ends[k + 1]]) + 1
             found[k] = interpolated(counted, int(asked[k])).mean() if asked[k] else 1.0
         return found
 
