@@ -15,9 +15,10 @@ from tuner.config.errors import ConfigError
 from tuner.config.trial import AnchorSizes
 from tuner.data.letterbox import canvas_for
 from tuner.data.split import Split
-from tuner.models.anchor_fit import Fit, fit_anchors
+from tuner.models.anchor_fit import iou_fits, of_sizes
 from tuner.models.anchors import check_anchors, letterboxed_sizes, make_anchors, recipe
 from tuner.models.catalog import Family
+from tuner.models.kmeans import FloatArray
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ def choose_recipes(
     """
     dropped: dict[str, str] = {}
     sets: dict[str, list[AnchorSizes]] = {}
-    fits: dict[str, list[Fit]] = {}
     canvases = [canvas_for(train.sizes, size) for size in image_sizes]
+    boxes = [letterboxed_sizes(train, canvas) for canvas in canvases]
     for name in dict.fromkeys(names):
-        made = [make_anchors(recipe(name), kind, *letterboxed_sizes(train, c), c) for c in canvases]
+        made = [make_anchors(recipe(name), kind, *seen, c) for seen, c in zip(boxes, canvases, strict=True)]
         try:
             for one in made:
                 check_anchors(one, kind)
@@ -66,12 +67,6 @@ def choose_recipes(
             dropped[name] = error.message
             continue
         sets[name] = made
-        fits[name] = [
-            fit
-            for one, canvas in zip(made, canvases, strict=True)
-            for fit in fit_anchors(one, train, canvas).by_size.values()
-            if fit.boxes
-        ]
     if not sets:
         raise ConfigError(
             f"{kind.name} can represent none of the anchor recipes: {'; '.join(dropped.values())}",
@@ -83,6 +78,11 @@ def choose_recipes(
         if twin is not None:
             dropped[name] = f"its sets are those of {twin}"
     alive = [name for name in sets if name not in dropped]
+    groups = list(of_sizes(train).values())
+    fits = {
+        name: np.concatenate([iou_fits(one, seen, groups) for one, (seen, _) in zip(sets[name], boxes, strict=True)])
+        for name in alive
+    }
     for name in alive:
         if name in keep:
             continue
@@ -100,15 +100,10 @@ def _same(a: list[AnchorSizes], b: list[AnchorSizes]) -> bool:
     )
 
 
-def _beats(a: str, b: str, sets: dict[str, list[AnchorSizes]], fits: dict[str, list[Fit]]) -> bool:
+def _beats(a: str, b: str, sets: dict[str, list[AnchorSizes]], fits: dict[str, FloatArray]) -> bool:
     """Whether a is at least as good as b everywhere, and better somewhere: an order without circles."""
     counts = [(sum(map(len, x)), sum(map(len, y))) for x, y in zip(sets[a], sets[b], strict=True)]
     # Fit is by shape alone, so sets whose anchors lie on the levels by another rule do not compare.
     if any(mine > others for mine, others in counts) or recipe(a).own_scale != recipe(b).own_scale:
         return False
-    pairs = [
-        (getattr(x, measure), getattr(y, measure))
-        for x, y in zip(fits[a], fits[b], strict=True)
-        for measure in ("recall_iou", "mean_iou")
-    ]
-    return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
+    return bool((fits[a] >= fits[b]).all() and (fits[a] > fits[b]).any())

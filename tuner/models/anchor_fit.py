@@ -5,6 +5,7 @@ The best fit is not the best detector: mAP decides among sets, the fit explains 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,31 +64,52 @@ def fit_anchors(anchors: AnchorSizes, split: Split, canvas: Canvas) -> AnchorFit
         canvas: The canvas.
     """
     sizes, labels = letterboxed_sizes(split, canvas)
-    areas = split.areas[~split.crowd]
-    flat = np.array([pair for level in anchors for pair in level], dtype=np.float64)
-    best_iou, best_ratio = _best(sizes, flat)
+    best_iou, best_ratio = _best(iou, sizes, anchors), _best(ratio, sizes, anchors)
 
     def fit(chosen: NDArray[np.bool_]) -> Fit:
         if not chosen.any():
             return Fit(0, None, None, None)
+        mean, recall = _mean_and_recall(best_iou[chosen])
         return Fit(
             boxes=int(chosen.sum()),
-            mean_iou=float(best_iou[chosen].mean()),
-            recall_iou=float((best_iou[chosen] >= MIN_IOU).mean()),
+            mean_iou=mean,
+            recall_iou=recall,
             recall_ratio=float((best_ratio[chosen] > 1 / RATIO_LIMIT).mean()),
         )
 
     return AnchorFit(
         all=fit(np.ones(len(sizes), dtype=bool)),
-        by_size={name: fit((areas >= low) & (areas < high)) for name, (low, high) in _SIZE_CLASSES.items()},
+        by_size={name: fit(chosen) for name, chosen in of_sizes(split).items()},
         by_class={name: fit(labels == label) for label, name in enumerate(split.classes)},
     )
 
 
-def _best(sizes: FloatArray, anchors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(M,) highest IoU and highest ratio of each box with any anchor, in chunks that bound the memory."""
+def of_sizes(split: Split) -> dict[str, NDArray[np.bool_]]:
+    """Which boxes are small, medium and large to COCO, by area in original pixels; crowd regions left out."""
+    areas = split.areas[~split.crowd]
+    return {name: (areas >= low) & (areas < high) for name, (low, high) in _SIZE_CLASSES.items()}
+
+
+def iou_fits(anchors: AnchorSizes, sizes: FloatArray, groups: Iterable[NDArray[np.bool_]]) -> list[float]:
+    """`Fit.mean_iou` and `Fit.recall_iou` of each group that has boxes, without the work that the rest of a fit is.
+
+    Args:
+        anchors: As for `fit_anchors`.
+        sizes: (M, 2) (width, height) of the boxes in pixels of the canvas (`letterboxed_sizes`).
+        groups: (M,) bool each, the boxes of a group (`of_sizes`).
+    """
+    best = _best(iou, sizes, anchors)
+    return [value for chosen in groups if chosen.any() for value in _mean_and_recall(best[chosen])]
+
+
+def _mean_and_recall(best_iou: FloatArray) -> tuple[float, float]:
+    return float(best_iou.mean()), float((best_iou >= MIN_IOU).mean())
+
+
+def _best(
+    likeness: Callable[[FloatArray, FloatArray], FloatArray], sizes: FloatArray, anchors: AnchorSizes
+) -> FloatArray:
+    """(M,) highest likeness of each box with any anchor, in chunks that bound the memory."""
+    flat = np.array([pair for level in anchors for pair in level], dtype=np.float64)
     parts = [sizes[start : start + _CHUNK] for start in range(0, len(sizes), _CHUNK)] or [sizes]
-    return (
-        np.concatenate([iou(part, anchors).max(axis=1) for part in parts]),
-        np.concatenate([ratio(part, anchors).max(axis=1) for part in parts]),
-    )
+    return np.concatenate([likeness(part, flat).max(axis=1) for part in parts])
