@@ -1,6 +1,7 @@
 """The judgement of a trial: what is swept, what is chosen, by which objective."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tuner.evaluation.at_point import hits_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.evaluation.named import objective_value
-from tuner.models.predictions import RawPredictions
+from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.sweep import NMS_IOUS, nms_grid
 from tuner.postprocess.swept import Swept
@@ -64,6 +65,22 @@ def test_judgement_over_tiles_and_kinds_of_nms():
         evaluator, [(tiles, other)], CONFIG.model_copy(update={"nms": "wbf"}), Swept(nms_iou=None, confidence=None)
     )
     assert given.metrics.operating_point.merging == "wbf NMS IoU 0.45, tiles of 64 px"
+
+
+@pytest.mark.parametrize("objective", ["map", "f1"])
+def test_only_the_best_suppression_so_far_is_held_in_memory(objective):
+    split, raw = raw_case(5)
+    held = []
+
+    def alive():
+        held.append(sum(type(thing) is Detections for thing in gc.get_objects()))
+
+    alive()
+    every = Swept(nms=("greedy", "soft-linear"), nms_iou=(0.3, 0.6))
+    judge(CocoEvaluator(split), [(WHOLE, raw)], CONFIG, every, objective=objective, alive=alive)
+    before, *during = held
+    assert len(during) == 14
+    assert max(during) - before <= 4  # the best, the last, the next, and all boxes in order
 
 
 def test_a_narrower_range_is_kept_to():

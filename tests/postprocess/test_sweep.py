@@ -82,13 +82,15 @@ def test_one_class_and_some_images_alone():
 def test_every_kind_equals_suppressing_and_counting_anew(kind, seed, cap):
     split, raw = raw_case(seed, boxes=8, detections=20)
     evaluator = CocoEvaluator(split)
-    rows = sweep(
-        raw,
-        evaluator.truth,
-        (0.3, 0.6),
-        kinds=("greedy", kind),
-        max_detections=cap,
-        score=lambda found: evaluator.evaluate(found).map,
+    rows = list(
+        sweep(
+            raw,
+            evaluator.truth,
+            (0.3, 0.6),
+            kinds=("greedy", kind),
+            max_detections=cap,
+            score=lambda found: evaluator.evaluate(found).map,
+        )
     )
     assert [r.nms for r in rows] == ["greedy"] * 2 + [kind] * (1 if kind == "none" else 2)
     for row in rows[2:]:
@@ -159,7 +161,7 @@ def test_the_threshold_of_one_class_is_the_common_one_to_the_last_digit(seed):
 
 def test_the_suppression_is_chosen_with_the_threshold():
     split, raw = raw_case(10, images=30, boxes=150, detections=1500)
-    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), kinds=("greedy", "soft-gaussian"))
+    rows = list(sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7), kinds=("greedy", "soft-gaussian")))
     point, counting = best_operating_points(rows, ["f1", "count"]).values()
     best = max(rows, key=lambda row: row.hits.curve().f1.max())
     assert (point.nms, point.nms_iou) == (best.nms, best.nms_iou)
@@ -171,7 +173,7 @@ def test_the_suppression_is_chosen_with_the_threshold():
 @pytest.mark.parametrize("per_class", [False, True])
 def test_several_criteria_at_once_are_each_alone(per_class):
     split, raw = raw_case(11, images=20, boxes=100, detections=400)
-    rows = sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7))
+    rows = list(sweep(raw, TruthIndex(split), (0.3, 0.5, 0.7)))
     classes = split.classes if per_class else None
     criteria = ("f1", "count", "recall@precision=0.8", "precision@recall=0.5", "precision@recall=1")
     together = best_operating_points(rows, criteria, classes=classes)

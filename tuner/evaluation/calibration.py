@@ -67,7 +67,9 @@ def calibrate(
         maps.append(map_by_confidence(evaluator, found, GRID))
         return None if np.isnan(maps[-1][0]) else float(maps[-1][0])
 
-    rows = sweep(raw, evaluator.truth, NMS_IOUS, kinds=kinds, tiles=tiles, max_detections=max_detections, score=score)
+    rows = tuple(
+        sweep(raw, evaluator.truth, NMS_IOUS, kinds=kinds, tiles=tiles, max_detections=max_detections, score=score)
+    )
     classes = evaluator.split.classes
     few = few_boxes(rows[0].hits, classes) if per_class else {}
     warnings = [

@@ -79,14 +79,14 @@ def judge(
     values = nms_grid(*swept.nms_iou) if swept.nms_iou else (config.nms_iou,)
     best: tuple[tuple[float, float, float], SweepRow, Metrics, Detections] | None = None
     for tiles, raw in seen:
-        judged: list[tuple[Metrics, Detections]] = []
+        judged: list[tuple[Metrics, Detections]] = []  # the row that comes next alone: all would fill the memory
 
         def score(detections: Detections, judged: list[tuple[Metrics, Detections]] = judged) -> float | None:
             alive()
             judged.append((evaluator.evaluate(detections), detections))
             return judged[-1][0].map
 
-        rows = sweep(
+        for row in sweep(
             raw,
             evaluator.truth,
             values,
@@ -95,8 +95,8 @@ def judge(
             max_detections=config.max_detections,
             score=score,
             device=device,
-        )
-        for row, (coco, detections) in zip(rows, judged, strict=True):
+        ):
+            coco, detections = judged.pop()
             curve = row.hits.curve() if asked else None
             found = coco.model_copy(update={"criteria": {c: best_value(curve, c) for c in asked} if curve else {}})
             value = value_after_nms(wanted, whole(row, found) if by_thresholds else found)

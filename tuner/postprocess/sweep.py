@@ -9,14 +9,14 @@ and matching run once for all of them. Where it does not (Soft-NMS, fusion), eac
 
 Memory: overlaps are computed in blocks of pairs (`nms_many`, `matching`) or of padded boxes (`nms_kinds`), each some
 50 to 200 MB at most, however many boxes an image has. What stays is some 250 bytes for each raw prediction at the peak,
-and 18 bytes for each detection, kind and NMS IoU; of an image in tiles the best rows alone are there
+and 18 bytes for each detection of every row that is kept; of an image in tiles the best rows alone are there
 (`tuner.trainers.detection.tiling`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,8 +75,8 @@ def sweep(
     max_detections: int = 100,
     score: Score = lambda _: None,
     device: str = "cpu",
-) -> tuple[SweepRow, ...]:
-    """Judge every kind of NMS and every NMS IoU at every confidence threshold.
+) -> Iterator[SweepRow]:
+    """Judge every kind of NMS and every NMS IoU at every confidence threshold, one row after the other.
 
     Args:
         raw: Predictions of the split before suppression.
@@ -85,17 +85,17 @@ def sweep(
         kinds: Kinds of NMS to try.
         tiles: What the predictions were made from, for the record.
         max_detections: Detections kept for each image, over all classes.
-        score: Judges the detections of one NMS IoU without confidence threshold, such as by mAP.
+        score: Judges the detections of one NMS IoU without confidence threshold, such as by mAP; called for each row
+            once it is asked for.
         device: Where single suppressions compute; of many NMS IoU values at once the CPU does.
 
-    Returns:
+    Yields:
         One row for each kind and NMS IoU, in the order given; of none only one.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
     """
     raw.check(truth.images, truth.classes)
-    rows: list[SweepRow] = []
     for kind in kinds:
         values = (1.0,) if kind == "none" else nms_ious
         if kind in KEEPING_SCORES and (kind, len(values)) != ("greedy", 1):  # torchvision's own NMS is faster there
@@ -103,13 +103,12 @@ def sweep(
             matches = truth.match_sets(ordered, kept, MATCH_IOU)
             for row, value in enumerate(values):
                 hits = Hits.of(matches, truth, kept[row], row)
-                rows.append(SweepRow(value, score(ordered.subset(kept[row])), hits, kind, tiles))
+                yield SweepRow(value, score(ordered.subset(kept[row])), hits, kind, tiles)
         else:
             for value in values:
                 found = suppress(raw, value, kind=kind, max_detections=max_detections, device=device)
                 hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
-                rows.append(SweepRow(value, score(found), hits, kind, tiles))
-    return tuple(rows)
+                yield SweepRow(value, score(found), hits, kind, tiles)
 
 
 def best_operating_points(
