@@ -152,9 +152,11 @@ def make_anchors(
         canvas: The canvas, for the default set.
 
     Returns:
-        (width, height) pairs in pixels for each level, by ascending area within a level.
+        (width, height) pairs in pixels for each level: clusters by ascending area within a level, the default set in
+        the family's own order.
 
     Raises:
+        ConfigError: The family has no anchors.
         DataError: There are no boxes to cluster.
     """
     default = kind.default_anchors(canvas)

@@ -41,7 +41,7 @@ class DenseDetector(Detector):
         return self.network.trunk
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """See `Detector.losses`; the terms are `class` and `box`, each per unit of assigned quality."""
+        """See `Detector.losses`; the terms are `class`, per positive anchor, and `box`, per unit of their weight."""
         logits, deltas = self.network(_scaled(images))
         with torch.autocast(images.device.type, enabled=False):
             return self._losses(logits, deltas, boxes, labels, self._grid(*images.shape[-2:], images.device))

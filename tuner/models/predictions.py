@@ -20,7 +20,7 @@ class _FlatBoxes:
     """Boxes of N images in one array, grouped by image, by descending score within an image.
 
     Attributes:
-        boxes: (P, 4) float32, xyxy in pixels of the original image, clipped to it.
+        boxes: (P, 4) float32, xyxy in pixels of the original image; a detector's are clipped to it, a file's are not.
         scores: (P,) float32 in 0 … 1; float64 where they come from a file of results, whose digits they keep.
         labels: (P,) int64, class indices 0 … K-1.
         offsets: (N + 1,) int64; the boxes of image i are `offsets[i]:offsets[i + 1]`.
