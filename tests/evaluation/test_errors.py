@@ -173,3 +173,13 @@ def test_one_of_each_kind():
     assert told.by_size["small"]["missed"] == 0
     assert told.by_size["small"]["localisation"] == told.lost["localisation"]
     assert (RIGHT, IGNORED) == (-1, -2)
+
+
+def test_a_box_of_a_results_file_is_taken_as_it_is_stated():
+    """Whose IoU is 0.5 exactly, and a little less in the float32 corners: the metrics count it as found."""
+    split = make_split([0], [0], [[0.2, 0.2, 10, 20]], images=1, classes=1)
+    found = make_predictions(Detections, [0], [0], [[0.2, 0.2, 10.2, 10.2]], [0.9], images=1)
+    assert explain(split, found).kind.tolist() != [RIGHT]
+    found = dataclasses.replace(found, stated=np.array([[0.2, 0.2, 10, 10]]))
+    assert CocoEvaluator(split).evaluate(found).map50 == pytest.approx(1)
+    assert explain(split, found).kind.tolist() == [RIGHT]

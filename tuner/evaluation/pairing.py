@@ -46,8 +46,7 @@ def paired_images(split: Split, detections: Detections) -> Iterator[PairedImage]
         DataError: The detections are not of this split or not finite.
     """
     detections.check(len(split), len(split.classes))
-    corners = detections.boxes.astype(np.float64)
-    found = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    found = detections.xywh(slice(None))
     order = np.lexsort((-detections.scores.astype(np.float64), detections.image_index))
     for i in range(len(split)):
         rows = order[detections.offsets[i] : detections.offsets[i + 1]]
