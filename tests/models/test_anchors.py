@@ -70,8 +70,8 @@ def test_an_unknown_recipe_is_an_error_with_advice(name, train):
 def test_every_recipe_suits_every_family_with_anchors(model, name, train):
     resolved = resolve_anchors(TrialConfig(model=model, anchors=name), train)
     made, kind = recipe(name), family(model)
-    counts = tuple(len(level) for level in resolved.anchor_sizes)
-    assert counts == ((made.per_level,) * len(kind.strides) if made.per_level else kind.anchors_per_level)
+    counts = [len(level) for level in resolved.anchor_sizes]
+    assert counts == [made.per_level or len(level) for level in kind.default_anchors(canvas_for(train.sizes, 320))]
     assert min(side for level in resolved.anchor_sizes for pair in level for side in pair) > 0
     assert resolved.model_copy(update={"anchor_sizes": None}) == TrialConfig(model=model, anchors=name)
     assert TrialConfig.model_validate_json(resolved.model_dump_json()) == resolved

@@ -20,7 +20,6 @@ class Family:
     Attributes:
         name: Its name in `TrialConfig.model`.
         strides: Pixels between positions, for each level, finest first.
-        anchors_per_level: Number of anchors at a position of each level in the default set; empty: no anchors.
         equal_counts: Whether the head is shared by all levels, so that each needs as many anchors.
         own_scale: Size of the objects that belong to a level, in strides: side of the square of equal area.
         make_default: Makes the default anchors for a canvas.
@@ -29,7 +28,6 @@ class Family:
 
     name: str
     strides: tuple[int, ...]
-    anchors_per_level: tuple[int, ...]
     equal_counts: bool
     own_scale: float
     make_default: Callable[[Canvas], AnchorSizes] | None
@@ -90,7 +88,7 @@ def _default_boxes(scales: tuple[float, ...], ratios: tuple[tuple[float, ...], .
 
 
 def _dense(name: str, *, pretrained: bool = True) -> Family:
-    return Family(name, (8, 16, 32), (3, 3, 3), True, 4.0, _scaled_coco, pretrained)
+    return Family(name, (8, 16, 32), True, 4.0, _scaled_coco, pretrained)
 
 
 _FPN_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -111,15 +109,15 @@ FAMILIES: dict[str, Family] = {
         _dense("dense-medium"),
         _dense("dense-large"),
         _dense("dense-shufflenet"),
-        Family("fasterrcnn-resnet50", (4, 8, 16, 32, 64), (3,) * 5, True, 8.0, _rpn),
-        Family("fasterrcnn-resnet50-v2", (4, 8, 16, 32, 64), (3,) * 5, True, 8.0, _rpn),
-        Family("fasterrcnn-mobilenet", (32, 32, 64), (15,) * 3, True, 4.0, _rpn_mobile),
-        Family("fasterrcnn-mobilenet-320", (32, 32, 64), (15,) * 3, True, 4.0, _rpn_mobile),
-        Family("retinanet-resnet50", (8, 16, 32, 64, 128), (9,) * 5, True, 5.0, _retina),
-        Family("retinanet-resnet50-v2", (8, 16, 32, 64, 128), (9,) * 5, True, 5.0, _retina),
-        Family("fcos-resnet50", (8, 16, 32, 64, 128), (), True, 8.0, None),
-        Family("ssd300-vgg16", (8, 16, 32, 64, 100, 300), (4, 6, 6, 6, 4, 4), False, 2.5, _ssd300),
-        Family("ssdlite320-mobilenet", (16, 32, 64, 128, 256, 512), (6,) * 6, False, 2.5, _ssdlite),
+        Family("fasterrcnn-resnet50", (4, 8, 16, 32, 64), True, 8.0, _rpn),
+        Family("fasterrcnn-resnet50-v2", (4, 8, 16, 32, 64), True, 8.0, _rpn),
+        Family("fasterrcnn-mobilenet", (32, 32, 64), True, 4.0, _rpn_mobile),
+        Family("fasterrcnn-mobilenet-320", (32, 32, 64), True, 4.0, _rpn_mobile),
+        Family("retinanet-resnet50", (8, 16, 32, 64, 128), True, 5.0, _retina),
+        Family("retinanet-resnet50-v2", (8, 16, 32, 64, 128), True, 5.0, _retina),
+        Family("fcos-resnet50", (8, 16, 32, 64, 128), True, 8.0, None),
+        Family("ssd300-vgg16", (8, 16, 32, 64, 100, 300), False, 2.5, _ssd300),
+        Family("ssdlite320-mobilenet", (16, 32, 64, 128, 256, 512), False, 2.5, _ssdlite),
     )
 }
 """Every detector that `TrialConfig.model` can name."""
