@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 import typer
@@ -13,6 +14,23 @@ from tuner.cli.fitting import print_table
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a study file.
+
+    Attributes:
+        key: Its dotted name.
+        default: As text; "required", "by other keys", or None where it is not set.
+        choices: What it may be, where only some texts are allowed.
+        meaning: In a sentence.
+    """
+
+    key: str
+    default: str | None
+    choices: list[str]
+    meaning: str
 
 
 def keys(
@@ -26,21 +44,21 @@ def keys(
     from tuner.config.study import StudySpec
 
     every = [
-        {"key": name, "default": _default(field), "choices": _choices(name, field), "meaning": field.description}
+        Key(name, _default(field), _choices(name, field), field.description or "")
         for name, field in _fields(StudySpec, "")
     ]
-    shown = [row for row in every if text in str(row["key"])]
+    shown = [one for one in every if text in one.key]
     if not shown:
-        raise ConfigError(f"no key of a study file contains {text!r}", hint=nearest(text, [r["key"] for r in every]))
+        raise ConfigError(f"no key of a study file contains {text!r}", hint=nearest(text, [one.key for one in every]))
     if as_json:
-        print_json(shown)
+        print_json([asdict(one) for one in shown])
         return
     table = Table()
     for column in ("key", "default", "meaning"):
         table.add_column(column)
-    for row in shown:
-        choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
-        table.add_row(row["key"], row["default"] or "–", f"{row['meaning']}{choices}")
+    for one in shown:
+        choices = f" ({', '.join(one.choices)})" if one.choices else ""
+        table.add_row(one.key, one.default or "–", f"{one.meaning}{choices}")
     print_table(table)
 
 

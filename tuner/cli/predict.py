@@ -71,8 +71,8 @@ def predict(
             shutil.rmtree(drawn)
         fresh.replace(drawn)
     write_text(written, json.dumps(predicting.coco_json(found.detections, found.split, loaded.info)))
-    point = loaded.operating_point
-    least = f"{point.confidence:.3f}" + (" (some classes have their own)" if point.class_confidence else "")
+    used = loaded.operating_point
+    least = f"{used.confidence:.3f}" + (" (some classes have their own)" if used.class_confidence else "")
     typer.echo(
         f"{len(found.detections.scores)} detections on {len(each)} images at confidence {least} and above: {written}, "
         f"pictures in {drawn}"

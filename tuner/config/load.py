@@ -80,7 +80,7 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     return spec
 
 
-def _weights_from_folder(space: Section, folder: Path) -> None:
+def _weights_from_folder(space: dict[str, Any], folder: Path) -> None:
     """Make the files of weights absolute that a space names, as a value or among choices."""
     weights, place = space.get("weights"), where(space, ("weights",))
     if isinstance(weights, str):
