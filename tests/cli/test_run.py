@@ -106,7 +106,7 @@ def test_what_is_doubtful_is_judged_at_the_image_size_that_the_space_fixes(
     content = json.loads(annotations.read_text())
     side = max(image["width"] for image in content["images"]) / 64  # a pixel at image size 64
     for annotation in content["annotations"]:
-        annotation |= {"bbox": [1, 1, 0.9 * side, 0.9 * side], "area": 0.8 * side**2}
+        annotation |= {"bbox": [20, 20, 0.9 * side, 0.9 * side], "area": 0.8 * side**2}
     annotations.write_text(json.dumps(content))
     project.write(space={"image_size": 128, "learning_rate": {"type": "float", "low": 1e-3, "high": 1e-1}})
     assert "below 1 px" not in project.main(capsys, "run", "study.yaml", "--dry-run")
