@@ -89,10 +89,10 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
 
 
 def test_a_search_that_its_plan_ends_is_confirmed_although_the_run_has_a_longer_limit(project: Project) -> None:
-    hours = ("--hours", "0.006", "--trials", "3", "--epochs", "4", "--slots", "1")
+    hours = ("--hours", "0.006", "--trials", "12", "--epochs", "4", "--slots", "1")
     project.misbehave(all={"seconds": 0.1})
     project.run(*hours, "--timeout", "1s")
-    project.misbehave(all={"seconds": 2.0})
+    project.misbehave(all={"seconds": 10.0})  # longer than planned, so that the time is up amid a trial
     out = project.run(*hours, "--timeout", "1h")
     assert "A larger --hours goes on with the search." in out
     assert re.search(r"not confirmed: |Confirming the best", out)

@@ -129,7 +129,10 @@ def test_a_trainer_may_end_early_with_all_that_the_study_needs(data: DataSpec, f
         assert (report.complete, trial.state, trial.value, trial.last_epoch) == (1, TrialState.COMPLETE, 0.5, 1)
     else:  # the trainer has an operating point after the last epoch alone
         assert (report.failed, trial.state, trial.kind) == (1, TrialState.FAILED, FailureKind.ERROR)
-        assert trial.reason == "the trainer ended with epoch 1 of 4 and without the metric f1"
+        assert trial.reason is not None
+        what, remedy = trial.reason.splitlines()
+        assert what == "the trainer ended with epoch 1 of 4 and without the metric f1"
+        assert remedy.startswith("A trainer that ends early")
     study.close()
 
 
