@@ -100,7 +100,9 @@ def test_a_search_that_its_plan_ends_is_confirmed_although_the_run_has_a_longer_
 
 def test_the_limit_of_a_run_holds_for_the_confirmation_too(project: Project) -> None:
     hours = ("--hours", "0.1", "--trials", "2", "--epochs", "4", "--slots", "1")
+    project.misbehave(all={"seconds": 10.0})
     project.run(*hours, "--timeout", "1s")
+    project.misbehave()
     project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train", "--slots", "1")
     project.misbehave(all={"seconds": 60.0})
     out = project.run(*hours, "--timeout", "5s")
