@@ -1,18 +1,18 @@
 """What the search saves: epochs until the best mAP of unpruned random searches is reached.
 
-    python -m tests.benchmarks.bench_compute FOLDER [--trials 16] [--repetitions 3] [--epochs N] [--image-size N]
-        [--slots 2] [-o OUT]
+    python -m tests.benchmarks.bench_compute FOLDER [--trials 16] [--repetitions 3] [--first 0] [--epochs N]
+        [--image-size N] [--slots 2] [-o OUT]
 
 FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are those that `tuner init` proposes for
-it, if not given. Each repetition has seeds of its own. It runs, by the command line as a user would, two random
-searches without pruning of so many full trials: `plain`, as a script without tuner does it, with NMS IoU and confidence
-among the sampled dimensions and greedy NMS, and `random`, which differs from the shipped study in sampler and pruner
-alone, so that thresholds are swept and NMS with voting is tried after each training. Then it runs the shipped study,
-until one of its epochs has the best final mAP of each, or as many epochs are spent as one of them took in all. All
-begin with the default config, as every study does, and train `dense-tiny`, and all have the same seed, which is that of
-every trial, too: the default config of BCCD alone reaches 0.520, 0.534 and 0.545 with three seeds, more than lies
-between most good configs. Epochs of all trials count, in the order in which they were reported. Called again, it goes
-on where it was stopped.
+it, if not given. Each repetition has seeds of its own; `--first` is the number of the first, for further ones. It runs,
+by the command line as a user would, two random searches without pruning of so many full trials: `plain`, as a script
+without tuner does it, with NMS IoU and confidence among the sampled dimensions and greedy NMS, and `random`, which
+differs from the shipped study in sampler and pruner alone, so that thresholds are swept and NMS with voting is tried
+after each training. Then it runs the shipped study, until one of its epochs has the best final mAP of each, or as many
+epochs are spent as one of them took in all. All begin with the default config, as every study does, and train
+`dense-tiny`, and all have the same seed, which is that of every trial, too: the default config of BCCD alone reaches
+0.520, 0.534 and 0.545 with three seeds, more than lies between most good configs. Epochs of all trials count, in the
+order in which they were reported. Called again, it goes on where it was stopped.
 
 For each random search two ratios to its epochs are printed: until its mAP was seen after an epoch, and until a trial
 that was trained to its last epoch has it ("never" where the study was stopped before). The best of many noisy trials is
@@ -22,6 +22,7 @@ a matter of luck, too, so both searches' epochs until they were within 0.005 of 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sqlite3
 import statistics
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of a full trial")
     parser.add_argument("--trials", type=int, default=16, help="of the random search")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, default=Path("bench-compute"))
@@ -164,13 +166,15 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     files = [f"--annotations={folder / 'annotations' / split}.json" for split in ("train", "val")]
     tuner(out, "init", f"--images={folder / 'images'}", *files, "--name=compute", "-o", "init.yaml", "--force")
-    repetitions = [repeat(out, options, repetition) for repetition in range(options.repetitions)]
+    chosen = range(options.first, options.first + options.repetitions)
+    repetitions = [repeat(out, options, repetition) for repetition in chosen]
     for search in SPACES:
         ratios = [repetition[search] for repetition in repetitions]
         found = [ratio for ratio in ratios if ratio is not None]
         each = ", ".join("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
         mean = f"mean {statistics.mean(found):.2f} x" if len(found) == len(ratios) else "no mean: not all reached it"
-        print(f"epochs until the {search} search's best mAP, as a ratio: {each}; {mean}")
+        median = statistics.median(math.inf if ratio is None else ratio for ratio in ratios)
+        print(f"epochs until the {search} search's best mAP, as a ratio: {each}; median {median:.2f} x, {mean}")
 
 
 if __name__ == "__main__":
