@@ -28,6 +28,7 @@ from tuner.cli.export import export
 from tuner.cli.init import init
 from tuner.cli.keys import keys
 from tuner.cli.list import list_
+from tuner.cli.onnx import onnx
 from tuner.cli.predict import predict
 from tuner.cli.replay import replay
 from tuner.cli.run import run
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "evaluate": evaluate,
     "calibrate": calibrate,
+    "onnx": onnx,
     "delete": delete,
 }
 for _name, _command in _COMMANDS.items():
