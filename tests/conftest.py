@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from tuner.config.openmp import spin_briefly
 
 # A shell without job control starts background jobs with SIGINT ignored, which every child would inherit: the tests of
 # Ctrl-C need children that hear it.
@@ -20,6 +23,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+
+
+spin_briefly(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> None:
+    """What trains in a test's process, or in a fixture for it, sets torch's threads for all tests behind it."""
+    if (torch := sys.modules.get("torch")) and "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 
 _SERVERS = {"postgres": "TUNER_TEST_POSTGRES_URL", "mysql": "TUNER_TEST_MYSQL_URL"}
 

@@ -237,6 +237,17 @@ def test_the_environment_limits_threads_and_shows_one_gpu() -> None:
     assert got["CUDA_VISIBLE_DEVICES"] == "GPU-1"
 
 
+def test_how_long_threads_wait_awake_is_limited_unless_the_user_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert environment(SlotPlan(0, "cpu", 2))["GOMP_SPINCOUNT"] == "10000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert environment(SlotPlan(0, "cpu", 2))["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert "GOMP_SPINCOUNT" not in environment(SlotPlan(0, "cpu", 2))
+
+
 def test_a_machine_that_starts_no_further_process_says_so(slot: Slot) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))

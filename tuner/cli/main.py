@@ -6,6 +6,7 @@ what a command needs is imported inside its function, so that `tuner --help` ans
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -36,6 +37,7 @@ from tuner.cli.show import show
 from tuner.cli.status import status
 from tuner.cli.train import train
 from tuner.cli.worker import worker
+from tuner.config.openmp import spin_briefly
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -88,6 +90,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no dash or box still gets the rest
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    spin_briefly(os.environ)
     # Taken out here, so that it may stand before or after the command's name.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with errors_shown(debug=len(arguments) < len(sys.argv) - 1):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tuner.config.errors import DeviceError
+from tuner.config.openmp import spin_briefly
 from tuner.workers.devices import SlotPlan
 from tuner.workers.group import kill_group
 from tuner.workers.messages import Prepare, ToProcess, ToWorker
@@ -208,6 +209,7 @@ def environment(plan: SlotPlan) -> dict[str, str]:
     limits = dict.fromkeys(_THREAD_LIMITS, str(plan.threads))
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     environment = {**os.environ, **limits, "PYTHONPATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
+    spin_briefly(environment)
     if plan.visible_gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = plan.visible_gpu
     return environment
