@@ -17,8 +17,9 @@ from tuner.models.boxes import iou
 from tuner.models.build import build_detector
 from tuner.models.dense import DenseDetector, anchor_grid
 from tuner.models.dense_network import DenseHead
-from tuner.models.dense_trunks import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, shufflenet
+from tuner.models.dense_trunks import NORM_EPS, shufflenet
 from tuner.models.detector import Detector
+from tuner.models.input_convention import IMAGENET_MEAN, IMAGENET_STD
 from tuner.models.losses import quality_focal_loss
 
 ANCHORS: AnchorSizes = (((12.0, 12.0),), ((28.0, 28.0),), ((60.0, 60.0),))

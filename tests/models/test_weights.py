@@ -9,6 +9,7 @@ from tuner.data.letterbox import Canvas
 from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.build import build_detector
 from tuner.models.catalog import FAMILIES
+from tuner.models.input_convention import IMAGENET_MEAN, IMAGENET_STD
 from tuner.models.torchvision_build import build_torchvision
 
 ANCHORS = FAMILIES["fasterrcnn-mobilenet"].default_anchors(Canvas(64, 64))
@@ -71,6 +72,45 @@ def test_a_pretrained_trunk_computes_what_the_classifier_does(name, tmp_path):
             expected, found = classifier.features[13].block[0](expected), trunk[0](images)
     last = found if torch.is_tensor(found) else list(found.values())[-1]
     torch.testing.assert_close(last, expected)
+
+
+def stem_of(network):
+    """The first convolution and its norm."""
+    kinds = torch.nn.Conv2d, (torch.nn.BatchNorm2d, FrozenBatchNorm)
+    return torch.nn.Sequential(*(next(m for m in network.modules() if isinstance(m, kind)) for kind in kinds))
+
+
+@pytest.mark.parametrize("convention", ["rgb", "bgr", "normalised"])
+@pytest.mark.parametrize(
+    ("name", "trunk"),
+    [
+        ("fasterrcnn-mobilenet-320", "mobilenet_v3_large"),
+        ("ssdlite320-mobilenet", "mobilenet_v3_large"),
+        ("retinanet-resnet50", "resnet50"),
+    ],
+)
+def test_a_classifier_is_given_the_images_that_it_was_trained_on(name, trunk, convention, tmp_path):
+    torch.manual_seed(4)
+    smooth = torch.nn.functional.interpolate(torch.randn(8, 3, 6, 6), size=(64, 64), mode="bilinear")
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    images = (mean + 0.2 * smooth).clamp(0, 1).mul(255).to(torch.uint8)
+    rgb = images / 255
+    wanted = {"rgb": rgb, "bgr": rgb.flip(1), "normalised": (rgb - mean) / deviation}[convention]
+    classifier = get_model(trunk, weights=None)
+    stem = stem_of(classifier)
+    stem[1].momentum = 1.0  # it remembers these images
+    stem(wanted)
+    torch.save(classifier.state_dict(), tmp_path / "weights.pth")
+
+    network = build(name, tmp_path / "weights.pth").eval().network
+    if (name, convention) == ("ssdlite320-mobilenet", "normalised"):
+        assert torch.equal(stem_of(network)[0].weight, stem[0].weight)  # torchvision gives it images in -1 … 1
+        return
+    with torch.no_grad():
+        given, _ = network.transform(images)
+        found, expected = stem_of(network)(given.tensors), stem.eval()(wanted)
+    inside = (..., slice(3, -3), slice(3, -3))  # at the borders convolutions are padded with another colour
+    torch.testing.assert_close(found[inside], expected[inside], rtol=1e-3, atol=1e-3)
 
 
 def test_a_whole_detectors_trunk_keeps_the_constant_that_torchvision_trained_it_with(tmp_path):
@@ -141,7 +181,7 @@ def test_weights_of_another_network_are_refused_with_names(classifier, tmp_path)
         build("fasterrcnn-mobilenet", tmp_path / "cut.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken", b"q", b"K", b"R", b"]\0\0\0", b"}"])
 def test_a_file_that_holds_no_weights_is_named(content, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)

@@ -9,11 +9,9 @@ from torchvision.models import get_model, get_model_weights
 from tuner.config.errors import WeightsError
 from tuner.models.batch_norm import BatchNorm
 from tuner.models.dense_network import Trunk
+from tuner.models.input_convention import IMAGENET_MEAN, IMAGENET_STD, adapt_input
 from tuner.models.weights import load_pretrained
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean colour of ImageNet's photographs, RGB in 0 … 1; a good guess for any photographs."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
 NORM_EPS = 1e-3
 """Added to the variances of batch norm, as in EfficientDet and YOLOX.
 
@@ -76,37 +74,6 @@ def shufflenet(name: str, weights: str) -> StagedTrunk:
     stem = _parts(net, "conv1", "maxpool")
     normalised = adapt_input(net.get_submodule("conv1.0"), net.get_submodule("conv1.1"))
     return StagedTrunk(stem, _parts(net, "stage2", "stage3", "stage4"), (48, 96, 192), normalised=normalised)
-
-
-@torch.no_grad()
-def adapt_input(conv: nn.Module, norm: nn.Module) -> bool:
-    """Let a network that was trained on BGR images take RGB ones, and find out whether it wants them normalised.
-
-    Files of weights do not say what images they want, but their first batch norm remembers the mean response of the
-    first convolution, and the mean colour of photographs is known: what that colour gives as BGR, as RGB, or
-    normalised (then nothing) is compared with what is remembered.
-
-    Args:
-        conv: First convolution, without bias; the order of its input channels is changed where it takes BGR.
-        norm: Its batch norm.
-
-    Returns:
-        Whether the images in 0 … 1 are to be normalised by ImageNet's mean and deviation; so for an untrained
-        network, which remembers nothing.
-    """
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    remembered, colour, flipped = norm.running_mean, torch.tensor(IMAGENET_MEAN), conv.weight.flip(1)
-    assert remembered is not None
-    responses = {
-        "normalised": 0 * remembered,
-        "rgb": conv.weight.sum((2, 3)) @ colour,
-        "bgr": flipped.sum((2, 3)) @ colour,
-    }
-    found = min(responses, key=lambda name: float((responses[name] - remembered).norm()))
-    if found == "bgr":
-        conv.weight.copy_(flipped)
-    return found == "normalised"
 
 
 def _parts(net: nn.Module, *names: str) -> nn.Sequential:

@@ -6,7 +6,7 @@ trunk. The norms are frozen here too; all convolutions train, as images may be f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -35,6 +35,7 @@ from tuner.config.trial import AnchorSizes, TrialConfig
 from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.catalog import family
 from tuner.models.detector import Detector
+from tuner.models.input_convention import IMAGENET_MEAN, IMAGENET_STD, take_normalised
 from tuner.models.torchvision_anchors import ExplicitAnchors, ExplicitDefaultBoxes
 from tuner.models.torchvision_detectors import FCOSDetector, RetinaNetDetector, SSDDetector, TwoStageDetector
 from tuner.models.weights import Pretrained, StateDict, load_pretrained
@@ -47,6 +48,8 @@ _MOBILENET_EPS = 1e-3
 channels of small variance come out up to ten times larger than its weights expect."""
 _DETECTOR_EPS = 1e-5
 """The same in torchvision's whole Faster R-CNN on MobileNetV3, which was trained with PyTorch's default."""
+_HALVES = [0.5] * 3
+"""Mean and deviation with which torchvision normalises the images of SSDlite."""
 _EPS_MARK = "eps_of_classifier"
 """Buffer of a backbone whose norms have `_MOBILENET_EPS`: a state says by it how it is to be computed with."""
 
@@ -78,6 +81,8 @@ def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
     default = ResNet50_Weights.IMAGENET1K_V2 if v2 else ResNet50_Weights.IMAGENET1K_V1
     pretrained = load_pretrained(weights, default)
     trunk = pretrained.fill_trunk(resnet50(norm_layer=_norm(pretrained, frozen=not v2)), unused=("fc.",))
+    if pretrained.is_classifier:
+        take_normalised(trunk.get_submodule("conv1"), trunk.get_submodule("bn1"), IMAGENET_MEAN, IMAGENET_STD)
     if retina:
         extra = LastLevelP6P7(2048 if v2 else _CHANNELS, _CHANNELS)
         backbone = _resnet_fpn_extractor(trunk, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
@@ -116,7 +121,7 @@ def _faster_rcnn_mobilenet(
     if pretrained.state is not None and not pretrained.is_classifier:
         small_eps = f"backbone.{_EPS_MARK}" not in pretrained.state
     norm = partial(_norm(pretrained, frozen=True), eps=_DETECTOR_EPS if small_eps else _MOBILENET_EPS)
-    trunk = pretrained.fill_trunk(mobilenet_v3_large(norm_layer=norm), unused=("classifier.",))
+    trunk = _mobilenet(pretrained, mobilenet_v3_large(norm_layer=norm), IMAGENET_MEAN, IMAGENET_STD)
     backbone = pretrained.fill_backbone(_mobilenet_extractor(trunk, True, 6))
     if not small_eps:
         backbone.register_buffer(_EPS_MARK, torch.tensor(1))
@@ -128,6 +133,14 @@ def _faster_rcnn_mobilenet(
         rpn_post_nms_top_n_test=proposals,
     )
     return TwoStageDetector(network)
+
+
+def _mobilenet(pretrained: Pretrained, trunk: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """Fill a MobileNetV3 with a classifier's weights, if that is what they are, for images so normalised."""
+    pretrained.fill_trunk(trunk, unused=("classifier.",))
+    if pretrained.is_classifier:
+        take_normalised(trunk.get_submodule("features.0.0"), trunk.get_submodule("features.0.1"), mean, std)
+    return trunk
 
 
 def _retinanet(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
@@ -181,7 +194,7 @@ def _ssdlite(weights: str, anchors: AnchorSizes, classes: int, *, whole_tail: bo
         for layer in trunk.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.03)
-    pretrained.fill_trunk(trunk, unused=("classifier.",))
+    trunk = _mobilenet(pretrained, trunk, _HALVES, _HALVES)
     backbone = pretrained.fill_backbone(_ssdlite_extractor(trunk, 6, norm))
     size = (320, 320)
     generator = ExplicitDefaultBoxes(anchors)
@@ -192,8 +205,8 @@ def _ssdlite(weights: str, anchors: AnchorSizes, classes: int, *, whole_tail: bo
         size,
         classes + 1,
         head=SSDLiteHead(retrieve_out_channels(backbone, size), counts, classes + 1, norm),
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
+        image_mean=_HALVES,
+        image_std=_HALVES,
     )
     return SSDDetector(network)
 
