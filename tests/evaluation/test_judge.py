@@ -158,6 +158,27 @@ def test_the_threshold_serves_what_the_objective_says_of_thresholds(objective, c
         assert set(metrics.criteria) == {name for name in Objective.parse(objective).names if "@" in name}
 
 
+@pytest.mark.parametrize("criterion", ["recall@precision=0.3", "precision@recall=0.2"])
+def test_a_criterion_is_worth_what_the_permitted_thresholds_reach(criterion):
+    split, raw = raw_case(9, images=20, boxes=100, detections=900)
+
+    def value(confidence, config=CONFIG):
+        swept = Swept(nms_iou=None, confidence=confidence)
+        metrics = judge(CocoEvaluator(split), [(WHOLE, raw)], config, swept, objective=criterion).metrics
+        return metrics.criteria[criterion], metrics.operating_point
+
+    wanted, limited = criterion.split("@")
+    name, least = limited.split("=")
+    best, _ = value((0.0, 1.0))
+    reached, point = value((0.6, 0.9))
+    assert 0.6 <= point.confidence <= 0.9
+    assert getattr(point, wanted) <= reached
+    assert reached < best or wanted == "precision"
+    for confidence in (0.1, 0.3, 0.6, 0.99):
+        given, point = value(None, CONFIG.model_copy(update={"confidence": confidence}))
+        assert given == (getattr(point, wanted) if getattr(point, name) >= float(least) else 0.0)
+
+
 def test_judgement_with_nothing_swept():
     split, raw = raw_case(5, images=12, boxes=60, detections=500)
     evaluator = CocoEvaluator(split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from tuner.config.objective import AT_OPERATING_POINT, CRITERION, MINIMISED, Objective
@@ -98,7 +98,8 @@ def judge(
         ):
             coco, detections = judged.pop()
             curve = row.hits.curve() if asked else None
-            found = coco.model_copy(update={"criteria": {c: best_value(curve, c) for c in asked} if curve else {}})
+            reached = {c: best_value(curve, c, swept.confidence or config.confidence) for c in asked} if curve else {}
+            found = coco.model_copy(update={"criteria": reached})
             value = value_after_nms(wanted, whole(row, found) if by_thresholds else found)
             rank = (
                 -inf if value is None else value,
@@ -150,15 +151,25 @@ def _operating_point(row: SweepRow, config: TrialConfig, swept: Swept, criterion
     return operating_point_at(row, swept.confidence[1])
 
 
-def best_value(curve: Curve, criterion: str) -> float | None:
+def best_value(curve: Curve, criterion: str, confidence: tuple[float, float] | float = (0.0, 1.0)) -> float | None:
     """The best value of an operating criterion, on the images that it is counted on.
+
+    Args:
+        curve: The counts.
+        criterion: What is maximised, with its limit.
+        confidence: The thresholds that production may have, from the lowest to the highest, or the one that it has.
 
     Returns:
         0 where the limit is never reached; None where there is nothing to be found.
     """
     wanted = Criterion.parse(criterion)
-    confidence = curve.best(wanted)
-    here = None if confidence is None else curve.at(confidence)
+    if isinstance(confidence, tuple):
+        chosen = curve.best(replace(wanted, within=confidence))
+        here = None if chosen is None else curve.at(chosen)
+    else:
+        here = curve.at(confidence)
+        if here and wanted.subject_to and getattr(here, wanted.subject_to) < wanted.least:
+            here = None
     if here is None:
         return 0.0 if curve.positives else None
     return float(getattr(here, wanted.maximise))
