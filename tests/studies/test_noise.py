@@ -114,3 +114,19 @@ def test_the_default_config_is_known_whatever_its_number(begin: Begin, sqlite_ur
     assert found is not None
     assert found.winner is not None
     assert (found.winner.key, found.winner.mean) == (0, pytest.approx(0.8))
+
+
+def test_equal_runs_leave_a_small_gain_in_doubt(begin: Begin, sqlite_url: str) -> None:
+    """As where nothing is detected yet."""
+    study = begin(sqlite_url, pruner={"name": "none"})
+    run_one(study, 0.0)
+    repeats = plan_baseline(study, 3)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, 0.0)
+    run_one(study, 0.0)
+    run_one(study, 0.001)
+    found = noise_of(study)
+    assert found is not None
+    assert found.spread == pytest.approx(0.001 / 12**0.5)
+    assert not found.stands_out
+    assert "does not stand out yet" in found.verdict

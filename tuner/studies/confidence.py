@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
 """Of the intervals of means."""
@@ -30,6 +30,8 @@ _CLAIM_LEVEL = 0.975
 _FEW_SEEDS = 3
 _UNALIKE = 0.9
 """Seeds count as unalike where noise alone makes their means differ so much less often than this."""
+_EQUAL = 1e-9
+"""Values that differ by no more than this part of them are equal but for rounding errors."""
 _NODES = 40
 
 
@@ -119,7 +121,7 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     means, by_seed = table.mean(axis=1), table.mean(axis=0)
     residuals = table - means[:, None] - by_seed + table.mean()
     df = (configs - 1) * (seeds - 1)
-    noise = float((residuals**2).sum() / df)
+    noise = max(float((residuals**2).sum() / df), hidden_spread(table) ** 2)
     between = float(configs * ((by_seed - table.mean()) ** 2).sum() / (seeds - 1))
     # Noise and what seeds do to all configs alike, with Satterthwaite's degrees of freedom for their sum.
     parts = np.array([between, (configs - 1) * noise])
@@ -156,27 +158,41 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     return Ranking(estimates, default, spread, chance(gain, spread, df, configs - 1, seeds, seeds), gain - bound)
 
 
+def hidden_spread(values: ArrayLike) -> float:
+    """Standard deviation that values may have though they are equal, as theirs come in steps: a count, a rate of few.
+
+    The smallest difference between them is taken for a step, within which the unrounded ones lie evenly. Of metrics
+    that are not rounded it is next to nothing. Without it, two equal runs would make any gain a certain one.
+
+    Args:
+        values: Of all runs that are compared, in any shape.
+    """
+    steps = np.diff(np.unique(np.asarray(values, dtype=np.float64)))
+    steps = steps[steps > _EQUAL * np.abs(values).max()]
+    return float(steps.min(initial=math.inf)) / math.sqrt(12) if len(steps) else 0.0
+
+
 def chance(gain: float, spread: float, df: float, candidates: int, runs: float = 1, default_runs: float = 1) -> float:
     """Probability that the best of some configs gains as much over the default though none is better than it.
 
     Args:
         gain: Of the best mean over the default's mean.
-        spread: Estimated standard deviation of one run.
+        spread: Estimated standard deviation of one run; 0 where all values are equal.
         df: Degrees of freedom of that estimate.
         candidates: Configs among which the best was chosen.
         runs: Runs of each.
         default_runs: Runs of the default config.
     """
     if spread == 0:
-        return 0.0 if gain > 0 else 1.0
+        return 1.0
     return 1 - _holds(gain / spread * math.sqrt(runs), candidates, float(df), default_runs / runs)
 
 
 def _above(gain: float, error: float, df: int) -> float:
     from scipy import stats
 
-    if error == 0:
-        return 0.5 if gain == 0 else float(gain > 0)
+    if error == 0:  # all values are equal
+        return 0.5
     return float(stats.t.cdf(gain / error, df))
 
 

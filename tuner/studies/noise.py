@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
-from tuner.studies.confidence import chance
+from tuner.studies.confidence import chance, hidden_spread
 from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 from tuner.studies.results import best_numbers, default_values
@@ -25,7 +25,7 @@ class Noise:
 
     Attributes:
         values: Of the default config, by seed, that of its trial first.
-        spread: Their standard deviation.
+        spread: Their standard deviation, or what may be hidden where the metric comes in steps.
         gain: Of the best other trial over the mean of the values, positive if better; None before there is one.
         luck: Probability that the best of so many trials gains as much though none is better. All that were judged
             count: those that were stopped or paused lost the same race by chance. Those that were never trained do not.
@@ -56,7 +56,7 @@ class Noise:
             return runs
         if self.gain <= 0:
             return f"{runs}; no trial is better than their mean"
-        times = f"{self.gain / self.spread:.1f} times that" if self.spread > 0 else "beyond it"
+        times = f"{self.gain / self.spread:.1f} times that"
         if self.stands_out:
             return f"{runs}; the best trial's gain of {self.gain:.4f} is {times} and stands out"
         return (
@@ -100,6 +100,7 @@ def noise_of(study: Study) -> Noise | None:
         return Noise(tuple(values), spread, None, None, None)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
     gain = sign * (best[1] - float(np.mean(values)))
+    spread = max(spread, hidden_spread([*values, best[1]]))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
     return Noise(tuple(values), spread, gain, luck, best[0])
 
