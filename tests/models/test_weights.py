@@ -43,6 +43,19 @@ def test_a_classifiers_file_fills_the_trunk(name, classifier):
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "ssdlite320-mobilenet"])
+def test_the_backbone_is_what_a_classifiers_file_fills(name, classifier):
+    """It alone may learn more slowly."""
+    state, path = classifier
+    detector = build(name, path)
+    filled = {tensor.double().sum().item() for tensor in state.values()}
+    backbone = {id(parameter) for parameter in detector.backbone.parameters()}
+    assert backbone
+    for parameter in detector.parameters():
+        if parameter.ndim > 1:
+            assert (parameter.double().sum().item() in filled) == (id(parameter) in backbone)
+
+
 def test_norms_of_a_pretrained_trunk_are_frozen_in_the_first_recipes(classifier):
     def norms(weights):
         return {type(m) for m in build("fasterrcnn-mobilenet", weights).modules() if "BatchNorm" in type(m).__name__}
@@ -61,7 +74,7 @@ def test_a_pretrained_trunk_computes_what_the_classifier_does(name, tmp_path):
             module.running_var.uniform_(0, 2e-4)
             module.weight.data.mul_(0.1)
     torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
-    backbone = build(name, tmp_path / "classifier.pth").eval().backbone
+    backbone = build(name, tmp_path / "classifier.pth").eval().network.backbone
     images = torch.rand(1, 3, 64, 64)
     trunk = backbone.body if name.startswith("fasterrcnn") else backbone.features
     with torch.inference_mode():

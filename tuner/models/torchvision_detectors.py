@@ -61,8 +61,12 @@ class TorchvisionDetector(Detector):
 
     @property
     def backbone(self) -> nn.Module:
-        """See `Detector.backbone`."""
-        return self.network.get_submodule("backbone")
+        """See `Detector.backbone`: the classification network, without the layers that torchvision puts on top of it.
+
+        VGG-16's last three convolutions are not among it, as torchvision has them in one module with such layers.
+        """
+        backbone = self.network.get_submodule("backbone")
+        return backbone.get_submodule("body" if hasattr(backbone, "body") else "features")
 
     def losses(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """See `Detector.losses`; the terms have torchvision's names. Call in training mode."""
