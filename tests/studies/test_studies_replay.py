@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from study_cases import EPOCHS, WORKER, operating_point, result, spec_for, train
 
 from tuner.cli.main import main
-from tuner.config.errors import StudyError
+from tuner.config.errors import FailureKind, StudyError
 from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
-from tuner.studies.opening import create_or_open
+from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.records import TrialState
 from tuner.studies.replay import replay_study
 from tuner.studies.simulate import simulate
-from tuner.studies.stored_curves import sampled, stored_curves
+from tuner.studies.stored_curves import in_order, sampled, stored_curves
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -137,6 +138,52 @@ def test_a_trial_that_still_runs_is_no_curve_that_ends_there(begin: Begin, url: 
     assert replay_study(study, [PrunerSpec()]).curves == 2
 
 
+def test_without_a_curve_of_the_default_config_no_trial_is_spared(
+    begin: Begin, data: DataSpec, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The default config fails before its first epoch, and the next trial is the worst: promotion leaves it paused."""
+    tops = (0.0, 0.05, *TOPS[1:])
+    spent = []
+    for name in ("none", "promote"):
+        study = create_or_open(spec_for(data, url, name, pruner={"name": name}, budget={"trials": len(tops)}))
+        default = study.next_trial(WORKER)
+        assert default is not None
+        study.fail(default, FailureKind.ERROR, "a bug")
+        run(study, tops)
+        spent.append(sum(trial.last_epoch for trial in study.trials()))
+        study.close()
+    study = open_study("none", url)
+    samplers = [SamplerSpec(name=name) for name in ("auto", "tpe", "random")]
+    replay = replay_study(study, [PrunerSpec(name="none"), PrunerSpec(name="promote")], samplers, seeds=2)
+    assert not replay.has_default
+    assert [row.epochs for row in replay.outcomes[:2]] == spent
+    assert all(row.saved > 0 for row in replay.outcomes if row.pruner.name == "promote")
+    curves = stored_curves(study.trials(), EPOCHS, 1)
+    draw, sampler, _ = in_order(curves)
+    first = simulate(draw, sampler, PrunerSpec(name="promote"), epochs=EPOCHS, default=False).trials[0]
+    assert (first.curve, first.stopped) == (curves[0].values, True)
+    study.close()
+    monkeypatch.setattr(sys, "argv", ["tuner", "replay", "none", "--pruner", "none", "--storage", url])
+    with pytest.raises(SystemExit):
+        main()
+    assert "The default config has no curve" in capsys.readouterr().out
+
+
+def test_the_default_config_is_spared_whatever_its_number(begin: Begin, url: str) -> None:
+    """A point that another Optuna client queued before has the first number, though the default config runs first."""
+    study = begin(url, pruner={"name": "none"}, budget={"trials": 6})
+    client = optuna.load_study(study_name=study.name, storage=study.database.optuna)
+    client.enqueue_trial({"learning_rate": 0.01})
+    run(study, (0.6, 0.05, 0.5, 0.4, 0.3, 0.2))
+    curves = stored_curves(study.trials(), EPOCHS, 1)
+    assert [one.number for one in curves] == [1, 0, 2, 3, 4, 5]
+    for order in (in_order, sampled(SamplerSpec(name="random"), study.space, study.base, 0)):
+        draw, sampler, drawn = order(curves)
+        first = simulate(draw, sampler, PrunerSpec(name="promote"), epochs=EPOCHS).trials[0]
+        assert (drawn[0], first.stopped) == (0, False)
+    assert replay_study(study, [PrunerSpec()]).has_default
+
+
 def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, url: str) -> None:
     study = begin(url, objective={"metric": "-1*map"}, pruner={"name": "none"}, budget={"trials": 6})
     run(study, TOPS)
@@ -201,6 +248,7 @@ def test_the_command(whole: Study, monkeypatch: pytest.MonkeyPatch, capsys: Any)
     assert tuner() == 0
     said = capsys.readouterr().out
     assert "12 trials with curves, 12 of them complete" in said
+    assert "has no curve" not in said
     assert "successive_halving" in said
     assert "from 12 complete trials, 0.80 may be 0.33 to 0.95 in truth (95 %); take what follows for a hint" in said
     assert tuner("--pruner", "medium") == 1

@@ -72,6 +72,10 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
     from rich.table import Table
 
     typer.echo(f"{found.curves} trials with curves, {found.complete} of them complete ({found.epochs} epochs)")
+    if not found.has_default:
+        typer.echo(
+            "The default config has no curve: pruners may stop any trial here, where a study spares the default."
+        )
     if pruned:
         typer.echo("The study pruned: complete trials are those it spared, so all figures below speak of these only.")
     shown = sorted({1, 2, 3, found.first_rung, *(round(found.epochs * share / 10) for share in range(1, 11))} - {0})

@@ -58,6 +58,7 @@ class Replay:
         epochs: Full length of a trial.
         curves: Trials with at least one epoch.
         complete: How many of them have all epochs.
+        has_default: Whether the default config has a curve, which no pruner ends.
         correlations: For each epoch, Spearman's rank correlation with the last over the complete trials; None
             where all values are equal.
         first_rung: The epoch from which it stays at `TRUSTED` or above, which is a fair first rung.
@@ -69,6 +70,7 @@ class Replay:
     epochs: int
     curves: int
     complete: int
+    has_default: bool
     correlations: list[float | None]
     first_rung: int
     doubt: tuple[float, float] | None
@@ -119,6 +121,7 @@ def replay_study(
         epochs=study.base.epochs,
         curves=len(curves),
         complete=len(complete),
+        has_default=curves[0].is_default,
         correlations=correlations,
         first_rung=trusted_from(correlations),
         doubt=correlation_interval(TRUSTED, len(complete)),
@@ -136,7 +139,7 @@ def _outcome(
     stopped = dict.fromkeys(good, 0)
     for make in tries:
         draw, build, drawn = make(curves)
-        done = simulate(draw, build, pruner, epochs=epochs)
+        done = simulate(draw, build, pruner, epochs=epochs, default=curves[0].is_default)
         spent.append(len(done.order))
         finished = {curves[at].number: trial for at, trial in zip(drawn, done.trials, strict=True) if not trial.stopped}
         for number in good:

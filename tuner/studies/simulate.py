@@ -32,6 +32,8 @@ class SimulatedTrial:
         curve: All that is known of it.
         epochs: Epochs that it was trained for.
         paused: Whether it waits at a rung.
+        reached: Its values at the rungs, by their epochs.
+        is_default: Whether it counts for the default config, which no pruner ends.
     """
 
     trial: optuna.Trial
@@ -39,6 +41,7 @@ class SimulatedTrial:
     epochs: int = 0
     paused: bool = False
     reached: dict[int, float] = field(default_factory=dict)
+    is_default: bool = False
 
     @property
     def stopped(self) -> bool:
@@ -60,11 +63,15 @@ class Simulation:
 
 
 def simulate(
-    draw: Draw, sampler: Callable[[int], BaseSampler], pruner: PrunerSpec, *, epochs: int, budget: int | None = None
+    draw: Draw,
+    sampler: Callable[[int], BaseSampler],
+    pruner: PrunerSpec,
+    *,
+    epochs: int,
+    budget: int | None = None,
+    default: bool = True,
 ) -> Simulation:
     """Run a study over known curves.
-
-    The first trial counts for the default config of a real study: it is trained to its last epoch (decision 6).
 
     Args:
         draw: Where trials come from.
@@ -72,6 +79,8 @@ def simulate(
         pruner: The pruner.
         epochs: Full length of a trial.
         budget: Epochs after which the study ends; None: when there are no more trials.
+        default: Whether the first trial counts for the default config of a real study, which is trained to its last
+            epoch (decision 6); else none does.
     """
     with quiet():
         study = optuna.create_study(direction="maximize", pruner=build_pruner(pruner, epochs), study_name="replay")
@@ -88,6 +97,7 @@ def simulate(
             if begun is None:
                 more = False
                 continue
+            begun.is_default = default and not done.trials
             done.trials.append(begun)
             index = len(done.trials) - 1
         _train(study, done, index, rungs, factor, epochs, budget)
@@ -130,7 +140,7 @@ def _train(
         if one.epochs == epochs:
             study.tell(one.trial, value)
             return
-        pruned = one.trial.should_prune() and index > 0
+        pruned = one.trial.should_prune() and not one.is_default
         if one.epochs in rungs:
             one.reached[one.epochs] = value
             if not goes_on(_entrants(done.trials, epochs), index, one.epochs, factor):
@@ -147,7 +157,7 @@ def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
             number,
             trial.reached,
             "paused" if trial.paused else "complete" if trial.epochs == epochs else "stopped",
-            is_default=number == 0,
+            is_default=trial.is_default,
         )
         for number, trial in enumerate(trials)
     ]

@@ -34,16 +34,21 @@ class StoredCurve:
         params: What the sampler chose.
         values: The objective after each epoch, from the first; larger is better.
         complete: Whether that are all epochs.
+        is_default: Whether it is the default config's.
     """
 
     number: int
     params: dict[str, Any]
     values: tuple[float, ...]
     complete: bool
+    is_default: bool
 
 
 def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list[StoredCurve]:
-    """The curves of the trials that have one and do not run, as far as each epoch's value is known, times `sign`."""
+    """The curves of the trials that have one and do not run, as far as each epoch's value is known, times `sign`.
+
+    The default config's is first, where it has one: it was the first to run, whatever number it has.
+    """
     found = []
     for trial in trials:
         if trial.state in GOING:  # where it ends is not known
@@ -57,8 +62,8 @@ def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list
             values.append(sign * value)
         if values:
             complete = trial.state is TrialState.COMPLETE and len(values) == epochs
-            found.append(StoredCurve(trial.number, trial.params, tuple(values), complete))
-    return found
+            found.append(StoredCurve(trial.number, trial.params, tuple(values), complete, trial.is_default))
+    return sorted(found, key=lambda curve: not curve.is_default)
 
 
 Order = Callable[[list[StoredCurve]], tuple[Draw, Callable[[int], BaseSampler], list[int]]]
@@ -79,7 +84,7 @@ def in_order(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampl
 
 
 def sampled(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int) -> Order:
-    """The order in which a sampler with this seed would draw the trials; the first trial, the default config, first."""
+    """The order in which a sampler with this seed draws trials; the default config, if it has a curve, first."""
     seeded = spec.model_copy(update={"seed": seed})
     distributions = space.distributions()
     default = space.params_of(base)
@@ -93,7 +98,10 @@ def sampled(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int)
                 return None
             with suppress(InfeasibleConfig):  # the nearest stored trial is feasible
                 space.suggest(trial, base)
-            at = min(left, key=lambda i: _distance(trial.params, curves[i].params, distributions)) if drawn else 0
+            if not drawn and curves[0].is_default:
+                at = 0
+            else:
+                at = min(left, key=lambda i: _distance(trial.params, curves[i].params, distributions))
             drawn.append(at)
             _become(trial, curves[at], distributions)
             return curves[at].values
