@@ -10,7 +10,7 @@ from study_cases import WORKER, train
 
 from tuner.config.errors import ConfigError, StudyError
 from tuner.config.load import base_config
-from tuner.config.study import DataSpec, StudySpec
+from tuner.config.study import DataSpec, ObjectiveSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
 from tuner.studies.deleting import delete_study
@@ -163,6 +163,19 @@ def test_thresholds_that_were_swept_are_taken_as_they_were_found(begin: Begin, s
     assert (point["confidence"], skipped) == (0.25, [])
     third.close()
     second.close()
+
+
+@pytest.mark.parametrize(("metric", "other"), [("map", "1*map"), ("0.7*map + 0.3*map50", "0.3*map50+0.7*map")])
+def test_a_warm_start_takes_the_same_objective_however_it_is_spelt(
+    begin: Begin, sqlite_url: str, metric: str, other: str
+) -> None:
+    study = begin(sqlite_url, space={"learning_rate": LEARNING_RATE}, objective={"metric": metric})
+    run_one(study, 0.5)
+    second = begin_second(study, objective={"metric": other})
+    assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002}], [])
+    second.close()
+    with pytest.raises(StudyError, match=r"was to maximize .*, this one is to maximize map75"):
+        check_warm_start(second.spec.model_copy(update={"objective": ObjectiveSpec(metric="map75")}), study)
 
 
 def test_a_study_cannot_start_from_itself(begin: Begin, sqlite_url: str) -> None:

@@ -285,6 +285,23 @@ def test_sums(text: str, value: float, direction: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("1*map", "map"),
+        (" 0.3*f1+.70 * map", "0.7*map + 0.3*f1"),
+        ("-1.0*count_mae+map", "map - count_mae"),
+        ("-1e-7*count_mae", "-1e-07*count_mae"),
+        ("2 * recall@precision=0.9", "2*recall@precision=0.9"),
+        ("map *2", "map *2"),  # what cannot be parsed stays, to be told of as it was written
+    ],
+)
+def test_an_objective_is_kept_in_one_spelling(text: str, spelling: str) -> None:
+    kept = ObjectiveSpec(metric=text)
+    assert kept.metric == spelling
+    assert ObjectiveSpec(metric=spelling) == kept
+
+
+@pytest.mark.parametrize(
     "text", ["", "map +", "map - 0.5*map", "map map50", "2", "0*map", "map*2", "recall@precision=1.5", "__import__"]
 )
 def test_what_is_no_objective(text: str) -> None:
@@ -299,6 +316,8 @@ def test_a_sum_that_pulls_both_ways() -> None:
 
 def test_constraints() -> None:
     assert Constraint.parse("latency_ms <= 20").violation(25.0) == 5.0
+    assert str(Constraint.parse(" latency_ms<=2e1")) == "latency_ms <= 20"
+    assert str(Constraint.parse("map50>=.50")) == "map50 >= 0.5"
     assert Constraint.parse("map50>=0.5").violation(0.6) == pytest.approx(-0.1)
     for text in ("latency_ms < 20", "latency_ms <= fast", "20 >= latency_ms", "speed <= 3"):
         with pytest.raises(ConfigError):

@@ -79,6 +79,13 @@ def test_spelling_out_a_default_is_no_difference(sqlite_url: str, begin: Begin) 
     begin(sqlite_url, defaults={"epochs": EPOCHS, "image_size": 96, "batch_size": 8, "augment.mosaic": 0.3})
 
 
+def test_another_spelling_is_no_difference(sqlite_url: str, begin: Begin) -> None:
+    objectives = {"objective": {"metric": "0.7*map + 0.3*f1"}, "objectives": ["map", "latency_ms"]}
+    begin(sqlite_url, **objectives, constraints=["latency_ms <= 20"])
+    objectives = {"objective": {"metric": ".3*f1+0.7*map"}, "objectives": ["1*map", " latency_ms"]}
+    begin(sqlite_url, **objectives, constraints=["latency_ms<=20.0"])
+
+
 def test_given_anchors_stay_with_the_study(sqlite_url: str, begin: Begin) -> None:
     given = [[[10, 10]], [[20, 30]], [[90, 80]]]
     defaults = {"epochs": EPOCHS, "image_size": 96, "anchors": "custom", "anchor_sizes": given}

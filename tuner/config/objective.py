@@ -66,6 +66,12 @@ class Objective:
         """The metrics that it needs."""
         return tuple(name for _, name in self.terms)
 
+    def __str__(self) -> str:
+        """One spelling for all sums of the same terms, the heaviest first; can be parsed."""
+        ordered = sorted(self.terms, key=lambda term: (-abs(term[0]), -term[0], term[1]))
+        text = " ".join(f"{'-' if weight < 0 else '+'} {_factor(abs(weight))}{name}" for weight, name in ordered)
+        return text[2:] if text[0] == "+" else f"-{text[2:]}"
+
     @classmethod
     def parse(cls, text: str) -> Objective:
         """Read `map50`, `recall@precision=0.9` or `0.7*map + 0.3*f1`.
@@ -89,6 +95,10 @@ class Constraint:
     name: str
     at_most: bool
     limit: float
+
+    def __str__(self) -> str:
+        """One spelling for all that say the same; can be parsed."""
+        return f"{self.name} {'<=' if self.at_most else '>='} {_number(self.limit)}"
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
@@ -165,3 +175,11 @@ def _parse(text: str) -> Objective:
 def _way(weight: float, direction: Direction) -> int:
     """1 where the sum grows as the metric gets better, -1 where it falls, 0 where it does neither."""
     return (weight > 0) - (weight < 0) if direction == "maximize" else (weight < 0) - (weight > 0)
+
+
+def _factor(weight: float) -> str:
+    return "" if weight == 1 else f"{_number(weight)}*"
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")

@@ -52,20 +52,21 @@ class DataSpec(Frozen):
 
 
 class ObjectiveSpec(Frozen):
-    """What is optimised: a metric by name, or a weighted sum of metrics."""
+    """What is optimised: a metric by name, or a weighted sum of metrics, kept in one spelling of it."""
 
     metric: str = Field("map", description="such as map, map50, map_small, f1, count_mae or 0.7*map + 0.3*f1")
     direction: Literal["maximize", "minimize"] = Field("maximize", description="default: the metric's own")
 
     @model_validator(mode="before")
     @classmethod
-    def _own_direction(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "direction" in data or not isinstance(data.get("metric"), str):
+    def _parsed(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("metric"), str):
             return data
         try:
-            return data | {"direction": Objective.parse(data["metric"]).direction}
+            objective = Objective.parse(data["metric"])
         except ConfigError:
             return data  # `tuner.studies.objective.check_objective` says what is wrong
+        return {"direction": objective.direction} | data | {"metric": str(objective)}
 
 
 class SamplerSpec(Frozen):
@@ -143,7 +144,10 @@ class PlanSpec(Frozen):
 
 
 class StudySpec(Frozen):
-    """A whole study: data, defaults, search space, search, budget and machine."""
+    """A whole study: data, defaults, search space, search, budget and machine.
+
+    Objectives and constraints are kept in one spelling of each, so that specs compare by what they mean.
+    """
 
     name: StudyName = Field(description="of the study in its database")
     data: DataSpec
@@ -179,23 +183,20 @@ class StudySpec(Frozen):
     @field_validator("objectives")
     @classmethod
     def _are_objectives(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        if len(texts) == 1 or len(set(texts)) < len(texts):
+        found = tuple(_in_one_spelling(Objective.parse, text) for text in texts)
+        if len(found) == 1 or len(set(found)) < len(found):
             raise ValueError("several different objectives belong here; write a single one as `objective: {metric: …}`")
-        for text in texts:
-            _parsed(Objective.parse, text)
-        return texts
+        return found
 
     @field_validator("constraints")
     @classmethod
     def _are_constraints(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            _parsed(Constraint.parse, text)
-        return texts
+        return tuple(_in_one_spelling(Constraint.parse, text) for text in texts)
 
 
-def _parsed(parse: Callable[[str], object], text: str) -> None:
-    """Parse for the sake of the error, which pydantic then names the field of."""
+def _in_one_spelling(parse: Callable[[str], object], text: str) -> str:
+    """What is parsed, as text; where it cannot be, an error that pydantic names the field of."""
     try:
-        parse(text)
+        return str(parse(text))
     except ConfigError as error:
         raise ValueError(". ".join(part for part in (error.message.rstrip("."), error.hint) if part)) from None
