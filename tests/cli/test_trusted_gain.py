@@ -22,9 +22,9 @@ SHOWN = ("status", "best")
 
 
 @pytest.fixture
-def study(project: Project) -> Iterator[Study]:
-    """The default config's run has a value of 0.30, the best trial's 0.36."""
-    project.write(defaults={"epochs": EPOCHS, "image_size": 64})
+def study(request: pytest.FixtureRequest, project: Project) -> Iterator[Study]:
+    """The default config's run has a value of 0.30, the best trial's 0.36; constraints may be given as parameter."""
+    project.write(defaults={"epochs": EPOCHS, "image_size": 64}, constraints=getattr(request, "param", []))
     study = create_or_open(load_study_spec(project.folder / "study.yaml", {"storage": project.storage}))
     for value in (0.30, 0.36):
         assignment = study.next_trial(WORKER)
@@ -122,6 +122,41 @@ def test_where_nothing_was_confirmed_no_gain_is_shown(
     # More seeds are proposed as they can be typed.
     said = project.call("confirm", "cells", "--top", "1", "--seeds", "2")
     assert "included: tuner confirm cells --top 1 --seeds 4\n" in said
+
+
+@pytest.mark.parametrize("study", [["map50 <= 0.40"]], indirect=True)
+@pytest.mark.parametrize(
+    ("default", "why", "verdict"),
+    [
+        (
+            0.35,
+            "no trial that keeps the constraints was better in the mean of 2 fresh seeds",
+            "nothing that keeps the constraints was better than the default config",
+        ),
+        (0.45, "no config keeps the constraints on average", "no config keeps the constraints on average"),
+    ],
+)
+def test_a_better_trial_that_breaks_the_constraints_is_not_denied(
+    study: Study, project: Project, capsys: pytest.CaptureFixture[str], default: float, why: str, verdict: str
+) -> None:
+    repeat(plan_confirmation(study, 1, 2), {0: [default, default + 0.01], 1: [0.46, 0.48]})
+    for command in SHOWN:
+        said = project.main(capsys, command, "cells")
+        assert gain_lines(said)[-1] == f"gain       none: {why}"
+        assert f"confirmed  {verdict}\n" in said
+        found = json.loads(project.main(capsys, command, "cells", "--json"))["gain"]
+        assert (found["trial"], found["value"], found["why_none"]) == (None, None, why)
+
+
+@pytest.mark.parametrize("study", [["map50 <= 0.35"]], indirect=True)
+def test_a_better_run_that_breaks_the_constraints_is_not_denied(
+    study: Study, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = project.main(capsys, "status", "cells")
+    assert "gain       none: no trial that keeps the constraints was better than the default config\n" in said
+    repeat(plan_baseline(study, 3), {0: [0.31, 0.32]})
+    said = project.main(capsys, "status", "cells")
+    assert "gain       none: no trial that keeps the constraints was better than that mean\n" in said
 
 
 def test_a_confirmation_that_is_cut_short_shows_what_is_there(study: Study, project: Project) -> None:

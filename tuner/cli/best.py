@@ -41,7 +41,7 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
         if record.metrics is not None
     }
     trust = trust_of(opened)
-    gain = shown_gain(found, opened.spec.objective.direction, trust)
+    gain = shown_gain(found, opened.spec, trust)
     if as_json:
         data = trial_json(shown) | {"study": study, "default_value": found.default_value} | trust_json(trust, gain)
         pareto = [{"number": n, **dict(zip(objectives, values, strict=True))} for n, values in front.items()]

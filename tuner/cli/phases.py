@@ -31,7 +31,7 @@ def search_and_confirm(
         limit = search_limit(study, plan)
         if not limit:
             found = study.summary()
-            print_findings(found, shown_gain(found, spec.objective.direction, trust_of(study)))
+            print_findings(found, shown_gain(found, spec, trust_of(study)))
             typer.echo("The time of the search is up; a larger --hours goes on with it.")
             return confirm_planned(study, plan, plans, seconds_until(run_ends), trainer)
         search_ends = min(run_ends, time.monotonic() + limit)

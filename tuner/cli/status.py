@@ -34,7 +34,7 @@ def status(
         found = opened.summary()
         running = opened.trials(states=[TrialState.RUNNING], epochs=False)
         trust = _trust(name, storage) if opened.has_repeats() else Trust()
-        gain = shown_gain(found, opened.spec.objective.direction, trust)
+        gain = shown_gain(found, opened.spec, trust)
         if as_json:
             rows = [
                 {"trial": t.number, "epoch": t.last_epoch, "epochs": t.config.epochs, "value": t.value} for t in running

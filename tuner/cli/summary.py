@@ -51,7 +51,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
         failed = study.trials(states=[TrialState.FAILED], epochs=False)
         last = max(failed, key=lambda trial: trial.finished_at or 0.0)
         secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
-    print_findings(found, shown_gain(found, study.spec.objective.direction, trust))
+    print_findings(found, shown_gain(found, study.spec, trust))
     print_cost(found)
     typer.echo(
         f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
@@ -130,12 +130,11 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
 def _gain_lines(gain: ShownGain, metric: str) -> list[str]:
     """The default config's value, and the gain over it."""
     if gain.kind == "run" and gain.value is None:  # the best is the default config's own run
-        return ["gain       none: no trial was better than the default config"]
+        return [f"gain       none: {gain.why_none}"]
     runs = f"{gain.default_runs} {'fresh seeds' if gain.kind == 'confirmed' else 'runs'}"
     default = f"default    {metric} {number(gain.default)}" + ("" if gain.kind == "run" else f", mean of {runs}")
     if gain.value is None:
-        against = f"in the mean of {runs}" if gain.kind == "confirmed" else "than that mean"
-        return [default, f"gain       none: no trial was better {against}"]
+        return [default, f"gain       none: {gain.why_none}"]
     shown = f"gain       {change(gain.value, gain.default)}"
     if gain.at_least is not None:
         sure = f"at least {gain.at_least:+.4f} with {gain.level:.1%}"

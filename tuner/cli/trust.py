@@ -10,6 +10,7 @@ import typer
 from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
     from tuner.studies.confirmed import Confirmation
     from tuner.studies.noise import Noise
     from tuner.studies.records import StudySummary
@@ -38,12 +39,14 @@ class ShownGain:
     Attributes:
         kind: "confirmed": of means over the same fresh seeds; "mean": of one run over the mean of the default config's
             runs; "run": of one run over one.
-        trial: Which gains; None where none is better than the default config.
+        trial: Which gains; None where no config that keeps the constraints is better than the default one, or where
+            none keeps them on average.
         value: Positive where better, whatever the objective's direction; None with `trial`.
         default: The default config's value, which it is over.
         default_runs: Of how many runs that is the mean.
         at_least: Lower limit of a confirmed gain; None of others.
         level: How sure that limit is.
+        why_none: Why `trial` is None, in words; None where it is not.
     """
 
     kind: Literal["confirmed", "mean", "run"]
@@ -53,6 +56,7 @@ class ShownGain:
     default_runs: int
     at_least: float | None = None
     level: float | None = None
+    why_none: str | None = None
 
 
 def trust_of(study: Study) -> Trust:
@@ -68,33 +72,40 @@ def trust_of(study: Study) -> Trust:
         return Trust(noise, problem=error.message)
 
 
-def shown_gain(found: StudySummary, direction: str, trust: Trust) -> ShownGain | None:
+def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain | None:
     """The gain that is shown wherever the study is; None where the default config has no result.
 
     Args:
         found: The study.
-        direction: Of its objective, "maximize" or "minimize".
+        spec: Its spec.
         trust: What is known of it.
     """
     confirmed, noise = trust.confirmation, trust.noise
+    none_better = f"no trial{' that keeps the constraints' if spec.constraints else ''} was better"
     if confirmed is not None:
         ranking, winner = confirmed.ranking, confirmed.winner
         default = next(one.mean for one in ranking.estimates if one.key == ranking.default)
-        if winner is None or winner.key == ranking.default:
-            return ShownGain("confirmed", None, None, default, len(confirmed.seeds))
-        limit = (ranking.gain_at_least, ranking.level)
-        return ShownGain("confirmed", winner.key, winner.gain, default, len(confirmed.seeds), *limit)
+        seeds = len(confirmed.seeds)
+        if winner is None:
+            why = "no config keeps the constraints on average"
+            return ShownGain("confirmed", None, None, default, seeds, why_none=why)
+        if winner.key == ranking.default:
+            why = f"{none_better} in the mean of {seeds} fresh seeds"
+            return ShownGain("confirmed", None, None, default, seeds, why_none=why)
+        return ShownGain("confirmed", winner.key, winner.gain, default, seeds, ranking.gain_at_least, ranking.level)
     if noise is not None:
         mean = sum(noise.values) / len(noise.values)
-        better = noise.gain is not None and noise.gain > 0
-        return ShownGain("mean", *((noise.trial, noise.gain) if better else (None, None)), mean, len(noise.values))
+        if noise.gain is None or noise.gain <= 0:
+            return ShownGain("mean", None, None, mean, len(noise.values), why_none=f"{none_better} than that mean")
+        return ShownGain("mean", noise.trial, noise.gain, mean, len(noise.values))
     if found.default_value is None:
         return None
     if found.best is None or found.best[1] == found.default_value:
-        return ShownGain("run", None, None, found.default_value, 1)
+        return ShownGain("run", None, None, found.default_value, 1, why_none=f"{none_better} than the default config")
     trial, value = found.best
     change = value - found.default_value
-    return ShownGain("run", trial, change if direction == "maximize" else -change, found.default_value, 1)
+    rises = spec.objective.direction == "maximize"
+    return ShownGain("run", trial, change if rises else -change, found.default_value, 1)
 
 
 def print_trust(trust: Trust) -> None:
