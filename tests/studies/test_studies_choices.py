@@ -319,6 +319,6 @@ def test_constraints() -> None:
     assert str(Constraint.parse(" latency_ms<=2e1")) == "latency_ms <= 20"
     assert str(Constraint.parse("map50>=.50")) == "map50 >= 0.5"
     assert Constraint.parse("map50>=0.5").violation(0.6) == pytest.approx(-0.1)
-    for text in ("latency_ms < 20", "latency_ms <= fast", "20 >= latency_ms", "speed <= 3"):
+    for text in ("latency_ms < 20", "latency_ms <= fast", "20 >= latency_ms", "speed <= 3", "map <= 1e999"):
         with pytest.raises(ConfigError):
             Constraint.parse(text)

@@ -5,6 +5,7 @@ Only text is dealt with here; `tuner.evaluation.named` knows where the values ar
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,7 +109,7 @@ class Constraint:
             ConfigError: It is no such limit, or the metric is unknown.
         """
         found = _LIMIT.fullmatch(text)
-        if found is None:
+        if found is None or math.isinf(float(found[3])):
             raise ConfigError(
                 f"constraint {text!r} is not of the form METRIC <= NUMBER or METRIC >= NUMBER",
                 hint="For example: latency_ms <= 20",
