@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -395,3 +396,13 @@ def test_a_trial_that_is_lost_while_its_anchors_are_made_is_left_to_its_new_work
     assert assignment is not None
     assert (assignment.number, taken[1].number, taken[1].attempt_id) == (1, 0, 2)
     other.renew(taken[1])
+
+
+def test_what_no_database_takes_as_it_is_may_be_said_with_an_order_or_be_a_path(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    trial = study.next_trial(WORKER)
+    assert trial is not None
+    study.exported(trial.number, Path("/caf\udce9.yaml"), {})
+    assert study.trials()[0].exports[0].path == r"/caf\udce9.yaml"
+    assert study.pause("caf\udce9 \0 " + "é" * 50_000)
+    assert study.orders().reason.startswith(r"caf\udce9 \x00 éé")

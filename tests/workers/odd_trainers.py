@@ -56,6 +56,16 @@ def because(task: TrainingTask, stop_requested: StopRequested) -> Iterator[Epoch
     raise TrialFailed("because")
 
 
+MESSAGES = ("🙂" * 100_000, "caf\udce9\0.jpg cannot be read")
+"""What no database takes as it is, by number of the trial."""
+
+
+def unstorable(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+    yield result(task, 1, 0.5)
+    if int(task.workdir.name) < len(MESSAGES):
+        raise RuntimeError(MESSAGES[int(task.workdir.name)])
+
+
 def returns(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
     """Returns where it should raise `Interrupted`."""
     yield result(task, 1, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from hosts import make_study, until
-from odd_trainers import GROUP
+from odd_trainers import GROUP, MESSAGES
 
 from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
@@ -117,6 +118,27 @@ def test_trainers_without_an_epoch_end_the_worker_with_the_reason(data: DataSpec
     assert (report.reason, report.failed) == ("failed", 3)
     assert report.message.endswith("the last with error: the trainer reported no epoch")
     assert {(trial.state, trial.value) for trial in study.trials()} == {(TrialState.FAILED, None)}
+    study.close()
+
+
+def test_a_message_that_no_database_takes_fails_its_trial_and_the_run_goes_on(
+    data: DataSpec, folder: Path, database_url: str
+) -> None:
+    study = make_study(data, database_url)
+    report = run_worker(study, slots=SLOT, trainer="odd_trainers:unstorable")
+    assert (report.reason, report.failed, report.complete) == ("finished", 2, 1)
+    long, odd, fine = study.trials()
+    assert (long.state, odd.state, fine.state) == (TrialState.FAILED, TrialState.FAILED, TrialState.COMPLETE)
+    assert long.reason is not None
+    assert len(long.reason) == 5000
+    assert re.fullmatch(r"RuntimeError: 🙂+…🙂+ \(traceback in .*error\.log\)", long.reason)
+    assert odd.reason is not None
+    assert odd.reason.startswith(r"RuntimeError: caf\udce9\x00.jpg cannot be read (traceback in ")
+    for trial, message in zip((long, odd), MESSAGES, strict=False):
+        assert trial.attempts[0].message == trial.reason
+        assert study.optuna.trials[trial.number].user_attrs["reason"] == trial.reason
+        log = study.folder / "trials" / str(trial.number) / "error.log"
+        assert message.replace("\udce9", r"\udce9") in log.read_text(encoding="utf-8")
     study.close()
 
 

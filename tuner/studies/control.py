@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from tuner.config.errors import StudyError
 from tuner.storage.tables import StudyRow, TrialRow
+from tuner.storage.texts import storable
 from tuner.studies.current import repeats_of
 from tuner.studies.leases import changed, lock_studies
 from tuner.studies.records import TrialState
@@ -61,7 +62,7 @@ def set_control(session: Session, study_id: int, control: Control, reason: str =
     statement = _of_study(session, study_id)
     if control == "paused":
         statement = statement.where(StudyRow.control.is_distinct_from("stopped"))
-    return changed(session, statement.values(control=control, control_reason=reason or None)) > 0
+    return changed(session, statement.values(control=control, control_reason=storable(reason) or None)) > 0
 
 
 def clear_control(session: Session, study_id: int) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
+from tuner.storage.texts import storable
 from tuner.storage.trouble import refers_to_nothing
 from tuner.studies.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
 from tuner.studies.provenance import WorkerInfo
@@ -167,6 +168,7 @@ def end_trial(
     if row is not None and row.token == assignment.attempt_id and row.state == state:
         return
     row = hold(session, assignment)
+    reason = reason and storable(reason)
     row.state, row.kind, row.reason = state, kind, reason
     row.finished_at, row.lease_until = now(), RELEASED
     end_attempt(session, row.trial_id, row.token, kind or state, reason)

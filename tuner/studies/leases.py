@@ -22,6 +22,7 @@ from tuner.config.errors import FailureKind, StudyError
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, now
+from tuner.storage.texts import storable
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.records import Assignment, LeaseLost, TrialState
 
@@ -218,6 +219,7 @@ def new_attempt(trial_id: int, number: int, worker: WorkerInfo) -> AttemptRow:
 
 def end_attempt(session: Session, trial_id: int, number: int, outcome: str, message: str | None) -> None:
     """Write how an attempt ended, unless that is known already."""
+    message = message and storable(message)
     changed(
         session,
         update(AttemptRow)

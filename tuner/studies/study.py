@@ -23,6 +23,7 @@ from tuner.config.study import StudySpec
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import ExportRow, StudyRow, TrialRow
+from tuner.storage.texts import storable
 from tuner.studies import leases
 from tuner.studies.asking import Asker
 from tuner.studies.control import order_stop, set_control
@@ -125,7 +126,7 @@ class Study(WorkableStudy):
             of_trial = (TrialRow.study_id == self._id, TrialRow.number == trial)
             trial_id = session.scalars(select(TrialRow.trial_id).where(*of_trial)).one()
             host = socket.gethostname()[:255]
-            session.add(ExportRow(trial_id=trial_id, host=host, path=str(path.absolute()), content=content))
+            session.add(ExportRow(trial_id=trial_id, host=host, path=storable(str(path.absolute())), content=content))
 
         self.database.run(add)
 

@@ -67,7 +67,7 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
     where = f"traceback in {workdir / ERROR_LOG}"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ERROR_LOG).write_text(text, encoding="utf-8")
+        (workdir / ERROR_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as full:
         where = f"traceback not saved: {full}"
     return Ended("failed", FailureKind.ERROR, f"{summary} ({where})", worn=_BROKEN if broken else "")
