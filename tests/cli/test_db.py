@@ -1,6 +1,7 @@
 """`tuner db upgrade` on a database that an older version of this package made."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_an_old_database_is_copied_and_upgraded(sqlite_url: str) -> None:
     again = tuner("db", "upgrade", "--storage", sqlite_url)
     assert again.returncode == 0
     assert "before" not in again.stdout
+
+
+def test_tables_of_an_older_optuna_are_changed_after_a_copy_without_a_word_of_alembic(sqlite_url: str) -> None:
+    connect(sqlite_url).close()
+    file = Path(resolve(sqlite_url).database or "")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("update alembic_version set version_num = 'v3.0.0.d'")
+        connection.commit()
+    answer = tuner("db", "upgrade", "--storage", sqlite_url)
+    assert answer.returncode == 0, answer.stderr
+    assert "INFO" not in answer.stderr
+    assert str(file.with_name(f"{file.name}.version-v3.0.0.d.backup")) in answer.stdout
 
 
 def test_an_old_database_keeps_its_rows_and_its_study_goes_on(

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, inspect, select, text, update
+from sqlalchemy import create_engine, event, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import StorageError
 from tuner.storage import migrate
 from tuner.storage.database import Database, connect, upgrade
 from tuner.storage.tables import Base, StudyRow, now
-from tuner.storage.urls import resolve
+from tuner.storage.urls import resolve, sqlite_file
 
 HEAD = migrate.head()
 
@@ -165,6 +166,73 @@ def test_an_older_database_is_refused_then_upgraded_after_a_copy(
     else:
         assert backup is None
     assert upgrade(database_url) is None
+
+
+def _set_version(url: str, table: str, version: str) -> None:
+    engine = create_engine(resolve(url))
+    with engine.begin() as connection:
+        connection.execute(text(f"update {table} set version_num = '{version}'"))
+    engine.dispose()
+
+
+def _version(file: Path, table: str) -> str:
+    with closing(sqlite3.connect(file)) as connection:
+        return str(connection.execute(f"select version_num from {table}").fetchone()[0])
+
+
+def test_a_database_of_an_older_optuna_alone_is_upgraded_after_a_copy(database_url: str) -> None:
+    connect(database_url).close()
+    _set_version(database_url, "alembic_version", "v3.0.0.d")
+    database = connect(database_url)
+    with pytest.raises(StorageError, match=r"tables of Optuna .* are of another version") as error:
+        database.optuna  # noqa: B018
+    assert "tuner db upgrade" in error.value.hint
+    database.close()
+    backup = upgrade(database_url)
+    if database_url.startswith("sqlite"):
+        assert backup is not None
+        assert backup.name == "tuner.db.version-v3.0.0.d.backup"
+        assert _version(backup, "alembic_version") == "v3.0.0.d"
+        assert _version(backup, migrate.VERSION_TABLE) == HEAD
+    else:
+        assert backup is None
+    database = connect(database_url)
+    assert database.optuna.get_all_studies() == []
+    database.close()
+    assert upgrade(database_url) is None
+
+
+@pytest.mark.parametrize(("table", "whose"), [("alembic_version", "Optuna"), (migrate.VERSION_TABLE, "tuner")])
+def test_a_newer_database_is_not_upgraded(sqlite_url: str, table: str, whose: str) -> None:
+    connect(sqlite_url).close()
+    _set_version(sqlite_url, table, "9999")
+    with pytest.raises(StorageError, match=f"made by a newer {whose}: .* version 9999") as error:
+        upgrade(sqlite_url)
+    assert "Install the newer" in error.value.hint
+    assert list(Path(resolve(sqlite_url).database or "").parent.glob("*.backup*")) == []
+
+
+@pytest.mark.parametrize("work", [connect, upgrade])
+def test_tables_that_another_process_changes_are_left_to_it(
+    database_url: str, work: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database_url.startswith("postgres"):
+        pytest.skip("PostgreSQL waits for good")
+    file = sqlite_file(resolve(database_url))
+    if file is not None:
+        file.parent.mkdir()
+        file.touch()
+    monkeypatch.setattr(migrate, "_LOCK_SECONDS", 1)
+    engine = create_engine(resolve(database_url))
+    with (
+        migrate.schema_lock(engine),
+        pytest.raises(StorageError, match=r"another process has been changing the tables of .* for 1 seconds") as error,
+    ):
+        work(database_url)
+    assert "run the same command again" in error.value.hint
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    connect(database_url).close()
 
 
 def _take_back_two_versions(file: Path) -> None:

@@ -17,13 +17,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import NoStudies, StorageError, TunerError
-from tuner.storage import migrate
+from tuner.storage import migrate, optuna_storage
 from tuner.storage.stalled import Connections
 from tuner.storage.trouble import asks_again, translated
-from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file, storage_option
+from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import BaseStorage
 
 T = TypeVar("T")
 
@@ -87,8 +87,8 @@ class Database:
         from optuna.storages import get_storage
 
         with self.errors():
-            storage = _optuna_storage(self.url, create=False)
-            _release(storage)
+            storage = optuna_storage.open_storage(self.url, _engine_options(self.url), create=False)
+            optuna_storage.release(storage)
             storage.engine = self.engine
             storage.scoped_session.configure(bind=self.engine)
             return get_storage(storage)
@@ -142,9 +142,10 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
                 with migrate.schema_lock(engine):
                     if file is not None:
                         _use_wal(resolved, file)
-                    _release(_optuna_storage(resolved, create=True))
-                # Ours come last: where they are, Optuna's are.
-                migrate.upgrade(engine)
+                    theirs = optuna_storage.open_storage(resolved, _engine_options(resolved), create=True)
+                    optuna_storage.release(theirs)
+                    # Ours come last: where they are, Optuna's are.
+                    migrate.upgrade(engine)
             migrate.check(engine)
     except BaseException:
         engine.dispose()
@@ -157,21 +158,20 @@ def upgrade(url: str | None = None) -> Path | None:
 
     Returns:
         The copy that was made of an SQLite file with older tables, else None.
-    """
-    from optuna.storages import RDBStorage
 
+    Raises:
+        StorageError: The database cannot be used, its tables are newer, or another process changes them.
+    """
     resolved = resolve(url)
     file = sqlite_file(resolved)
     if file is not None and not file.exists():
         raise StorageError(f"there is no database at {file}", hint="Name it with --storage.")
-    engine = _engine(resolved)
+    engine, options = _engine(resolved), _engine_options(resolved)
     try:
-        with Database(resolved, engine).errors():
-            backup = migrate.upgrade(engine)
-            storage = RDBStorage(_optuna_url(resolved), _engine_options(resolved), skip_compatibility_check=True)
-            if storage.get_current_version() != storage.get_head_version():
-                storage.upgrade()
-            _release(storage)
+        with Database(resolved, engine).errors(), migrate.schema_lock(engine):
+            backup = migrate.copy_older(engine, optuna_storage.older_version(engine, options))
+            migrate.upgrade(engine)
+            optuna_storage.upgrade(resolved, options)
     finally:
         engine.dispose()
     return backup
@@ -224,31 +224,6 @@ def _use_wal(url: URL, file: Path) -> None:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise translated(url, error) from None
             time.sleep(random.uniform(0.01, 0.05))
-
-
-def _optuna_url(url: URL) -> str:
-    # Optuna puts its URL through str.format.
-    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-
-
-def _optuna_storage(url: URL, *, create: bool) -> RDBStorage:
-    import optuna
-
-    try:
-        return optuna.storages.RDBStorage(_optuna_url(url), _engine_options(url), skip_table_creation=not create)
-    except RuntimeError as error:
-        if isinstance(error, (TunerError, optuna.exceptions.OptunaError)):
-            raise
-        raise StorageError(
-            f"the tables of Optuna in {masked(url)} are of another version than Optuna {optuna.__version__}",
-            hint=f"Stop all workers, then run: tuner db upgrade{storage_option(url)}",
-        ) from None
-
-
-def _release(storage: RDBStorage) -> None:
-    """Close the connections that Optuna's storage made for itself."""
-    storage.remove_session()
-    storage.engine.dispose()
 
 
 def _make_folder(folder: Path) -> None:

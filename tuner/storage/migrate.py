@@ -25,7 +25,8 @@ VERSION_TABLE = "tuner_alembic_version"
 """Where our version is kept; Optuna keeps its own in `alembic_version`."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 7_466_827
-_LOCK_SECONDS = 120
+_LOCK_SECONDS = 60
+"""Less than the time for which an answer of MySQL is waited for."""
 
 
 def current(engine: Engine) -> str | None:
@@ -51,12 +52,8 @@ def check(engine: Engine) -> None:
     found, wanted = current(engine), head()
     if found == wanted:
         return
+    _refuse_newer(engine.url, found)
     place = masked(engine.url)
-    if found is not None and found not in _revisions():
-        raise StorageError(
-            f"{place} was made by a newer tuner: its tables have version {found}, this tuner knows {wanted}",
-            hint="Install the newer tuner on this machine.",
-        )
     if found is None:
         raise NoStudies(f"{place} holds no studies of tuner", hint="Start one with `tuner run`.")
     raise StorageError(
@@ -65,56 +62,92 @@ def check(engine: Engine) -> None:
     )
 
 
+def _refuse_newer(url: URL, found: str | None) -> None:
+    if found is not None and found not in _revisions():
+        raise StorageError(
+            f"{masked(url)} was made by a newer tuner: its tables have version {found}, this tuner knows {head()}",
+            hint="Install the newer tuner on this machine.",
+        )
+
+
 def _revisions() -> set[str]:
     """Versions by the names of the migrations, rNNNN_what.py, each of which follows the one before."""
     return {path.stem[1:5] for path in MIGRATIONS.glob("versions/r[0-9][0-9][0-9][0-9]_*.py")}
 
 
-def upgrade(engine: Engine) -> Path | None:
-    """Bring our tables to `head`, creating them where there are none. An SQLite file is copied before.
+def copy_older(engine: Engine, optuna: str | None) -> Path | None:
+    """Copy an SQLite file with older tables, before they are changed; to be called with `schema_lock`.
+
+    Args:
+        engine: Of the database.
+        optuna: The version of Optuna's tables where they change, too.
 
     Returns:
-        The copy that was made of an SQLite database with older tables, else None.
+        The copy; None of a server, or where nothing is older.
+
+    Raises:
+        StorageError: Our tables are newer than this package's, or the file cannot be copied.
     """
+    file, ours = sqlite_file(engine.url), current(engine)
+    _refuse_newer(engine.url, ours)
+    older = optuna if ours in (None, head()) else ours
+    return None if file is None or older is None else _backup(engine.url, file, older)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring our tables to `head`, creating them where there are none; to be called with `schema_lock`."""
     from alembic import command
 
-    backup = None
-    with schema_lock(engine):
-        found = current(engine)
-        if found == head():
-            return None
-        file = sqlite_file(engine.url)
-        if found is not None and file is not None:
-            backup = _backup(engine.url, file, found)
-        config = _config()
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            if file is not None:  # for all changes, where Python would leave each its own transaction
-                connection.exec_driver_sql("begin immediate")
-            command.upgrade(config, "head")
-    return backup
+    if current(engine) == head():
+        return
+    config = _config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        if sqlite_file(engine.url) is not None:  # for all changes, where Python would leave each its own transaction
+            connection.exec_driver_sql("begin immediate")
+        command.upgrade(config, "head")
 
 
 @contextmanager
 def schema_lock(engine: Engine) -> Iterator[None]:
-    """Let one process at a time create or change tables; two that create them at once break each other."""
+    """Let one process at a time create or change tables; two that create them at once break each other.
+
+    Raises:
+        StorageError: Another process does so for longer than one waits; not on PostgreSQL, where one waits for good.
+    """
     file = sqlite_file(engine.url)
     if file is not None:
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
-        with FileLock(file.with_name(file.name + ".lock"), timeout=_LOCK_SECONDS):
+        lock = FileLock(file.with_name(file.name + ".lock"))
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise _busy(engine.url) from None
+        try:
             yield
+        finally:
+            lock.release()
         return
     take, give = {
         "postgresql": (f"select pg_advisory_lock({_LOCK_KEY})", f"select pg_advisory_unlock({_LOCK_KEY})"),
         "mysql": (f"select get_lock('{VERSION_TABLE}', {_LOCK_SECONDS})", f"select release_lock('{VERSION_TABLE}')"),
     }[engine.dialect.name]
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(take))
+        taken = connection.scalar(text(take))
+        if engine.dialect.name == "mysql" and taken != 1:  # 0 after the time; NULL where the server failed
+            raise _busy(engine.url)
         try:
             yield
         finally:
             connection.execute(text(give))
+
+
+def _busy(url: URL) -> StorageError:
+    return StorageError(
+        f"another process has been changing the tables of {masked(url)} for {_LOCK_SECONDS} seconds",
+        hint="Let it finish, or end it; then run the same command again.",
+    )
 
 
 def _config() -> Config:
