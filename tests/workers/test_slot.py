@@ -3,7 +3,9 @@
 import json
 import os
 import resource
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -218,6 +220,24 @@ def test_a_trainer_that_cannot_be_imported_is_given_up(tmp_path: Path) -> None:
     assert slot.given_up
     assert starts == sorted(starts)
     assert "no_such_module" in last_lines(slot.log, 1)
+
+
+def test_a_file_of_the_current_folder_is_a_trainer_but_no_module_of_pythons(
+    tmp_path: Path, task: Callable[..., TrainingTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "working"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("fake_trainer.py"), folder / "trainer_of_mine.py")
+    for name in ("tokenize", "queue", "yaml"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('of the user')")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])  # as the command has it
+    slot = Slot(SlotPlan(0, "cpu", 1), "trainer_of_mine:train", tmp_path / "slot.log")
+    slot.start()
+    assert hear(slot) == Ready()
+    assert run(slot, task(epochs=1))[1] == Ended("complete")
+    slot.hang_up()
+    slot.wait(10)
 
 
 def test_a_process_whose_worker_is_gone_saves_and_ends(slot: Slot, task: Callable[..., TrainingTask]) -> None:

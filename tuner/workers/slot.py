@@ -102,7 +102,7 @@ class Slot:
             ours, theirs = Pipe()
             with self._open_log() as log, theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tuner.workers.trial_process", str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", "tuner.workers.trial_process", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env=environment(self.plan),
                     stdin=subprocess.DEVNULL,
@@ -207,7 +207,8 @@ class Slot:
 def environment(plan: SlotPlan) -> dict[str, str]:
     """The environment of a slot's process: thread limits and the GPU it may see, set before anything is imported."""
     limits = dict.fromkeys(_THREAD_LIMITS, str(plan.threads))
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    # A trainer may lie in the current folder, whose files must not take the place of other modules.
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in [*sys.path, ""])
     environment = {**os.environ, **limits, "PYTHONPATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
     spin_briefly(environment)
     if plan.visible_gpu is not None:
