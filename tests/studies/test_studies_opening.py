@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 
@@ -190,6 +191,48 @@ def test_broken_data_make_no_study(sqlite_url: str, data: DataSpec) -> None:
     with pytest.raises(DataError):
         create_or_open(spec_for(broken, sqlite_url, "broken"))
     assert list_studies(sqlite_url) == []
+
+
+@pytest.mark.parametrize("objective", ["map", "map50"])
+def test_a_study_that_another_process_begins_meanwhile_is_gone_on_with(
+    studies_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    """It stands between looking for the study and making it at Optuna, while the other begins the first trial."""
+    real, other = optuna.create_study, []
+
+    def late(*args: Any, **kwargs: Any) -> optuna.Study:
+        monkeypatch.setattr(optuna, "create_study", real)
+        other.append(begin(studies_url))
+        assert other[0].next_trial(WORKER) is not None
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(optuna, "create_study", late)
+    if objective == "map":
+        assert begin(studies_url).identity == other[0].identity
+    else:
+        with pytest.raises(StudyError, match=r"exists in .* with another spec"):
+            begin(studies_url, objective={"metric": objective})
+    assert other[0].optuna.metric_names == ["map"]
+
+
+def test_names_that_differ_by_capital_letters_alone_are_not_mixed_up(database_url: str, data: DataSpec) -> None:
+    small = create_or_open(spec_for(data, database_url, "cells"))
+    for read in (open_study, delete_study):
+        with pytest.raises(StudyError, match="there is no study 'Cells'"):
+            read("Cells", database_url)
+    if database_url.startswith("mysql"):
+        with pytest.raises(StudyError, match="holds a study 'cells', and tells no capital letters in names apart"):
+            create_or_open(spec_for(data, database_url, "Cells", objective={"metric": "map50"}))
+    else:
+        create_or_open(spec_for(data, database_url, "Cells")).close()
+        delete_study("Cells", database_url)
+    assert small.optuna.metric_names == ["map"]
+    optuna.delete_study(study_name="cells", storage=small.database.optuna)
+    with pytest.raises(StudyError, match="there is no study 'Cells'") as error:
+        delete_study("Cells", database_url)
+    assert "tuner delete" not in error.value.hint
+    delete_study("cells", database_url)
+    small.close()
 
 
 def test_a_study_that_does_not_exist(sqlite_url: str, begin: Begin) -> None:

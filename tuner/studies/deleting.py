@@ -91,7 +91,7 @@ def _reach(name: str, storage_url: str | None) -> tuple[Database, StudyRow]:
     except StudyError:
         database = connect(storage_url, create=False)
         row = database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name, GONE)))
-        if row is None:
+        if row is None or row.name != name:  # MySQL tells no capital letters apart
             database.close()
             raise
         return database, row

@@ -171,14 +171,24 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
                 directions=directions(spec),
                 load_if_exists=True,
             )
+            optuna_id = database.optuna.get_study_id_from_name(spec.name)
+            known = database.optuna.get_study_name_from_id(optuna_id)
+            if known != spec.name:  # MySQL compares so by default
+                raise StudyError(
+                    f"{masked(database.url)} holds a study {known!r}, and tells no capital letters in names apart, "
+                    f"so that {spec.name!r} cannot be another",
+                    hint=f"Write it {known!r}, or choose another name.",
+                )
             given = [direction.name.lower() for direction in study.directions]
-            if study.get_trials(deepcopy=False) or given != directions(spec):
+            foreign = study.get_trials(deepcopy=False) or given != directions(spec)
+            # Another process may have begun the study and its first trial meanwhile.
+            if foreign and find_study(database, spec.name) is None:
                 raise StudyError(
                     f"{masked(database.url)} holds an Optuna study {spec.name!r} that tuner did not make",
                     hint="Choose another name for the study.",
                 )
-            study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
-            optuna_id = database.optuna.get_study_id_from_name(spec.name)
+            if not foreign:
+                study.set_metric_names(list(spec.objectives) or [spec.objective.metric])
 
         def add(session: Session) -> None:
             if session.scalar(select(StudyRow.id).where(StudyRow.name == spec.name)) is None:

@@ -218,7 +218,7 @@ def unknown_study(database: Database, name: str) -> StudyError:
 
     def read(session: Session) -> tuple[list[str], bool, StudyError | None]:
         names = list(session.scalars(select(StudyRow.name).where(ALIVE)))
-        gone = session.scalar(select(StudyRow.id).where(GONE, StudyRow.name == name)) is not None
+        gone = session.scalar(select(StudyRow.name).where(GONE, StudyRow.name == name)) == name
         return names, gone, misnamed(session).get(name) if gone else None
 
     (names, gone, renamed), there = database.run(read), storage_option(database.url)
