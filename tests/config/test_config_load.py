@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tuner.config.errors import ConfigError
 from tuner.config.load import base_config, dump_study_spec, load_study_spec, parse_duration
 from tuner.config.source import Section, parse_yaml
-from tuner.config.study import DataSpec, StudySpec
+from tuner.config.study import DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.config.writing import dump_yaml, yaml_text
 
@@ -111,6 +111,11 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
         (MINIMAL + "name: again\n", "study.yaml:5: name: the same key stands on line 1 already"),
         ("name: x\ndata:\n  train: t.json\n", "study.yaml:2: data.val: is missing"),
         (MINIMAL + "budget:\n  trials: -1\n", "study.yaml:6: budget.trials: should be greater than 0, found -1"),
+        (
+            MINIMAL + "pruner: {first_rung: 1.0}\n",
+            "study.yaml:5: pruner.first_rung: should be whole epochs, such as 3, or a share of all between 0 and 1, "
+            "such as 0.25, found 1.0",
+        ),
         (MINIMAL + "budget:\n  timeout: soon\n", "study.yaml:6: budget.timeout: 'soon' is not a duration"),
         (
             MINIMAL + "sampler: tpe\n",
@@ -226,6 +231,14 @@ def test_specs_survive_yaml_and_json(tmp_path: Path) -> None:
     assert again == spec
     assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
     assert again.digest() == spec.digest()
+
+
+@pytest.mark.parametrize("first_rung", [1, 3, 0.25])
+def test_epochs_stay_apart_from_shares_in_json(first_rung: float) -> None:
+    spec = PrunerSpec(first_rung=first_rung)
+    for again in (PrunerSpec.model_validate_json(spec.model_dump_json()), PrunerSpec.model_validate(spec.model_dump())):
+        assert type(again.first_rung) is type(first_rung)
+        assert again == spec
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

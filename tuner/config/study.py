@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    StrictInt,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -93,7 +94,7 @@ class PrunerSpec(Frozen):
     name: Literal["successive_halving", "promote", "hyperband", "median", "percentile", "patient", "none"] = Field(
         "promote", description="which trials are stopped, or pause; none: all are trained in full"
     )
-    first_rung: PositiveInt | Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+    first_rung: StrictInt | float | None = Field(
         None,
         description="epochs before the first decision, or their share of all (0.25); default: a ninth of all, but not "
         "before the third",
@@ -108,6 +109,15 @@ class PrunerSpec(Frozen):
         None, gt=0.0, lt=100.0, description="percentile: keep the best so many percent (25)"
     )
     patience: int | None = Field(None, ge=0, description="patient: epochs without gain before pruning (5)")
+
+    @field_validator("first_rung")
+    @classmethod
+    def _are_epochs_or_a_share(cls, value: float | None) -> float | None:
+        if value is not None and (value <= 0 or (isinstance(value, float) and value >= 1)):
+            raise ValueError(
+                f"should be whole epochs, such as 3, or a share of all between 0 and 1, such as 0.25, found {value!r}"
+            )
+        return value
 
 
 class BudgetSpec(Frozen):
