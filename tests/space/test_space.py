@@ -102,6 +102,22 @@ def test_an_inactive_dimension_satisfies_no_condition() -> None:
     assert set(made.params_of(BASE)) == {"optimizer"}  # although the default config's momentum is 0.9
 
 
+def test_a_value_of_a_range_with_steps_is_a_condition() -> None:
+    made = space(
+        "augment.mosaic: {type: float, low: 0, high: 1, step: 0.1}\n"
+        "momentum: {type: float, low: 0.8, high: 0.9, when: {augment.mosaic: [0.3, 1]}}\n"
+    )
+    drawn = set()
+    sampled = study()
+    for _ in range(50):
+        trial = sampled.ask()
+        made.suggest(trial, BASE)
+        mosaic = round(trial.params["augment.mosaic"], 9)
+        assert ("momentum" in trial.params) == (mosaic in (0.3, 1))
+        drawn.add(mosaic)
+    assert {0.3, 1.0} < drawn  # of which Optuna makes 0.30000000000000004
+
+
 def test_spaces_go_to_json_and_back() -> None:
     for made in (load_space("detection"), space(CONDITIONAL)):
         assert SearchSpace.model_validate_json(made.model_dump_json()) == made
@@ -322,6 +338,9 @@ def test_a_default_outside_the_space_names_both() -> None:
          "is one of 'adamw', 'sgd'. Did you mean 'sgd'?"),
         ("nms_iou: {type: float, low: 0.3, high: 0.8}\nmomentum: {type: fixed, value: 0.8, when: {nms_iou: 0.5}}\n",
          "space.yaml:2: momentum.when.nms_iou: nms_iou is swept after training"),
+        ("weight_decay: {type: float, low: 0, high: 0.1}\nmomentum: {type: fixed, value: 0.8, when: {weight_decay: "
+         "0.05}}\n", "space.yaml:2: momentum.when.weight_decay: weight_decay is hardly ever a given value, as its "
+         "range has no steps: give it a `step`"),
         ("optimizer: {type: fixed, value: sgd, when: {momentum: 0.9}}\nmomentum: {type: fixed, value: 0.9, when: "
          "{optimizer: sgd}}\n", "space.yaml:2: momentum.when.optimizer: the conditions go round in a circle: "
          "optimizer -> momentum -> optimizer"),

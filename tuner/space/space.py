@@ -237,8 +237,12 @@ class SearchSpace(Frozen):
 
     @staticmethod
     def holds(value: Any, allowed: tuple[Any, ...]) -> bool:
-        """Whether a value is one of those that a condition allows."""
-        return any(FixedDimension(value=one).contains(value) for one in allowed)
+        """Whether a value is one of those that a condition allows, up to the rounding of Optuna's grids of floats."""
+        return any(
+            FixedDimension(value=one).contains(value)
+            or (isinstance(value, float) and isinstance(one, int | float) and math.isclose(value, one, rel_tol=1e-9))
+            for one in allowed
+        )
 
 
 def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
