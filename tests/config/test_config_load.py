@@ -129,6 +129,18 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
             "study.yaml:5: objective.metric: there is no metric 'mAP'. Did you me",
         ),
         (MINIMAL + "constraints: [latency_ms < 20]\n", "or METRIC >= NUMBER. For example: latency_ms <= 20"),
+        (
+            MINIMAL + "constraints: [latency_ms <= 1e400]\n",
+            "study.yaml:5: constraints: 1e400 in 'latency_ms <= 1e400' is too large a number. Write one below 1e308.",
+        ),
+        (
+            MINIMAL + "objective: {metric: 1e400*map}\n",
+            "study.yaml:5: objective.metric: 1e400 in '1e400*map' is too large a number\nWrite one below 1e308.",
+        ),
+        (
+            MINIMAL + "constraints: [map <= 0.4, latency_ms <= 20, map >= 0.5]\n",
+            "study.yaml:5: constraints: no value of map keeps both 'map >= 0.5' and 'map <= 0.4': drop one of them",
+        ),
         ("name: my study\n", "study.yaml:1: name: should be letters, digits, '.', '_' and '-' alone, as in cells-2"),
         ("name: 2024\n", "study.yaml:1: name: should be a text, found 2024: write it in quotes, '2024'"),
         ("name: x\ndata:\n\ttrain: x\n", "Indent with blanks: YAML takes no tabs."),
@@ -165,6 +177,11 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
 )
 def test_errors_name_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
     assert message in refused(tmp_path, text)
+
+
+def test_limits_may_leave_a_single_value(tmp_path: Path) -> None:
+    limits = ("map >= 0.5", "map <= 0.5", "f1 <= 0.4", "recall >= 0.9")
+    assert load_study_spec(write(tmp_path, f"{MINIMAL}constraints: [{', '.join(limits)}]\n")).constraints == limits
 
 
 def test_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ class Objective:
         """Read `map50`, `recall@precision=0.9` or `0.7*map + 0.3*f1`.
 
         Raises:
-            ConfigError: It is no such sum, a metric is unknown, or one term gains by what costs another.
+            ConfigError: It is no such sum, a metric is unknown, a weight is not finite, or one term gains by what costs
+                another.
         """
         return _parse(text)
 
@@ -106,17 +107,17 @@ class Constraint:
         """Read `latency_ms <= 20` or `map50 >= 0.5`.
 
         Raises:
-            ConfigError: It is no such limit, or the metric is unknown.
+            ConfigError: It is no such limit, the metric is unknown, or the number is not finite.
         """
         found = _LIMIT.fullmatch(text)
-        if found is None or math.isinf(float(found[3])):
+        if found is None:
             raise ConfigError(
                 f"constraint {text!r} is not of the form METRIC <= NUMBER or METRIC >= NUMBER",
                 hint="For example: latency_ms <= 20",
             )
         name, sign, limit = found.groups()
         direction_of(name)
-        return cls(name, sign == "<=", float(limit))
+        return cls(name, sign == "<=", _finite(limit, text))
 
     def violation(self, value: float) -> float:
         """By how much a value is beyond the limit; 0 or less where it is not."""
@@ -155,7 +156,7 @@ def _parse(text: str) -> Objective:
                 hint="Write the name of a metric, or a weighted sum such as 0.7*map + 0.3*f1.",
             )
         sign, weight, name = found.groups()
-        terms.append(((-1.0 if sign == "-" else 1.0) * float(weight or 1.0), name))
+        terms.append(((-1.0 if sign == "-" else 1.0) * _finite(weight or "1", text), name))
         place = found.end()
     names = [name for _, name in terms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -171,6 +172,12 @@ def _parse(text: str) -> Objective:
             hint=f"{loss} is better when it is {'smaller' if loss in MINIMISED else 'larger'}: turn its sign.",
         )
     return Objective(tuple(terms), "maximize" if set(ways.values()) == {1} else "minimize")
+
+
+def _finite(number: str, text: str) -> float:
+    if math.isinf(float(number)):
+        raise ConfigError(f"{number} in {text!r} is too large a number", hint="Write one below 1e308.")
+    return float(number)
 
 
 def _way(weight: float, direction: Direction) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     Field,
@@ -22,6 +23,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.objective import Constraint, Objective
 from tuner.config.seeds import MAX_SEED
 
+Parsed = TypeVar("Parsed")
 StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -193,7 +195,7 @@ class StudySpec(Frozen):
     @field_validator("objectives")
     @classmethod
     def _are_objectives(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(_in_one_spelling(Objective.parse, text) for text in texts)
+        found = tuple(str(_parsed(Objective.parse, text)) for text in texts)
         if len(found) == 1 or len(set(found)) < len(found):
             raise ValueError("several different objectives belong here; write a single one as `objective: {metric: …}`")
         return found
@@ -201,12 +203,16 @@ class StudySpec(Frozen):
     @field_validator("constraints")
     @classmethod
     def _are_constraints(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_in_one_spelling(Constraint.parse, text) for text in texts)
+        limits = {str(limit): limit for limit in (_parsed(Constraint.parse, text) for text in texts)}
+        for (upper, most), (lower, least) in itertools.permutations(limits.items(), 2):
+            if most.name == least.name and most.at_most and not least.at_most and most.limit < least.limit:
+                raise ValueError(f"no value of {most.name} keeps both '{lower}' and '{upper}': drop one of them")
+        return tuple(limits)
 
 
-def _in_one_spelling(parse: Callable[[str], object], text: str) -> str:
-    """What is parsed, as text; where it cannot be, an error that pydantic names the field of."""
+def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
+    """Parse, with an error that pydantic names the field of."""
     try:
-        return str(parse(text))
+        return parse(text)
     except ConfigError as error:
         raise ValueError(". ".join(part for part in (error.message.rstrip("."), error.hint) if part)) from None
