@@ -297,6 +297,10 @@ def test_a_default_outside_the_space_names_both() -> None:
         ("image_size: {type: int, low: 320, high: 1280, step: 100}\n", "space.yaml:1: image_size.step: 100 does not "
          "divide the range 320 … 1280: the last value on the grid is 1220, the next 1320"),
         ("image_size: {type: int, low: 320, high: 640, step: 0}\n", "image_size.step: must be greater than 0"),
+        ("augment.mosaic: {type: float, low: 0, high: 1, step: 1e-320}\n", "space.yaml:1: augment.mosaic.step: "
+         "9.99989e-321 is too small for 0 … 1"),
+        (f"warmup_steps: {{type: int, low: {'9' * 400}, high: 1}}\n", "space.yaml:1: warmup_steps.low: should be at "
+         "most 1.79769e+308"),
         ("image_size: {type: int, low: 320, high: 640, step: 32, log: true}\n", "either `log` or `step`"),
         ("image_size: {type: float, low: 320, high: 640}\n", "image_size.type: image_size is a whole number"),
         ("image_size: {type: int, low: 320.5, high: 640}\n", "image_size.low: should be a whole number, found 320.5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Objective
-from tuner.config.paths import expanded
+from tuner.config.paths import expanded, is_folder
 from tuner.config.problems import located
 from tuner.config.source import Section, read_yaml, where
 from tuner.config.study import DataSpec, StudySpec
@@ -75,7 +76,7 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     spec = spec.model_copy(
         update={"defaults": defaults, "space": space, "data": spec.data.model_copy(update={"root": root})}
     )
-    _refuse_folders(spec.data, data)
+    _refuse_wrong_paths(spec.data, data)
     base_config(spec)
     return spec
 
@@ -99,13 +100,17 @@ def _from_folder(weights: Any, folder: Path, place: str) -> Any:
     return str(folder / expanded(weights, place))
 
 
-def _refuse_folders(spec: DataSpec, data: Section) -> None:
-    """Refuse a folder where the data set needs an annotation file; a path that is not there is told with the others."""
-    for key in ("train", "val", "test"):
+def _refuse_wrong_paths(spec: DataSpec, data: Section) -> None:
+    """Refuse what can be no path, and a folder where the data set needs an annotation file.
+
+    A path that is not there is told with the others, when the data set is read.
+    """
+    for key in ("root", "images", "train", "val", "test"):
         relative: Path | None = getattr(spec, key)
-        if relative is not None and spec.path(relative).is_dir():
+        place = where(data, ("data", key))
+        if relative is not None and is_folder(spec.path(relative), place) and key not in ("root", "images"):
             raise ConfigError(
-                f"{where(data, ('data', key))}{spec.path(relative)} is a folder, not an annotation file",
+                f"{place}{spec.path(relative)} is a folder, not an annotation file",
                 hint="Name a COCO JSON file, relative to `data.root`.",
             )
 
@@ -148,10 +153,12 @@ def parse_duration(text: str | float) -> float:
     else:
         try:
             seconds = float("nan") if isinstance(text, bool) else float(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = float("nan")
     if not 0 < seconds < float("inf"):
-        raise ConfigError(f"{text!r} is not a duration", hint="Write it like 2h, 90m, 1h30m or a number of seconds.")
+        raise ConfigError(
+            f"{reprlib.repr(text)} is not a duration", hint="Write it like 2h, 90m, 1h30m or a number of seconds."
+        )
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from tuner.config.errors import ConfigError
@@ -15,12 +16,34 @@ def expanded(path: Path | str, place: str = "") -> Path:
         place: Where, as `tuner.config.source.where` says it.
 
     Raises:
-        ConfigError: There is no user of that name.
+        ConfigError: There is no user of that name, or no path can be so.
     """
+    if "\0" in str(path):
+        raise ConfigError(f"{place}{str(path)!r} is no path: it holds a null character", hint="Leave that out.")
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(
             f"{place}{path}: there is no home folder for {Path(path).parts[0]}",
             hint="Write the path out, from / on; a folder whose own name begins with ~ is ./~name.",
+        ) from None
+
+
+def is_folder(path: Path, place: str) -> bool:
+    """Whether a path is that of a folder.
+
+    Args:
+        path: The path.
+        place: Where it was written, as `tuner.config.source.where` says it.
+
+    Raises:
+        ConfigError: No path can be so, or the system does not let us look.
+    """
+    try:
+        return stat.S_ISDIR(expanded(path, place).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"{place}cannot be looked at: {error.strerror}: {path}", hint="Correct the path, or its permissions."
         ) from None

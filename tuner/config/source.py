@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,8 +84,7 @@ def read_yaml_list(path: Path) -> list[Section]:
     Raises:
         ConfigError: The file cannot be read, is not valid YAML, or is not a list of mappings.
     """
-    with _syntax_errors(path):
-        loader = _CoreLoader(_text_of(path, "Check the path."))
+    with _loader(_text_of(path, "Check the path."), path) as loader:
         root = loader.get_single_node()
         if not isinstance(root, yaml.SequenceNode):
             raise ConfigError(
@@ -101,8 +101,7 @@ def read_yaml_list(path: Path) -> list[Section]:
 
 def parse_yaml(text: str, path: Path) -> Section:
     """Parse the text of a YAML file that holds one mapping; see `read_yaml`."""
-    with _syntax_errors(path):
-        loader = _CoreLoader(text)
+    with _loader(text, path) as loader:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise NoMapping(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
@@ -123,9 +122,11 @@ def _text_of(path: Path, hint: str) -> str:
 
 
 @contextmanager
-def _syntax_errors(path: Path) -> Iterator[None]:
+def _loader(text: str, path: Path) -> Iterator[_CoreLoader]:
+    """A loader of the text, whose errors name file and line."""
     try:
-        yield
+        loader = _CoreLoader(text)
+        yield loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -134,6 +135,8 @@ def _syntax_errors(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}{line}: not valid YAML: {problem}", hint=hint) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}:{loader.line + 1}: lists or mappings are nested too deeply") from None
 
 
 def _kind(node: yaml.Node | None) -> str:
@@ -152,7 +155,7 @@ class _Builder:
         self.done: dict[int, Any] = {}
         self.open: set[int] = set()
 
-    def value(self, node: yaml.Node) -> Any:
+    def value(self, node: yaml.Node, keys: tuple[str, ...] = ()) -> Any:
         if id(node) in self.done:
             return self.done[id(node)]
         if id(node) in self.open:
@@ -160,26 +163,28 @@ class _Builder:
         self.open.add(id(node))
         result: Any
         if isinstance(node, yaml.MappingNode):
-            result = self.section(node)
+            result = self.section(node, keys)
         elif isinstance(node, yaml.SequenceNode):
-            result = [self.value(child) for child in node.value]
+            result = [self.value(child, keys) for child in node.value]
         else:
             try:
                 result = self.loader.construct_object(node)
-            except ValueError as error:
-                raise ConfigError(f"{self.path}:{node.start_mark.line + 1}: {error}") from None
+            except (ValueError, ArithmeticError, LookupError, AttributeError):  # PyYAML's, of `!!bool foo` and such
+                place = f"{self.path}:{node.start_mark.line + 1}: {'.'.join(keys)}: "
+                kind = node.tag.removeprefix("tag:yaml.org,2002:")
+                raise ConfigError(f"{place}{reprlib.repr(node.value)} cannot be read as !!{kind}") from None
         self.open.remove(id(node))
         self.done[id(node)] = result
         return result
 
-    def section(self, node: yaml.MappingNode) -> Section:
+    def section(self, node: yaml.MappingNode, keys: tuple[str, ...] = ()) -> Section:
         self._refuse_duplicates(node)
         self.loader.flatten_mapping(node)
         values: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:  # merged keys come first and are overwritten by the mapping's own
             key = self._key(key_node)
-            values[key] = self.value(value_node)
+            values[key] = self.value(value_node, (*keys, key))
             lines[key] = key_node.start_mark.line + 1
         return Section(values, self.path, node.start_mark.line + 1, lines)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+import sys
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -95,6 +96,11 @@ class _Range(_Searched):
 
     @model_validator(mode="after")
     def _range_holds_values(self) -> Self:
+        for key in ("low", "high", "step"):
+            if abs(getattr(self, key) or 0) > sys.float_info.max:
+                raise KeyProblem(
+                    (key,), f"should be at most {sys.float_info.max:g}, the largest number that a float holds"
+                )
         if self.low >= self.high:
             raise KeyProblem(
                 ("high",),
@@ -110,7 +116,14 @@ class _Range(_Searched):
             if self.step <= 0:
                 raise KeyProblem(("step",), f"must be greater than 0, found {self.step:g}")
             low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step))
-            if (high - low) % step:
+            try:
+                remainder = (high - low) % step
+            except InvalidOperation:  # more steps than Decimal can count
+                raise KeyProblem(
+                    ("step",),
+                    f"{self.step:g} is too small for {self.low:g} … {self.high:g}: take a larger step, or none",
+                ) from None
+            if remainder:
                 last = low + (high - low) // step * step
                 raise KeyProblem(
                     ("step",),
