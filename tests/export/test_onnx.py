@@ -103,11 +103,12 @@ def of_family(model: str, like: LoadedModel) -> LoadedModel:
 def test_what_cannot_be_written_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     path.write_text("mine")
-    assert run("onnx", model, "-o", path) == 1
-    assert "--force" in capsys.readouterr().err
+    for folder in (model, tmp_path / "no model"):  # said before the model is read
+        assert run("onnx", folder, "-o", path) == 1
+        assert "--force" in capsys.readouterr().err
+        assert run("onnx", folder, "-o", tmp_path / "missing" / "model.onnx") == 1
+        assert f"error: {tmp_path / 'missing'}: no such folder" in capsys.readouterr().err
     assert path.read_text() == "mine"
-    assert run("onnx", model, "-o", tmp_path / "missing" / "model.onnx") == 1
-    assert "writable" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="fasterrcnn-mobilenet cannot be written as ONNX"):
         save_onnx(of_family("fasterrcnn-mobilenet", load_model(model)), tmp_path / "two.onnx")
     assert not (tmp_path / "two.onnx").exists()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import Point, refuse_folder
+from tuner.config.paths import check_output
 
 
 def onnx(
@@ -19,6 +20,7 @@ def onnx(
 ) -> None:
     """Write a model as ONNX: letterboxed images in, candidates before suppression out, and what to do with them."""
     refuse_folder(output, "model.onnx")
+    check_output(output, force=force)
     from tuner.export.model import load_model
     from tuner.export.onnx_file import METADATA, save_onnx
 

@@ -47,3 +47,15 @@ def is_folder(path: Path, place: str) -> bool:
         raise ConfigError(
             f"{place}cannot be looked at: {error.strerror}: {path}", hint="Correct the path, or its permissions."
         ) from None
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Check that a file can be written, before what it is to hold is made at some length.
+
+    Raises:
+        ConfigError: Its folder does not exist, or it exists and `force` is not set.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such folder", hint="Make it first, or name another file with -o.")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.config.errors import ConfigError
+from tuner.config.paths import check_output
 from tuner.data.letterbox import PAD_VALUE
 from tuner.export.model import LoadedModel
 from tuner.models.detector import Candidates, Detector
@@ -31,7 +32,8 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
     """Write a model as ONNX, whole or not at all.
 
     Its input `images` is (batch, 3, H, W) uint8, RGB, letterboxed to the model's canvas; its outputs are those of
-    `Candidates`: `boxes`, `scores` and `labels`, before suppression.
+    `Candidates`: `boxes`, `scores` and `labels`, before suppression. It computes in float32, whereas `tuner predict`
+    uses bfloat16 under `precision: auto` on GPUs and CPUs that have it: scores may differ in the third digit.
 
     Args:
         model: On the CPU.
@@ -41,7 +43,7 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
 
     Raises:
         ConfigError: The packages that write ONNX are missing, the family has no ONNX form, the file exists and `force`
-            is not set, or it cannot be written.
+            is not set, its folder does not exist, or it cannot be written.
     """
     path = Path(path)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -54,8 +56,7 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
             f"{model.config.model} cannot be written as ONNX: how many proposals it has depends on the image",
             hint="Take a single-stage detector (dense, RetinaNet, FCOS, SSD) where the model must run without torch.",
         )
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+    check_output(path, force=force)
     images = torch.zeros(batch, 3, model.canvas.height, model.canvas.width, dtype=torch.uint8)
     detector = copy.deepcopy(model.detector)  # tracing leaves tensors without values in torchvision's anchor generators
     with torch.no_grad():
