@@ -97,6 +97,8 @@ def _change(content, path, value):
         (["images", 1, "width"], True, ["'train1.png'", "width True"]),
         (["images", 1, "width"], 10**12, ["'train1.png'", "width 1000000000000"]),
         (["images", 1, "file_name"], "a" * 5000, ["1 of 3 image files"]),
+        (["images", 1, "file_name"], "a" * 5000 + "/b.png", ["1 of 3 image files", "names in the annotation file"]),
+        (["images", 1, "file_name"], ".", ["1 of 3 image files", "names in the annotation file start from"]),
         (["annotations", 1, "area"], -1, ["annotation 2", "area -1", "from 0"]),
         (["annotations", 1, "area"], 10**400, ["annotation 2", "area 1000"]),
         (["images", 1, "file_name"], 3, ["image number 2", "file_name 3"]),

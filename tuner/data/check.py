@@ -150,8 +150,10 @@ def check_files_exist(folder: Path, names: Sequence[str], annotations: Path) -> 
 def _why_missing(folder: Path, path: Path) -> str:
     """What to do about a missing image, whose name may be encoded or end otherwise, or be of another machine."""
     composed = unicodedata.normalize("NFC", path.name)
-    siblings = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-    twin = next((file for file in siblings if unicodedata.normalize("NFC", file.name) == composed), None)
+    # Path.is_dir raises where a name is longer than any folder's.
+    siblings = sorted(path.parent.iterdir()) if os.path.isdir(path.parent) else []  # noqa: PTH112
+    alike = (file for file in siblings if unicodedata.normalize("NFC", file.name) == composed)
+    twin = next((file for file in alike if file.is_file()), None)
     if twin is not None:
         return (
             f"{twin} is there: it looks the same, but its accents are encoded otherwise (Unicode NFC and NFD, as macOS "
