@@ -299,6 +299,22 @@ def test_repair_that_leaves_no_box_is_refused(folder):
         load_split(folder.spec(on_bad_boxes="repair"), "train")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bbox", [[1e308, 1, 1e308, 5], [0, 0, -1e308, 1e308], [1e200, 1e200, 1e200, 1e200]])
+def test_boxes_near_the_largest_float_are_outside_like_any_other(folder, bbox):
+    row = folder.contents["train"]["annotations"][1]
+    row |= {"bbox": bbox, "area": None}
+    folder.write()
+    with pytest.raises(DataError, match=r"annotation 2 of train0\.png"):
+        load_split(folder.spec(), "train")
+    assert load_split(folder.spec(on_bad_boxes="repair"), "train")[1].dropped == 1
+    del row["bbox"]
+    row["segmentation"] = [[-1.7e308, 0, 1.7e308, 0, 0, 5]]
+    folder.write()
+    with pytest.raises(DataError, match=r"annotation 2 has bbox .*inf.*, expected four finite numbers"):
+        load_split(folder.spec(), "train")
+
+
 coordinates = st.floats(-100, 200, allow_nan=False)
 
 

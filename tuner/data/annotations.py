@@ -122,7 +122,7 @@ def parse_annotations(
             hint="Set iscrowd to 0 for boxes that hold one object.",
         )
     changed = (repaired != boxes).any(axis=1)
-    areas = np.where(changed, np.minimum(areas, repaired[:, 2] * repaired[:, 3]), areas)
+    areas[changed] = np.minimum(areas[changed], repaired[changed, 2] * repaired[changed, 3])
     counts = np.bincount(image_index[keep], minlength=len(images))
     split = Split(
         name=name,

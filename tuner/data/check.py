@@ -92,7 +92,8 @@ def check_boxes(
     Returns:
         Boxes (M, 4), of which only the bad ones differ; (M,) bool, which to keep; the report.
     """
-    ends = boxes[:, :2] + boxes[:, 2:]
+    with np.errstate(over="ignore"):  # then it ends outside, which is told below
+        ends = boxes[:, :2] + boxes[:, 2:]
     without_area = np.asarray((boxes[:, 2:] <= 0).any(axis=1), np.bool_)
     beyond = (boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)
     outside = np.asarray(beyond.any(axis=1), np.bool_) & ~without_area

@@ -126,7 +126,8 @@ def _box_around(polygons: object) -> list[float] | None:
         return None
     points = numbers.reshape(-1, 2)
     low = points.min(axis=0)
-    return [*low.tolist(), *(points.max(axis=0) - low).tolist()]
+    with np.errstate(over="ignore"):  # a box without end is refused as any other
+        return [*low.tolist(), *(points.max(axis=0) - low).tolist()]
 
 
 def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float64]:
@@ -152,7 +153,8 @@ def areas_of(rows: Rows, boxes: NDArray[np.float64], ids: NDArray[np.int64], pat
     """(len(rows),) float64, `area`, or the box's own where there is none."""
     values = [row.get("area") for row in rows]
     stated = np.array([value is not None for value in values], np.bool_)
-    areas = boxes[:, 2] * boxes[:, 3]
+    with np.errstate(over="ignore"):  # such a box lies outside its image, which is told by its name
+        areas = boxes[:, 2] * boxes[:, 3]
     if stated.any():
         found = _numbers([value for value in values if value is not None])
         if found is None or (found < 0).any():
