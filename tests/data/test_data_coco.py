@@ -168,9 +168,15 @@ def test_names_of_classes_in_any_language(folder, name):
     assert load_split(folder.spec(), "train")[0].classes[0] == name
 
 
-def test_a_box_follows_from_polygons_where_there_is_none(folder):
+@pytest.mark.parametrize("absent", [{}, {"bbox": None}, {"bbox": []}])
+def test_a_box_follows_from_polygons_where_there_is_none(folder, absent):
     rows = folder.contents["train"]["annotations"]
-    rows[1] = {"id": 2, "image_id": 5, "category_id": 3, "segmentation": [[4, 5, 9.5, 5, 9.5, 20], [2, 6, 3, 7, 3, 6]]}
+    rows[1] = absent | {
+        "id": 2,
+        "image_id": 5,
+        "category_id": 3,
+        "segmentation": [[4, 5, 9.5, 5, 9.5, 20], [2, 6, 3, 7, 3, 6]],
+    }
     folder.write()
     dataset = load_dataset(folder.spec())
     assert dataset.train.boxes[0].tolist() == [2, 5, 7.5, 15]
@@ -180,14 +186,24 @@ def test_a_box_follows_from_polygons_where_there_is_none(folder):
 
 
 @pytest.mark.parametrize(
-    "polygons", [None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [[1, 2, 3, 4, 5, "6"]], {"counts": [], "size": []}]
+    ("polygons", "words"),
+    [
+        (None, "\nCOCO asks for one"),
+        ([], "\nCOCO asks for one"),
+        ([[1, 2, 3, 4]], ", and its polygons make none"),
+        ([[1, 2, 3, 4, 5, 6, 7]], ", and its polygons make none"),
+        ([[1, 2, 3, 4, 5, "6"]], ", and its polygons make none"),
+        ({"counts": [], "size": []}, ", and its run-length mask is not decoded\nWrite the box of each mask"),
+    ],
 )
-def test_what_is_no_polygon_makes_no_box(folder, polygons):
-    del folder.contents["train"]["annotations"][1]["bbox"]
-    folder.contents["train"]["annotations"][1]["segmentation"] = polygons
-    folder.write()
-    with pytest.raises(DataError, match=r"annotation number 2 \(id 2\) has no 'bbox'"):
-        load_dataset(folder.spec())
+def test_what_is_no_polygon_makes_no_box(folder, polygons, words):
+    rows = folder.contents["train"]["annotations"]
+    row = {key: value for key, value in rows[1].items() if key != "bbox"} | {"segmentation": polygons}
+    for absent in ({}, {"bbox": None}, {"bbox": []}):
+        rows[1] = row | absent
+        folder.write()
+        with pytest.raises(DataError, match=rf"annotation number 2 \(id 2\) has no 'bbox'{words}"):
+            load_dataset(folder.spec())
 
 
 def test_fractions_of_the_image_are_no_pixels(folder):

@@ -104,15 +104,19 @@ def _whole(value: Any) -> TypeGuard[int | float]:
 def with_boxes(rows: Rows) -> tuple[Rows, int]:
     """The annotations, those without `bbox` with the box around their polygons; and how many have it from there.
 
-    Run-length masks are not decoded: an annotation with nothing else still has no box.
+    Run-length masks are not decoded: an annotation with nothing else still has no box. Null or an empty list is none.
     """
     found, made = list(rows), 0
-    for at in [at for at, row in enumerate(rows) if "bbox" not in row]:
+    for at in _without_box(rows):
         box = _box_around(rows[at].get("segmentation"))
         if box is not None:
             found[at] = {**rows[at], "bbox": box}
             made += 1
     return found, made
+
+
+def _without_box(rows: Rows) -> list[int]:
+    return [at for at, row in enumerate(rows) if row.get("bbox") in (None, [])]
 
 
 def _box_around(polygons: object) -> list[float] | None:
@@ -134,7 +138,12 @@ def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float
     """(len(rows), 4) float64, COCO xywh as the file has it."""
     if not rows:
         return np.zeros((0, 4))
-    values = column(rows, "bbox", "annotation", path)
+    lacking = _without_box(rows)
+    if lacking:
+        at = lacking[0]
+        instead, hint = _what_is_instead(rows[at].get("segmentation"))
+        raise DataError(f"{path}: annotation number {at + 1} (id {ids[at]}) has no 'bbox'{instead}", hint=hint)
+    values = [row["bbox"] for row in rows]
     of_four = all(isinstance(value, list) and len(value) == 4 for value in values)
     boxes = _numbers(list(chain.from_iterable(values))) if of_four else None
     if boxes is None:
@@ -143,6 +152,21 @@ def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float
             f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
         )
     return boxes.reshape(-1, 4)
+
+
+def _what_is_instead(segmentation: object) -> tuple[str, str]:
+    """What an annotation has that makes no box, and what to do."""
+    if isinstance(segmentation, dict):
+        return (
+            ", and its run-length mask is not decoded",
+            "Write the box of each mask, as pycocotools.mask.toBbox has it.",
+        )
+    if segmentation in (None, []):
+        return "", "COCO asks for one in every annotation."
+    return (
+        ", and its polygons make none: expected lists of finite numbers x, y, x, y …, of three points or more",
+        "Mend the polygons, or write a bbox.",
+    )
 
 
 def _is_box(value: object) -> bool:
