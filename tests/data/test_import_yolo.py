@@ -382,6 +382,15 @@ def test_names_of_classes_that_are_empty_are_refused(ultralytics: Path) -> None:
     [
         ("0 .5 0.5 1. 1", True),
         ("3 5e-1 5E+0 -0.5 1e0 0.5 0.5\n", True),
+        ("0.0 .5 .5 .2 .2\n", True),
+        ("+1 +0.5 0.5 0.2 0.2", True),
+        ("\n \n0 0.5 0.5 0.1 0.1\n", True),
+        ("", False),
+        ("\n", False),
+        ("-1 0.5 0.5 0.1 0.1", False),
+        ("0.5 0.5 0.5 0.1 0.1", False),
+        ("nan 0.5 0.5 0.1 0.1", False),
+        ("a 0.5 0.5 0.1 0.1", False),
         ("0 0.5 0.5 0.1", False),
         ("0 0.5 0.5 . 0.1", False),
         ("7 " + "12345678 " * 200 + "x", False),  # at once, not after as many tries as there are ways to part digits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ MARGIN = 0.01
 edge by more than half a pixel is counted and clipped as in any other annotation file; what is farther out is likely
 to be in pixels."""
 
-_LINE = re.compile(r"\s*\d+(\s+-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?){4,}\s*", re.I)
 _HINT = "Each line is a class index from 0 and x y width height of the box, as parts of the image's width and height."
 
 
@@ -127,11 +125,13 @@ def _number(word: str) -> float:
 
 
 def is_yolo(file: Path) -> bool:
-    """Whether it is a text file whose first line is a class and four numbers or more."""
+    """Whether it is a text file whose first line that is not blank is a class and four numbers or more."""
     if file.suffix.lower() != ".txt":
         return False
     try:
         with file.open(encoding="utf-8-sig") as lines:
-            return _LINE.fullmatch(lines.readline(100_000)) is not None
-    except (OSError, UnicodeDecodeError):
+            line = lines.read(100_000).lstrip().partition("\n")[0]
+        category, *values = map(float, line.split())
+    except (OSError, ValueError):  # not to be read, no text in UTF-8, or no numbers
         return False
+    return category >= 0 and category.is_integer() and len(values) >= 4
