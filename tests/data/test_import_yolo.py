@@ -341,6 +341,17 @@ def test_yaml_of_another_kind_is_passed_over(ultralytics: Path) -> None:
         find(ultralytics)
 
 
+def test_a_broken_yaml_file_stops_only_where_no_other_describes_the_data_set(ultralytics: Path) -> None:
+    cells = (ultralytics / "data.yaml").rename(ultralytics / "cells.yaml")
+    write(ultralytics / "args.yaml", "train: [red\n")
+    (ultralytics / "binary.yml").write_bytes(b"\xff\xfe\x80")
+    assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
+    write(cells, "names: [red\n")
+    write(ultralytics / "training.yaml", "train: {epochs: 3}\n")
+    with pytest.raises(ConfigError, match=r"args\.yaml:2: not valid YAML"):
+        find(ultralytics)
+
+
 @pytest.mark.parametrize("line", ["val: ''", "test: ''", "test: []", "kpt_shape:"])
 def test_keys_of_data_yaml_without_a_value_say_nothing(line: str, ultralytics: Path) -> None:
     write(ultralytics / "data.yaml", f"train: images/train\nnames: [red, blue]\n{line}\n")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.config.errors import DataError
+from tuner.config.errors import ConfigError, DataError
 from tuner.config.source import NoMapping, Section, read_yaml, where
 from tuner.data.imported import images_under, read_lines
 from tuner.data.roles import ROLES, splits_by_folders, with_training
@@ -40,17 +39,21 @@ def data_yaml(folder: Path) -> Section | None:
     """The data.yaml of a folder, whatever its name: the YAML file with `names` and `train`; None where there is none.
 
     Raises:
-        ConfigError: A file cannot be read, or is not valid YAML.
+        ConfigError: A file cannot be read or is not valid YAML, and no other has both.
         DataError: Several files could be it.
     """
     own = folder / "data.yaml"
-    if own.is_file():
-        sections = [read_yaml(own)]
-    else:
-        sections = []
-        for file in sorted(file for end in ("*.yaml", "*.yml") for file in folder.glob(end)):
-            with suppress(NoMapping):  # it is about something else
-                sections.append(read_yaml(file))
+    files = sorted(file for end in ("*.yaml", "*.yml") for file in folder.glob(end))
+    sections: list[Section] = []
+    faults: list[ConfigError] = []
+    for file in [own] if own.is_file() else files:
+        try:
+            sections.append(read_yaml(file))
+        except ConfigError as error:
+            if file == own or not isinstance(error, NoMapping):  # without a mapping it is about something else
+                faults.append(error)
+    if faults and not any({"names", "train"} <= section.keys() for section in sections):
+        raise faults[0]
     found = [section for section in sections if {"names", "train"} & section.keys()]
     if len(found) > 1:
         raise DataError(
