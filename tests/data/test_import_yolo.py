@@ -388,6 +388,16 @@ def test_names_of_classes_that_are_empty_are_refused(ultralytics: Path) -> None:
         find(ultralytics)
 
 
+@pytest.mark.parametrize("names", ["[1.50, 1.5, 1e3, true, +7]", "{0: 1.50, 1: 1.5, 2: 1e3, 3: true, 4: +7}"])
+def test_names_of_classes_stay_as_they_are_written(names: str, ultralytics: Path) -> None:
+    write(ultralytics / "data.yaml", f"train: images/train\nval: images/val\nnc: 5\nnames: {names}\n")
+    categories = content_of(find(ultralytics), "train")["categories"]
+    assert [row["name"] for row in categories] == ["1.50", "1.5", "1e3", "true", "+7"]
+    write(ultralytics / "data.yaml", "train: images/train\nnames: [~, blue]\n")
+    with pytest.raises(DataError, match=r"data\.yaml:2: names: 0: None is no class index with its name"):
+        find(ultralytics)
+
+
 @pytest.mark.parametrize(
     ("line", "is_label"),
     [

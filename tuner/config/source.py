@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,18 +64,19 @@ def add_core_scalars(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> Non
 add_core_scalars(_CoreLoader)
 
 
-def read_yaml(path: Path, *, hint: str = "Check the path.") -> Section:
+def read_yaml(path: Path, *, hint: str = "Check the path.", texts: Collection[str] = ()) -> Section:
     """Read a YAML file that holds one mapping.
 
     Args:
         path: The file.
         hint: What to do where it is no file.
+        texts: Keys whose lists or mappings hold texts: 1.50 and true stay as they are written there.
 
     Raises:
         NoMapping: The file holds something else.
         ConfigError: It cannot be read, is not valid YAML, or names a key twice.
     """
-    return parse_yaml(_text_of(path, hint), path)
+    return parse_yaml(_text_of(path, hint), path, texts)
 
 
 def read_yaml_list(path: Path) -> list[Section]:
@@ -99,13 +100,24 @@ def read_yaml_list(path: Path) -> list[Section]:
         return [builder.section(node) for node in root.value]
 
 
-def parse_yaml(text: str, path: Path) -> Section:
+def parse_yaml(text: str, path: Path, texts: Collection[str] = ()) -> Section:
     """Parse the text of a YAML file that holds one mapping; see `read_yaml`."""
     with _loader(text, path) as loader:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise NoMapping(f"{path}: expected a mapping of keys to values, found {_kind(root)}")
+        for key, value in root.value:
+            if key.value in texts:
+                _keep_as_written(value)
         return _Builder(loader, path).section(root)
+
+
+def _keep_as_written(node: yaml.Node) -> None:
+    """Have the single values of a list or mapping be texts, those that say nothing aside."""
+    inside = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+    for value in inside if isinstance(node, yaml.CollectionNode) else ():
+        if isinstance(value, yaml.ScalarNode) and value.tag != "tag:yaml.org,2002:null":
+            value.tag = "tag:yaml.org,2002:str"
 
 
 def _text_of(path: Path, hint: str) -> str:

@@ -48,7 +48,7 @@ def data_yaml(folder: Path) -> Section | None:
     faults: list[ConfigError] = []
     for file in [own] if own.is_file() else files:
         try:
-            sections.append(read_yaml(file))
+            sections.append(read_yaml(file, texts=("names",)))
         except ConfigError as error:
             if file == own or not isinstance(error, NoMapping):  # without a mapping it is about something else
                 faults.append(error)
