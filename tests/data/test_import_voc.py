@@ -207,6 +207,14 @@ def test_difficult_objects_are_crowds_and_counted(voc: Path) -> None:
     assert any(note.startswith("1 of 11 objects are marked difficult") for note in found.notes)
 
 
+def test_a_split_of_difficult_objects_alone_is_refused_in_the_words_of_voc(voc: Path) -> None:
+    for number in range(6, 10):
+        write(voc / "Annotations" / f"x00{number}.xml", xml(an_object(2, 2, 9, 9, difficult=1)))
+    with pytest.raises(DataError, match="all 4 objects of val are marked difficult") as error:
+        find(voc)
+    assert error.value.hint.startswith("Set <difficult> to 0")
+
+
 @pytest.mark.parametrize("encoding", ["GBK", "gb2312", "Big5", "Shift_JIS", "no-such"])
 def test_an_encoding_that_is_not_read_is_named(encoding: str, voc: Path) -> None:
     text = f"<?xml version='1.0' encoding='{encoding}'?>\n" + xml(an_object(2, 2, 9, 9, name="dog"))

@@ -33,7 +33,7 @@ def import_voc(folder: Path) -> ImportedData:
 
     Raises:
         DataError: A file is broken, or its image missing or of another size; the lists name what is not there; there
-            is nothing to train on, or there are several data sets.
+            is nothing to train on, all objects of a split are marked difficult, or there are several data sets.
     """
     folder = folder.absolute()
     xml_files, notes = voc_files(folder)
@@ -50,6 +50,14 @@ def import_voc(folder: Path) -> ImportedData:
             f"{difficult} of {len(objects)} objects are marked difficult: they are written as crowd regions "
             "(iscrowd 1), so they are neither learnt nor counted as missed, and detections on them are not counted"
         )
+    for role, of_role in files.items():
+        marks = [each.difficult for file in of_role for each in file.objects]
+        if marks and all(marks):
+            raise DataError(
+                f"{folder}: all {len(marks)} objects of {role} are marked difficult, so there is none to learn or to "
+                "find",
+                hint="Set <difficult> to 0 for the objects that a detector shall find.",
+            )
     splits = {role: _with_images(of_role, classes, first) for role, of_role in files.items()}
     seen = {image.path for images in splits.values() for image in images}
     left = [path for path in images_under(folder) if path not in seen]
