@@ -62,7 +62,7 @@ def _change(content, path, value):
     ("path", "value", "words"),
     [
         (["images"], [], ["no images"]),
-        (["annotations"], [], ["no boxes"]),
+        (["annotations"], [], ["no boxes in train", "the annotations you mean"]),
         (["categories"], [], ["no categories"]),
         (["images"], KeyError, ["'images' is missing"]),
         (["annotations"], {"a": 1}, ["'annotations' is not a list"]),
@@ -264,7 +264,7 @@ def test_a_split_of_crowds_alone_is_refused(folder):
     for annotation in folder.contents["train"]["annotations"]:
         annotation["iscrowd"] = 1
     folder.write()
-    with pytest.raises(DataError, match="boxes are crowd regions"):
+    with pytest.raises(DataError, match="all 3 boxes of train are crowd regions"):
         load_split(folder.spec(), "train")
 
 
@@ -311,7 +311,7 @@ def test_repair_that_leaves_no_box_is_refused(folder):
     for row in folder.contents["train"]["annotations"]:
         row["bbox"] = [100, 100, 5, 5]
     folder.write()
-    with pytest.raises(DataError, match="none of its 3 boxes has an area inside"):
+    with pytest.raises(DataError, match=r"none of the 3 boxes of train has an area inside its image\nCheck that"):
         load_split(folder.spec(on_bad_boxes="repair"), "train")
 
 

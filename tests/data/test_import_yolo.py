@@ -233,6 +233,13 @@ def test_what_is_worth_a_word_is_noted(ultralytics: Path) -> None:
     assert rows[0]["bbox"] == [24, 32, 48, 32]
 
 
+def test_a_split_without_objects_is_named(ultralytics: Path) -> None:
+    for file in (ultralytics / "labels" / "val").iterdir():
+        file.write_text("")
+    with pytest.raises(DataError, match=r"data\.yaml: no boxes in val\nAnnotate some of its images, or leave val out"):
+        find(ultralytics)
+
+
 def test_every_label_that_is_wrong_is_named(ultralytics: Path) -> None:
     labels = ultralytics / "labels" / "train"
     write(labels / "train000.txt", "1 0.5 0.5 0.1 0.1\n\n5 0.5 0.5 0.1 0.1\n")

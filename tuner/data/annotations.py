@@ -30,6 +30,13 @@ from tuner.data.split import Split
 
 _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
+_ANNOTATE = {
+    "train": "Check that these are the annotations you mean.",
+    "val": "Annotate some of its images, or leave val out: `tuner init` then puts images of train aside for it.",
+    "test": "Annotate some of its images, or leave test out.",
+}
+"""What to do about a split without objects, by its name."""
+
 
 def read_annotations(
     path: Path,
@@ -76,9 +83,11 @@ def parse_annotations(
 ) -> tuple[Split, BoxReport]:
     """What `read_annotations` does with the content of its file; `path` is for messages."""
     images, annotations, categories = (rows_of(content, key, path) for key in ("images", "annotations", "categories"))
-    for rows, key in ((images, "images"), (categories, "categories"), (annotations, "boxes")):
-        if not rows and (needs_boxes or key != "boxes"):
-            raise DataError(f"{path}: no {key}", hint="Check that this is the annotation file you mean.")
+    for rows, key in ((images, "images"), (categories, "categories")):
+        if not rows:
+            raise DataError(f"{path}: no {key} in {name}", hint="Check that this is the annotation file you mean.")
+    if needs_boxes and not annotations:
+        raise DataError(f"{path}: no boxes in {name}", hint=_ANNOTATE.get(name, _ANNOTATE["train"]))
 
     category_ids, classes = _categories(categories, path)
     image_ids = ids_of(images, "id", "image", path)
@@ -115,10 +124,14 @@ def parse_annotations(
             "(--on-bad-boxes repair).",
         )
     if needs_boxes and not keep.any():
-        raise DataError(f"{path}: none of its {len(boxes)} boxes has an area inside its image")
+        raise DataError(
+            f"{path}: none of the {len(boxes)} boxes of {name} has an area inside its image",
+            hint=_ANNOTATE.get(name, _ANNOTATE["train"]),
+        )
     if needs_boxes and crowd[keep].all():
         raise DataError(
-            f"{path}: all {keep.sum()} boxes are crowd regions (iscrowd 1), so there is no object to learn or to find",
+            f"{path}: all {keep.sum()} boxes of {name} are crowd regions (iscrowd 1), so there is no object to learn "
+            "or to find",
             hint="Set iscrowd to 0 for boxes that hold one object.",
         )
     changed = (repaired != boxes).any(axis=1)
