@@ -228,6 +228,14 @@ def test_fractions_among_pixels_are_pointed_out(folder):
     assert "4 of 100 boxes of train lie within one pixel" in warning
 
 
+def test_areas_of_zero_are_pointed_out(folder):
+    for row in folder.contents["val"]["annotations"]:
+        row["area"] = 0
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert warning.startswith("2 of 2 objects of val have `area` 0, and so count as small")
+
+
 def test_a_class_that_is_looked_for_and_never_shown_is_pointed_out(folder):
     rows = folder.contents["train"]["annotations"]
     for row in rows:

@@ -72,6 +72,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             *_overlaps(list(splits.values())),
             *_from_polygons(reports.values()),
             *_fractions(splits.values()),
+            *_without_areas(splits.values()),
             *_untaught(train, splits["val"]),
         ),
     )
@@ -146,6 +147,20 @@ def _fractions(splits: Iterable[Split]) -> list[str]:
             warnings.append(
                 f"{tiny.sum()} of {len(tiny)} boxes of {split.name} lie within one pixel of their image's corner, as "
                 "fractions of its size do: COCO's boxes are in pixels"
+            )
+    return warnings
+
+
+def _without_areas(splits: Iterable[Split]) -> list[str]:
+    """Sentences on objects whose `area` is 0, as tools write it that do not compute it."""
+    warnings = []
+    for split in splits:
+        areas = split.areas[~split.crowd]
+        empty = int((areas == 0).sum())
+        if empty > FEW * len(areas):
+            warnings.append(
+                f"{empty} of {len(areas)} objects of {split.name} have `area` 0, and so count as small in metrics by "
+                "size: take `area` out of the annotation file, and width times height is used"
             )
     return warnings
 
