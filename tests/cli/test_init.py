@@ -197,6 +197,20 @@ def test_bad_boxes_are_reported_and_the_study_says_how_they_are_repaired(tmp_pat
     assert spec_of(tmp_path / "s.yaml").data.on_bad_boxes == "repair"
 
 
+@pytest.mark.parametrize("policy", ["repair", "refuse"])
+def test_boxes_that_are_there_twice_are_left_out_unless_asked_otherwise(policy: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", names_of("a", 20))
+    content = coco(names_of("a", 20))
+    content["annotations"].append({**content["annotations"][3], "id": 99})
+    train = write_json(tmp_path / "train.json", content)
+    write_json(tmp_path / "val.json", coco(names_of("a", 20)))
+    arguments = ["--images", tmp_path / "images", "--annotations", train, "-o", tmp_path / "s.yaml"]
+    output = run_init(*arguments, *(["--on-bad-boxes", "refuse"] if policy == "refuse" else [])).replace("\n", " ")
+    assert "0 outside the image, 0 without area, 1 there twice" in output
+    assert ("note: 1 boxes of train are there twice" in output) is (policy == "refuse")
+    assert spec_of(tmp_path / "s.yaml").data.on_bad_boxes == policy
+
+
 def test_boxes_that_would_all_fit_as_corners_are_not_repaired_unasked(tmp_path: Path) -> None:
     names = names_of("a", 20)
     write_images(tmp_path / "images", names)
@@ -243,7 +257,10 @@ def test_crowded_images_and_narrow_ranges_are_noted(tmp_path: Path) -> None:
     for name in names:
         cv2.imwrite(str(tmp_path / "images" / name), np.full((64, 96), 4000, np.uint16))
     content = coco(names)
-    content["annotations"] = [{**content["annotations"][0], "id": i + 1, "image_id": i % 8 + 1} for i in range(8 * 120)]
+    content["annotations"] = [
+        {**content["annotations"][0], "id": i + 1, "image_id": i % 8 + 1, "bbox": [i // 8 / 10, 5, 20, 30]}
+        for i in range(8 * 120)
+    ]
     write_json(tmp_path / "train.json", content)
     write_json(tmp_path / "val.json", content)
     study = tmp_path / "s.yaml"

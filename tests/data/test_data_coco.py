@@ -218,7 +218,8 @@ def test_fractions_of_the_image_are_no_pixels(folder):
 
 def test_fractions_among_pixels_are_pointed_out(folder):
     rows = folder.contents["train"]["annotations"] = [
-        {"id": i, "image_id": 5, "category_id": 3, "bbox": [0.5, 0.5, 0.5 + (i > 2), 0.25]} for i in range(100)
+        {"id": i, "image_id": 5, "category_id": 3, "bbox": [0.5 - i / 1000, 0.5, 0.5 + (i > 2), 0.25]}
+        for i in range(100)
     ]
     folder.write()
     assert not load_dataset(folder.spec()).warnings
@@ -226,6 +227,27 @@ def test_fractions_among_pixels_are_pointed_out(folder):
     folder.write()
     (warning,) = load_dataset(folder.spec()).warnings
     assert "4 of 100 boxes of train lie within one pixel" in warning
+
+
+def test_boxes_that_are_there_twice_are_pointed_out_and_repaired(folder):
+    rows = folder.contents["val"]["annotations"]
+    rows += [rows[0] | {"id": 8}, rows[2] | {"id": 9}, rows[2] | {"id": 10}]  # the first is a crowd, which counts once
+    rows.append(rows[2] | {"id": 11, "category_id": 90})
+    folder.contents["train"]["annotations"].append(rows[1] | {"id": 12, "category_id": 90})
+    folder.write()
+    dataset = load_dataset(folder.spec())
+    (warning,) = dataset.warnings
+    assert warning.startswith(
+        "2 boxes of val are there twice, with the same image and class, first in val2.png: one of"
+    )
+    assert len(dataset.val.boxes) == 7
+    repaired = load_dataset(folder.spec(on_bad_boxes="repair"))
+    assert not repaired.warnings
+    assert sorted(repaired.val.annotation_ids.tolist()) == [1, 2, 7, 8, 11]
+    report = repaired.reports["val"]
+    assert (report.doubled, report.dropped, report.clipped) == (2, 2, 0)
+    assert "0 without area, 2 there twice; 0 clipped, 2 dropped\n  annotation 9 of val2.png: " in report.text()
+    assert repaired.reports["train"].clean
 
 
 def test_areas_of_zero_are_pointed_out(folder):

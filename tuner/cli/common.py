@@ -43,7 +43,7 @@ Point = Annotated[
 OnBadBoxes = Annotated[
     Literal["refuse", "repair"] | None,
     typer.Option(
-        help="What to do with annotated boxes outside their image or without area; repair clips and drops them.",
+        help="What to do with boxes outside their image or without area; repair clips or drops them, and copies.",
         show_default="as the study file says; refuse for a COCO JSON",
     ),
 ]

@@ -53,7 +53,7 @@ def init(
     on_bad_boxes: Annotated[
         Literal["refuse", "repair"] | None,
         typer.Option(
-            help="What to do with boxes outside their image or without area; repair clips and drops them.",
+            help="What to do with boxes outside their image or without area; repair clips or drops them, and copies.",
             show_default="repair, but refuse where all would fit as [x1, y1, x2, y2]",
         ),
     ] = None,

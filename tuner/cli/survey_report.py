@@ -23,7 +23,7 @@ def print_survey(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: t
         table.add_column(heading, justify="right")
     for split in numbers.splits:
         report = dataset.reports[split.name]
-        bad = report.outside + report.without_area
+        bad = report.outside + report.without_area + report.doubled
         table.add_row(split.name, *(f"{n:,}" for n in (split.images, split.empty, split.boxes, split.crowd, bad)))
     print_table(table)
 

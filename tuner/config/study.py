@@ -46,7 +46,7 @@ class DataSpec(Frozen):
     test: Path | None = Field(None, description="COCO JSON of the test split, looked at once, for the final config")
     on_bad_boxes: Literal["refuse", "repair"] = Field(
         "refuse",
-        description="boxes outside the image or without area: refuse the data set, or clip and drop, with counts",
+        description="boxes outside the image or without area: refuse the data set, or clip and drop, copies too",
     )
 
     def path(self, relative: Path) -> Path:

@@ -24,6 +24,7 @@ from tuner.data.columns import (
     texts_of,
     with_boxes,
 )
+from tuner.data.doubled import copies_of
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import refuse_labelme
 from tuner.data.split import Split
@@ -56,8 +57,8 @@ def read_annotations(
         path: The JSON file.
         images_dir: Folder that its file names are relative to.
         name: Name of the split.
-        on_bad_boxes: What to do with boxes outside their image or without area: refuse the file, or clip
-            and drop them, counted in the report.
+        on_bad_boxes: What to do with boxes outside their image or without area: refuse the file, or clip and drop
+            them, as well as copies of boxes, counted in the report.
         needs_boxes: Whether a file without objects is refused; false where false positives alone can be counted.
 
     Returns:
@@ -116,8 +117,11 @@ def parse_annotations(
     boxes, areas, crowd = boxes[order], areas[order], crowd[order]
 
     describe = _Descriptions(annotation_ids, image_index, file_names)
-    repaired, keep, report = check_boxes(boxes, sizes[image_index], split=name, policy=on_bad_boxes, describe=describe)
-    if on_bad_boxes == "refuse" and not report.clean:
+    copies = copies_of(image_index, labels, boxes, crowd)
+    repaired, keep, report = check_boxes(
+        boxes, sizes[image_index], split=name, policy=on_bad_boxes, describe=describe, copies=copies
+    )
+    if on_bad_boxes == "refuse" and (report.outside or report.without_area):
         raise DataError(
             f"{path}: {report.text()}",
             hint="Mend the annotations, or let boxes be clipped and dropped: `on_bad_boxes: repair` "

@@ -38,7 +38,8 @@ class BoxReport(Frozen):
         outside: Boxes that reach over the image's edge by more than `TOLERANCE`.
         without_area: Boxes whose width or height in the file is zero or negative.
         clipped: Boxes that were cut at the edge and kept (repair only).
-        dropped: Boxes that were left out: without area, in the file or after clipping (repair only).
+        doubled: Boxes that stand before already, with the same image and class.
+        dropped: Boxes that were left out: without area, in the file or after clipping, or doubled (repair only).
         examples: The first bad boxes, each in words.
         from_polygons: Boxes that the file does not have, made around its polygons.
         corners: Whether there are bad boxes and all boxes would fit, were they [x1, y1, x2, y2].
@@ -48,6 +49,7 @@ class BoxReport(Frozen):
     boxes: int
     outside: int = 0
     without_area: int = 0
+    doubled: int = 0
     clipped: int = 0
     dropped: int = 0
     examples: tuple[str, ...] = ()
@@ -56,8 +58,8 @@ class BoxReport(Frozen):
 
     @property
     def clean(self) -> bool:
-        """Whether every box has an area and lies in its image."""
-        return self.outside == 0 and self.without_area == 0
+        """Whether every box has an area, lies in its image and is there once."""
+        return self.outside == self.without_area == self.doubled == 0
 
     def text(self) -> str:
         """The report as one or more lines for the terminal."""
@@ -66,6 +68,8 @@ class BoxReport(Frozen):
         lines = (
             f"{self.split}: of {self.boxes} boxes {self.outside} outside the image, {self.without_area} without area"
         )
+        if self.doubled:
+            lines += f", {self.doubled} there twice"
         if self.clipped or self.dropped:
             lines += f"; {self.clipped} clipped, {self.dropped} dropped"
         doubt = ["  All would fit if `bbox` were [x1, y1, x2, y2]: COCO's is [x, y, width, height]."]
@@ -79,8 +83,9 @@ def check_boxes(
     split: str,
     policy: Literal["refuse", "repair"],
     describe: Sequence[str] | None = None,
+    copies: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], BoxReport]:
-    """Find boxes outside their image or without area; repair them where that is asked for.
+    """Find boxes outside their image or without area; repair them, and drop copies, where that is asked for.
 
     Args:
         boxes: (M, 4) float64, COCO xywh in original pixels.
@@ -88,6 +93,7 @@ def check_boxes(
         split: Name for the report.
         policy: "refuse" changes nothing (the caller raises), "repair" clips and drops.
         describe: M names for the examples; default: the box's position.
+        copies: (M,) bool, boxes that stand before already; default: none.
 
     Returns:
         Boxes (M, 4), of which only the bad ones differ; (M,) bool, which to keep; the report.
@@ -97,6 +103,7 @@ def check_boxes(
     without_area = np.asarray((boxes[:, 2:] <= 0).any(axis=1), np.bool_)
     beyond = (boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)
     outside = np.asarray(beyond.any(axis=1), np.bool_) & ~without_area
+    doubled = ~without_area & (False if copies is None else copies)
     bad = np.flatnonzero(without_area | outside)
     repaired: NDArray[np.float64] = boxes
     keep: NDArray[np.bool_] = np.ones(len(boxes), np.bool_)
@@ -106,10 +113,12 @@ def check_boxes(
         repaired = boxes.copy()
         repaired[outside] = clipped
         keep = np.asarray((repaired[:, 2:] > 0).all(axis=1), np.bool_)
+    if policy == "repair":
+        keep &= ~doubled
     examples = []
-    for i in bad[:SHOWN].tolist():
+    for i in np.flatnonzero(without_area | outside | doubled)[:SHOWN].tolist():
         name = describe[i] if describe is not None else f"box {i}"
-        fault = "has no area" if without_area[i] else "is outside"
+        fault = "has no area" if without_area[i] else "is outside" if outside[i] else "is there twice"
         width, height = sizes[i].tolist()
         bbox = ", ".join(f"{value:g}" for value in boxes[i])
         examples.append(f"{name}: bbox [{bbox}] {fault} (image {width} x {height})")
@@ -119,6 +128,7 @@ def check_boxes(
         boxes=len(boxes),
         outside=int(outside.sum()),
         without_area=int(without_area.sum()),
+        doubled=int(doubled.sum()),
         clipped=int((outside & keep).sum()) if repairing else 0,
         dropped=int((~keep).sum()),
         examples=tuple(examples),

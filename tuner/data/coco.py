@@ -15,6 +15,7 @@ from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
 from tuner.data.check import BoxReport, check_files_exist, check_sizes, header_sizes, listed
+from tuner.data.doubled import doubled_notes
 from tuner.data.split import Split
 
 FEW = 0.03
@@ -71,6 +72,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         warnings=(
             *_overlaps(list(splits.values())),
             *_from_polygons(reports.values()),
+            *doubled_notes(split for split in splits.values() if reports[split.name].doubled),
             *_fractions(splits.values()),
             *_without_areas(splits.values()),
             *_untaught(train, splits["val"]),

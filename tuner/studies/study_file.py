@@ -87,14 +87,19 @@ def _data(data: DataSpec, reports: dict[str, BoxReport], folder: Path) -> str:
         "  # Relative to root.",
         *(f"  {key}: {_scalar(os.path.relpath(path, root))}" for key, path in paths.items() if path is not None),
     ]
-    bad = [report for report in reports.values() if not report.clean]
+    bad = [report for report in reports.values() if report.clipped or report.dropped]
     if bad:
         found = "; ".join(
             f"{report.split}: {report.outside} boxes outside their image, {report.without_area} without area"
+            + (f", {report.doubled} there twice" if report.doubled else "")
             for report in bad
         )
         lines += [
-            _comment(f"{found}. They are clipped at the edge, and those without area left out; `refuse` stops.", 2),
+            _comment(
+                f"{found}. They are clipped at the edge, and those without area and copies left out; `refuse` stops at "
+                "all but copies.",
+                2,
+            ),
             "  on_bad_boxes: repair",
         ]
     return "\n".join(lines)
