@@ -96,3 +96,9 @@ def test_what_to_name_instead_is_something_that_the_command_takes(scenes, tmp_pa
         run(tmp_path)
     assert error.value.hint == "Name the COCO JSON of the training split itself."
     assert f"boxes of {scenes / 'annotations' / 'train.json'}" in run(scenes, "--recipe", "kmeans-iou").stdout
+
+
+def test_a_file_in_the_current_folder_needs_no_path(scenes, monkeypatch):
+    monkeypatch.chdir(scenes / "annotations")
+    result = run("train.json", "-k", 6, "--recipe", "kmeans-iou", "--json")
+    assert list(json.loads(result.stdout)["sets"]) == ["default", "kmeans-iou"]

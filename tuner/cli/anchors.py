@@ -109,7 +109,8 @@ def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
         file = files["train"]
         notes = [f"boxes of {file}"] if data.is_dir() else []
         # The pictures are not needed, only their sizes, which COCO files hold.
-        images = next((f for f in (file.parent / "images", file.parents[1] / "images") if f.is_dir()), file.parent)
+        here = file.absolute().parent
+        images = next((f for f in (here / "images", here.parent / "images") if f.is_dir()), here)
         split, report = read_annotations(file, images, name="train", on_bad_boxes="repair")
         config = TrialConfig()
     return split, config, notes if report.clean else [*notes, report.text()]

@@ -50,15 +50,18 @@ def demo(
 
 def demo_spec(folder: Path) -> StudySpec:
     """Generate the demo's scenes below a folder, and describe its study."""
+    from sqlalchemy import URL
+
     from tuner.config.study import BudgetSpec, StudySpec
     from tuner.data.scenes import generate
 
+    database = URL.create("sqlite", database=str(folder.absolute() / "tuner.db"))  # escapes what is special in a URL
     return StudySpec(
         name="demo",
         data=generate(folder.absolute() / "data", train=128),
         defaults={"model": "dense-tiny", "image_size": IMAGE_SIZE, "epochs": EPOCHS},
         budget=BudgetSpec(trials=TRIALS, wall_time=WALL_TIME),
-        storage=f"sqlite:///{folder.absolute()}/tuner.db",
+        storage=database.render_as_string(),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tuner.cli.coloured import secho
-from tuner.cli.common import Storage, StudyName
+from tuner.cli.common import Storage, StudyName, refuse_folder
 
 if TYPE_CHECKING:
     from tuner.export.production import Provenance
@@ -24,6 +24,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the best config, its operating point and where both came from, for `tuner train`."""
+    refuse_folder(output, "best.yaml")
     from tuner.config.errors import StorageError
     from tuner.export.production import production_config
     from tuner.export.yaml_files import save_production

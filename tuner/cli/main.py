@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+from pathlib import Path
 
 import typer
 
@@ -87,6 +88,9 @@ def options(
 
 def main() -> None:
     """Entry point of the `tuner` command; exits with 1 after an error, with 2 after a wrong call."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, so that the next file that is opened would take its number
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no dash or box still gets the rest
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -22,6 +22,7 @@ from tuner.data.letterbox import PAD_VALUE
 from tuner.export.model import LoadedModel
 from tuner.models.detector import Candidates, Detector
 from tuner.models.torchvision_detectors import TwoStageDetector
+from tuner.postprocess.voting import SIGMA
 
 METADATA = "tuner"
 """Key of the file's metadata under which `description` stands as JSON."""
@@ -89,6 +90,7 @@ def description(model: LoadedModel) -> dict[str, Any]:
         "classes": info.classes,
         "category_ids": info.category_ids,
         "canvas": {"width": model.canvas.width, "height": model.canvas.height, "pad_value": PAD_VALUE},
+        "voting_sigma": SIGMA,
         "operating_point": info.operating_point.model_dump(mode="json"),
         "max_detections": info.config.max_detections,
         "provenance": info.production.provenance.model_dump(mode="json"),

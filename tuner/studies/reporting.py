@@ -61,7 +61,8 @@ class Reporter:
         if missing is not None:
             raise BadConfig(
                 f"the metric {missing} is undefined on the validation split, which holds nothing to measure it by",
-                hint="Choose another objective or constraint, such as map.",
+                hint="Choose another objective or constraint"
+                + ("; a trainer of your own has to report it." if missing == "map" else ", such as map."),
             )
 
         def record(session: Session) -> bool | Verdict:

@@ -1,0 +1,33 @@
+"""Streams that are closed, and folders whose names mean something in a URL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuner.cli.demo import demo_spec
+from tuner.storage.urls import resolve
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(closed: str, tmp_path: Path) -> None:
+    """Some that start daemons close all three."""
+    code = "from tuner.cli.main import main; import sys; sys.argv = ['tuner', 'keys', 'pruner']; main()"
+    script = f'"$1" -c "$2" {closed} && "$1" -c "$3" {closed}'
+    fork = "import sys; sys.argv = ['tuner', '--version']; from tuner.cli.main import main\ntry:\n main()\nfinally:\n"
+    fork += " sys.stdout.flush(); sys.stderr.flush(); sys.stdin.read()"
+    arguments = ["sh", "-c", script, "sh", sys.executable, code, fork]
+    done = subprocess.run(arguments, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a?b", "a#b"])
+def test_the_demo_keeps_its_database_in_its_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    storage = demo_spec(folder).storage
+    assert storage is not None
+    assert resolve(storage).database == str(folder / "tuner.db")
