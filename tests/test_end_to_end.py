@@ -106,7 +106,7 @@ def test_deleting_asks_first_and_leaves_nothing(folder: Path) -> None:
 
 def test_the_readme_s_scripts(folder: Path, data: DataSpec, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    search, use = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    search, use, deploy = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     values = yaml.safe_load((folder / "study.yaml").read_text())
     values["defaults"] |= {"epochs": 1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(values | {"name": "script", "budget": {"trials": 1}}))
@@ -122,6 +122,10 @@ def test_the_readme_s_scripts(folder: Path, data: DataSpec, tmp_path: Path) -> N
     call(tmp_path, "predict", "model", "photo.jpg")
     found = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert script(use).count("photo.jpg") == len(found["annotations"])
+    call(tmp_path, "onnx", "model", "-o", "model.onnx")
+    canvas = tuner.load_model(tmp_path / "model").canvas
+    images = f"import numpy\nimages = numpy.zeros((1, 3, {canvas.height}, {canvas.width}), numpy.uint8)\n"
+    assert "nms_iou" in script(images + deploy)
 
 
 def test_the_package_shows_what_a_script_needs() -> None:
