@@ -34,7 +34,7 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
 
     Its input `images` is (batch, 3, H, W) uint8, RGB, letterboxed to the model's canvas; its outputs are those of
     `Candidates`: `boxes`, `scores` and `labels`, before suppression. It computes in float32, whereas `tuner predict`
-    uses bfloat16 under `precision: auto` on GPUs and CPUs that have it: scores may differ in the third digit.
+    uses bfloat16 under `precision: auto` on GPUs and CPUs that have it: scores may differ by a hundredth.
 
     Args:
         model: On the CPU.
@@ -59,11 +59,11 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
         )
     check_output(path, force=force)
     images = torch.zeros(batch, 3, model.canvas.height, model.canvas.width, dtype=torch.uint8)
-    detector = copy.deepcopy(model.detector)  # tracing leaves tensors without values in torchvision's anchor generators
+    # Tracing leaves tensors without values where anchors are kept: in torchvision's generators, which are copied, and
+    # in the cache that a `dense` detector shares with its copies, where those with values are before.
+    detector = copy.deepcopy(model.detector)
     with torch.no_grad():
-        detector.candidates(
-            images
-        )  # and would in the cache of a `dense` detector's anchors, were they not there before
+        detector.candidates(images)
         program = torch.onnx.export(
             _Candidates(detector).eval(),
             (images,),
