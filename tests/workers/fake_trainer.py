@@ -37,6 +37,8 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
     for epoch in range(len(history) + 1, task.config.epochs + 1):
         plan = planned(task)
         misbehave(task, plan, epoch)
+        if stop_requested():
+            raise Interrupted
         with (task.workdir / "worked.txt").open("a") as worked:
             worked.write(f"{run} {epoch}\n")
         batches = 5

@@ -24,7 +24,7 @@ FAKE = "fake_trainer:train"
 _HERE = Path(__file__).parent
 _CODE = """
 import sys, time
-name, url, trainer, slots, lease, hang, shift = sys.argv[1:]
+name, url, trainer, slots, lease, hang, shift, patience = sys.argv[1:]
 clock = time.time
 time.time = lambda: clock() + float(shift)
 from tuner.studies import leases
@@ -32,7 +32,9 @@ leases.LEASE_SECONDS = leases.ASK_SECONDS = float(lease)
 from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.worker import Timing, run_worker
-timing = Timing(heartbeat=float(lease) / 6, poll=0.2, patience=2.0, settle=0.5, stop_grace=20.0, hang_floor=float(hang))
+timing = Timing(
+    heartbeat=float(lease) / 6, poll=0.2, patience=float(patience), settle=0.5, stop_grace=20.0, hang_floor=float(hang)
+)
 plans = [SlotPlan(index, "cpu", 1) for index in range(int(slots))]
 report = run_worker(open_study(name, url), slots=plans, trainer=trainer, timing=timing)
 print(report.reason, report.message)
@@ -55,10 +57,18 @@ def make_study(data: DataSpec, url: str, name: str = "cells", **changes: Any) ->
 
 
 def start_host(
-    study: Study, *, slots: int = 1, trainer: str = FAKE, shift: float = 0.0, lease: float = LEASE, hang: float = 600.0
+    study: Study,
+    *,
+    slots: int = 1,
+    trainer: str = FAKE,
+    shift: float = 0.0,
+    lease: float = LEASE,
+    hang: float = 600.0,
+    patience: float = 2.0,
 ) -> subprocess.Popen[str]:
     """A worker; `shift` is by how many seconds the clock of its host is wrong."""
-    arguments = [study.name, study.spec.storage or "", trainer, str(slots), str(lease), str(hang), str(shift)]
+    numbers = [str(number) for number in (slots, lease, hang, shift, patience)]
+    arguments = [study.name, study.spec.storage or "", trainer, *numbers]
     path = os.pathsep.join([str(_HERE.parents[1]), str(_HERE)])
     return subprocess.Popen(
         [sys.executable, "-c", _CODE, *arguments], text=True, env=os.environ | {"PYTHONPATH": path},

@@ -19,7 +19,7 @@ def test_a_process_hears_of_a_stalled_worker_after_its_lease_was_looked_at(cut: 
     """The trial of a worker that stalled is another one's by now; where the database is away, nobody can take it."""
     sent: list[object] = []
     slot: Any = SimpleNamespace(send=sent.append)
-    ledger: Any = SimpleNamespace(renew=Running.stop, longest_epoch=0.0)
+    ledger: Any = SimpleNamespace(renew=Running.stop, holds=lambda running: True, longest_epoch=0.0)
     assignment: Any = None
     stalled = Running(assignment, slot, renewed=-math.inf, spoken=-math.inf)
     watch(stalled, ledger, DEFAULT_TIMING, cut=cut, at_once=False)

@@ -39,6 +39,7 @@ class Ledger:
         line: To the study's database.
         audience: Told of epochs and ends, after the study knows of them.
         left: Called when a trial has left its slot: with how it ended, or None where another worker has it now.
+        certain: Seconds since a renewal was asked for in which a lease cannot have run out.
 
     Attributes:
         running: In the order in which they were begun.
@@ -48,7 +49,13 @@ class Ledger:
     """
 
     def __init__(
-        self, study: WorkableStudy, line: Line, audience: Audience, left: Callable[[Running, Ended | None], None]
+        self,
+        study: WorkableStudy,
+        line: Line,
+        audience: Audience,
+        left: Callable[[Running, Ended | None], None],
+        *,
+        certain: float,
     ) -> None:
         self.running: list[Running] = []
         self.epochs = 0
@@ -58,6 +65,7 @@ class Ledger:
         self._line = line
         self._audience = audience
         self._left = left
+        self._certain = certain
         self._said: StorageAway | None = None
 
     def of(self, slot: Slot) -> Running | None:
@@ -92,6 +100,8 @@ class Ledger:
         except LeaseLost as lost:
             self._abandon(running, str(lost))
             return
+        if not self.holds(running):
+            return
         # Reporting takes the database's time, not the trial's.
         running.progressed = running.heard = time.monotonic()
         running.slot.send(Verdict(running.prune))
@@ -116,7 +126,7 @@ class Ledger:
 
     def renew(self, running: Running) -> bool:
         """Prove that a trial is still this worker's, and extend its lease; False when it is not, or cannot be told."""
-        running.renewed = time.monotonic()
+        asked = time.monotonic()
         try:
             self.call(partial(self._study.renew, running.assignment))
         except StorageAway:
@@ -124,7 +134,17 @@ class Ledger:
         except LeaseLost as lost:
             self._abandon(running, str(lost))
             return False
+        running.renewed = asked
         return True
+
+    def holds(self, running: Running) -> bool:
+        """Whether a trial may go on: its lease is known to hold, or nobody can be asked.
+
+        An answer that was slow to come may be about a lease that has run out since, and another worker has the trial.
+        """
+        while time.monotonic() - running.renewed > self._certain and self.renew(running):
+            pass
+        return running in self.running
 
     def reconnect(self) -> None:
         """Prove for each trial that it is still this worker's, then deliver what was kept."""
@@ -156,7 +176,7 @@ class Ledger:
     def _hand_over(self, running: Running) -> None:
         """Report what is kept of a trial, in order, as far as the database takes it."""
         while running.kept and not self._line.cut:
-            result = running.kept[0]
+            result, asked = running.kept[0], time.monotonic()
             try:
                 running.prune |= self.call(partial(self._study.report, running.assignment, result))
             except StorageAway:
@@ -167,7 +187,7 @@ class Ledger:
                 running.kept.clear()
                 return
             running.kept.pop(0)
-            running.renewed = time.monotonic()
+            running.renewed = asked
             self.epochs += result.epoch >= running.assignment.first_epoch
             self.cpu_seconds += result.cpu_seconds
             self._audience.tell(partial(_epoch_reported, assignment=running.assignment, result=result))

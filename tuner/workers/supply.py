@@ -109,17 +109,19 @@ class Supply:
             self._ledger.call(study.ping)
         # Read before a trial is held: where the data are not the study's, that holds for whoever gets the trial here.
         self._ledger.call(lambda: study.fingerprint, patience=patience)
-        worker = WorkerInfo(device=plan.recorded)
+        worker, asked = WorkerInfo(device=plan.recorded), time.monotonic()
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:
             return False
-        self._ledger.running.append(Running(assignment, slot))
+        running = Running(assignment, slot, renewed=asked)
+        self._ledger.running.append(running)
         # Not before there is a trial for it: a spent budget starts no process.
         if not slot.up:
             slot.start()
         task = task_of(study, assignment, plan, self._micro_batch(assignment, plan))
-        slot.send(Run(task, anew=assignment.attempt_id == 1, study=study.identity))
         self._audience.tell(lambda observer: observer.trial_started(assignment, plan))
+        if self._ledger.holds(running):  # an ask may take longer than a lease lasts
+            slot.send(Run(task, anew=assignment.attempt_id == 1, study=study.identity))
         return True
 
     def _micro_batch(self, assignment: Assignment, plan: SlotPlan) -> int | None:

@@ -53,6 +53,6 @@ def watch(running: Running, ledger: Ledger, timing: Timing, *, cut: bool, at_onc
     elif now - running.renewed > timing.heartbeat and not cut:
         ledger.renew(running)
     # After that: a worker that was stalled may have lost the trial, and its process must not go on before it is known.
-    if now - running.spoken > timing.heartbeat:
+    if now - running.spoken > timing.heartbeat and ledger.holds(running):
         running.spoken = now
         running.slot.send(Alive())

@@ -96,8 +96,8 @@ class _Worker:
         self._ending = Ending()
         self._audience = Audience(observers)
         self._line = Line(study.ping, study.database.abandon, patience=timing.patience, stalled=timing.stalled)
-        self._ledger = Ledger(study, self._line, self._audience, self._left)
         silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
+        self._ledger = Ledger(study, self._line, self._audience, self._left, certain=silence)
         self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
         self._supply = Supply(study, self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
