@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tuner.cli.main import app
+from tuner.cli.app import app
 from tuner.config.errors import TunerError
 from tuner.config.load import base_config, load_study_spec
 from tuner.config.study import StudySpec

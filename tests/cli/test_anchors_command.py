@@ -5,7 +5,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-from tuner.cli.main import app
+from tuner.cli.app import app
 from tuner.config.errors import ConfigError, DataError
 from tuner.data.scenes import generate
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import tuner as tuner_package
-from tuner.cli.main import app
+from tuner.cli.app import app
 from tuner.storage.database import connect
 
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "cv2", "matplotlib", "numpy", "plotly")

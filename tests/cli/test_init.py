@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.cli.init_command import run_init, spec_of
 from tests.coco_files import coco, names_of, write_images, write_json
-from tuner.cli.main import app
+from tuner.cli.app import app
 from tuner.config.errors import ConfigError, DataError, TunerError, WeightsError
 from tuner.config.load import base_config
 from tuner.data.coco import load_dataset

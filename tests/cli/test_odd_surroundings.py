@@ -31,3 +31,21 @@ def test_the_demo_keeps_its_database_in_its_folder(name: str, tmp_path: Path) ->
     storage = demo_spec(folder).storage
     assert storage is not None
     assert resolve(storage).database == str(folder / "tuner.db")
+
+
+@pytest.mark.parametrize("module", ["typer", "tuner.cli.delete", "tuner.studies.reading"])
+def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(module: str, tmp_path: Path) -> None:
+    """The last one is imported by the command itself."""
+    code = f"""
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from tuner.cli.main import main
+main()
+"""
+    arguments = [sys.executable, "-c", code, "status"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

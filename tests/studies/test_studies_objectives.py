@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from study_cases import EPOCHS, WORKER, operating_point, result, spec_for
 from typer.testing import CliRunner
 
-from tuner.cli.main import app
+from tuner.cli.app import app
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec
 from tuner.evaluation.cost import BatchTimes, ImageCost, Timing

@@ -32,6 +32,8 @@ def errors_shown(*, debug: bool) -> Iterator[None]:
         # Whoever read the output, such as `head`, has enough. Nothing is left to flush when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:  # between a command and its end
+        raise SystemExit(128 + signal.SIGINT) from None
     except OSError as error:
         if debug:
             raise
