@@ -89,10 +89,15 @@ def test_numbers_of_other_libraries_are_taken_as_pythons(start: Callable[[str], 
     assert {type(value) for value in (last.epoch, last.peak_memory)} == {int}
 
 
+ITERATOR = "expected an iterator of EpochResult: let it `yield` one after each epoch"
+
+
 @pytest.mark.parametrize(
     ("trainer", "epochs", "kind", "message"),
     [
         ("nothing", 0, FailureKind.ERROR, "the trainer reported no epoch"),
+        ("none", 0, FailureKind.ERROR, f"the trainer returned None, {ITERATOR}"),
+        ("number", 0, FailureKind.ERROR, f"the trainer returned a float, {ITERATOR}"),
         ("no_number", 1, FailureKind.DIVERGED, "metrics.map: should be a finite number, found nan"),
         ("from_zero", 0, FailureKind.ERROR, "epoch is 0 as the first of this attempt, expected the whole number 1"),
         ("because", 1, FailureKind.ERROR, "because"),

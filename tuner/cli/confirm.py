@@ -35,6 +35,7 @@ def confirm(
     `tuner export` takes the winner from then on. Interrupted, or called on several machines, it goes on; runs
     that are finished are not made again.
     """
+    from tuner.cli.own_trainer import check_trainer
     from tuner.cli.supervise import supervised
     from tuner.cli.trust import confirmed_json, trust_of
     from tuner.config.load import parse_duration
@@ -42,6 +43,7 @@ def confirm(
     from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
+    check_trainer(trainer)
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
 
     def begin(first: bool) -> int:

@@ -30,11 +30,13 @@ def demo(
 
     Called again, it goes on where it stopped.
     """
+    from tuner.cli.own_trainer import check_trainer
     from tuner.cli.summary import print_next
     from tuner.config.load import load_study_spec
     from tuner.studies.opening import create_or_open
     from tuner.workers.devices import plan_slots
 
+    check_trainer(trainer)
     file = folder / STUDY_FILE
     if file.exists():
         typer.echo(f"Going on with the demo in {folder} (remove the folder to start anew).")

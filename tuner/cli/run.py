@@ -58,6 +58,7 @@ def run(
     from tuner.cli.common import print_json, print_notes
     from tuner.cli.dry_run import plan_json, show_plan
     from tuner.cli.first_points import check_source, points_of, queue, say_ruled_out, with_warm_start
+    from tuner.cli.own_trainer import check_trainer
     from tuner.cli.phases import search_and_confirm
     from tuner.cli.plan import planned
     from tuner.cli.summary import print_next
@@ -86,6 +87,7 @@ def run(
         },
     )
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
+    check_trainer(trainer)
     if dry_run:
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)

@@ -41,6 +41,7 @@ def worker(
     Without a study, takes those that have budget left, highest priority first, until none is left. One that is paused
     meanwhile, or whose last trials others run, is left for the next, and taken again at the end.
     """
+    from tuner.cli.own_trainer import check_trainer
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError, DeviceError, StudyError
@@ -49,6 +50,7 @@ def worker(
     from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
+    check_trainer(trainer)
     require_database(storage)  # one without studies may get some: a worker may be there first
     deadline = time.monotonic() + parse_duration(timeout) if timeout else None
     asked = device_of(device, gpus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,20 @@ from tuner.trainers.contract import Diverged, EpochResult, TrainingTask, TrialFa
 
 _MOST_BYTES = 2**63 - 1
 """That databases can hold."""
+
+
+def epochs_of(returned: Any) -> Iterator[Any]:
+    """What a trainer yields, from what it returned.
+
+    Raises:
+        TrialFailed: It is nothing that yields.
+    """
+    if not isinstance(returned, Iterable):
+        raise TrialFailed(
+            f"the trainer returned {'None' if returned is None else f'a {type(returned).__name__}'}, expected an "
+            "iterator of EpochResult: let it `yield` one after each epoch"
+        )
+    return iter(returned)
 
 
 def checked(result: EpochResult, task: TrainingTask, previous: int | None) -> EpochResult:

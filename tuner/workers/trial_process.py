@@ -23,7 +23,7 @@ from pathlib import Path
 from tuner.config.errors import ConfigError, FailureKind
 from tuner.storage.identity import since
 from tuner.trainers.contract import NO_EPOCH, EpochResult, Trainer
-from tuner.workers.checked import checked
+from tuner.workers.checked import checked, epochs_of
 from tuner.workers.failures import ended_by
 from tuner.workers.group import kill_the_rest
 from tuner.workers.mailbox import Mailbox
@@ -68,7 +68,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
                 return ended
         if left:
             task = replace(task, first_epoch=left[-1].epoch + 1)
-        results = trainer(task, mailbox.stop_requested)
+        results = epochs_of(trainer(task, mailbox.stop_requested))
         previous = None
         for reported in results:
             result = checked(reported, task, previous)
@@ -138,7 +138,10 @@ def main(file_descriptor: int) -> None:
     prepare = mailbox.receive()
     if not isinstance(prepare, Prepare):
         return
-    trainer = load_trainer(prepare.trainer)
+    try:
+        trainer = load_trainer(prepare.trainer)
+    except ConfigError as error:
+        sys.exit(error.message)  # the last line of the log, which the worker tells
     _limit_threads(prepare.threads)
     mailbox.silence = prepare.silence
     mailbox.send(Ready())
