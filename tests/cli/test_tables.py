@@ -141,6 +141,18 @@ def test_a_terminal_that_knows_no_dash_still_gets_the_rest(tmp_path: Path, encod
     assert json.loads(found)[0]["name"] == "scenes"
 
 
+@pytest.mark.parametrize("command", [["list"], ["status"], ["show", "scenes", "--json"], ["keys"], ["run", "--help"]])
+def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path, command: list[str]) -> None:
+    finished_study(tmp_path).close()
+    environment = os.environ | {"TUNER_STORAGE": f"sqlite:///{tmp_path}/tuner.db"}
+    arguments = [sys.executable, "-c", "from tuner.cli.main import main; main()", *command]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(arguments, env=environment, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_columns_of_plain_text_stay_straight_below_wide_characters() -> None:
     lines = aligned([("", "猫", "dog"), ("赤血球", "1", "0.5"), ("cell", "10", "0.25")])
     assert lines == ["          猫   dog", "  赤血球   1   0.5", "  cell    10  0.25"]

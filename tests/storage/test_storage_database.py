@@ -393,3 +393,19 @@ def test_an_optuna_database_without_our_tables(sqlite_url: str) -> None:
     database = connect(sqlite_url)
     assert [study.study_name for study in database.optuna.get_all_studies()] == ["theirs"]
     database.close()
+
+
+def test_a_database_that_cannot_be_written_says_how_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a medium that may only be read: SQLite's log makes files beside it for readers, too."""
+    file = tmp_path / "tuner.db"
+    connect(f"sqlite:///{file}").close()
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    shm, wal = (tmp_path / f"tuner.db{end}" for end in ("-shm", "-wal"))
+    for blocking in (shm, wal):  # a test that is run by root may write anywhere
+        blocking.unlink(missing_ok=True)
+        blocking.mkdir()
+    with pytest.raises(StorageError, match="its folder must be writable, to read it, too") as refused:
+        connect(f"sqlite:///{file}", create=False)
+    assert refused.value.hint.startswith("Copy it, with the files beside it")

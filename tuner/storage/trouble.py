@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ def translated(url: URL, error: BaseException) -> TunerError:
             return kind(
                 f"the database {file} is locked: another process has been writing to it for a minute",
                 hint="End that process, or let it finish; then the same command goes on.",
+            )
+        if file.exists() and not all(os.access(path, os.W_OK) for path in (file, file.parent)):
+            needs = "it and its folder must be writable, to read it, too"
+            return kind(
+                f"the database {file} cannot be used, since {needs}: {detail}",
+                hint="Copy it, with the files beside it that begin with its name, to a folder that is writable, and "
+                "name the copy with --storage.",
             )
         return kind(
             f"the database {file} cannot be used: {detail}",
