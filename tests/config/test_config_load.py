@@ -110,7 +110,10 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
         (MINIMAL + "budgets: {}\n", "study.yaml:5: budgets: unknown key. Did you mean 'budget'?"),
         (MINIMAL + "name: again\n", "study.yaml:5: name: the same key stands on line 1 already"),
         ("name: x\ndata:\n  train: t.json\n", "study.yaml:2: data.val: is missing"),
-        (MINIMAL + "budget:\n  trials: -1\n", "study.yaml:6: budget.trials: should be greater than 0, found -1"),
+        (
+            MINIMAL + "budget:\n  trials: -1\n",
+            "study.yaml:6: budget.trials: should be greater than or equal to 1, found -1",
+        ),
         (
             MINIMAL + "pruner: {first_rung: 1.0}\n",
             "study.yaml:5: pruner.first_rung: should be whole epochs, such as 3, or a share of all between 0 and 1, "
@@ -244,7 +247,7 @@ def test_overrides_replace_the_files_values(tmp_path: Path) -> None:
 def test_an_overrides_error_names_no_line_of_the_file(tmp_path: Path) -> None:
     assert refused(tmp_path, MINIMAL, device=3).startswith("device: ")
     message = refused(tmp_path, MINIMAL + "budget: {timeout: 2h}\n", **{"budget.trials": -2})
-    assert message == "budget.trials: should be greater than 0, found -2"
+    assert message == "budget.trials: should be greater than or equal to 1, found -2"
 
 
 @pytest.mark.parametrize(
@@ -332,3 +335,36 @@ def test_merged_keys_keep_their_own_lines() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_yaml(text, Path("f.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "most"),
+    [
+        ("priority: 3000000000", "priority", 2**31 - 1),
+        ("slots: 1e9", "slots", 1024),
+        ("budget: {trials: 3000000000}", "budget.trials", 2**31 - 1),
+        ("budget: {epochs: 3000000000}", "budget.epochs", 2**31 - 1),
+        ("budget: {no_gain: 3000000000}", "budget.no_gain", 2**31 - 1),
+        ("pruner: {name: patient, patience: 3000000000}", "pruner.patience", 2**31 - 1),
+        ("pruner: {reduction_factor: 3000000000}", "pruner.reduction_factor", 2**31 - 1),
+        ("sampler: {startup_trials: 3000000000}", "sampler.startup_trials", 2**31 - 1),
+        ("defaults: {epochs: 3000000000}", "defaults.epochs", 2**31 - 1),
+        ("defaults: {warmup_steps: 3000000000}", "defaults.warmup_steps", 2**31 - 1),
+        ("defaults: {max_detections: 3000000000}", "defaults.max_detections", 2**31 - 1),
+        ("defaults: {tiles: {size: 3000000000}}", "defaults.tiles.size", 2**31 - 1),
+    ],
+)
+def test_numbers_that_no_database_holds_are_refused(tmp_path: Path, lines: str, key: str, most: int) -> None:
+    message = refused(tmp_path, MINIMAL + lines + "\n")
+    assert message.startswith(f"study.yaml:5: {key}: should be less than or equal to {most}, found ")
+
+
+def test_a_priority_may_be_negative_as_far_as_databases_hold_it(tmp_path: Path) -> None:
+    assert load_study_spec(write(tmp_path, MINIMAL + "priority: -5\n")).priority == -5
+    message = refused(tmp_path, MINIMAL + "priority: -1e20\n")
+    assert "priority: should be a whole number between -2147483647 and 2147483647, found -1e+20" in message
+    message = refused(tmp_path, MINIMAL + "priority: -3e9\n")
+    assert "priority: should be greater than or equal to -2147483647, found" in message
+    assert "pruner.first_rung: should be whole epochs" in refused(
+        tmp_path, MINIMAL + f"pruner: {{first_rung: {10**20}}}\n"
+    )

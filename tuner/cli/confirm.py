@@ -12,6 +12,7 @@ from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
 from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
 from tuner.cli.work import cut_short, exit_code, work_on_repeats
+from tuner.config.counts import MAX_RUNS
 
 if TYPE_CHECKING:
     from tuner.studies.confirmed import Confirmation
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def confirm(
     study: StudyName,
     top: Annotated[int, typer.Option(min=1, help="Configs to confirm, the default one aside.")] = 5,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to train each with.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, max=MAX_RUNS, help="Fresh seeds to train each with.")] = 3,
     storage: Storage = None,
     timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
     device: Device = None,

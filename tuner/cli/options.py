@@ -6,13 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from tuner.config.counts import MAX_SLOTS
+
 TIMEOUT_HELP = "Stop after this wall time, such as 90s, 30m or 2h; running trials save their state."
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="the study file's, else auto")
 ]
 Slots = Annotated[
     int | None,
-    typer.Option(min=1, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"),
+    typer.Option(
+        min=1, max=MAX_SLOTS, help="Trials at the same time.", show_default="one for each GPU, or for each CPU core"
+    ),
 ]
 Gpus = Annotated[
     str | None,
@@ -57,6 +61,6 @@ def per_gpu_of(text: str | None) -> int | Literal["auto"] | None:
 
     if text is None or text == "auto":
         return "auto" if text else None
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--per-gpu is {text!r}, expected a number from 1 on, or auto")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_SLOTS:
+        raise ConfigError(f"--per-gpu is {text!r}, expected a number from 1 to {MAX_SLOTS}, or auto")
     return int(text)

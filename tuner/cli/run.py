@@ -11,6 +11,7 @@ import typer
 
 from tuner.cli.common import Storage
 from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
+from tuner.config.counts import MAX_RUNS
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
@@ -35,7 +36,10 @@ def run(
         str | None, typer.Option(metavar="STUDY", help="Train the best configs of an earlier study first.")
     ] = None,
     baseline_repeats: Annotated[
-        int, typer.Option(min=1, help="Runs of the default config, each with a seed of its own, to measure the noise.")
+        int,
+        typer.Option(
+            min=1, max=MAX_RUNS, help="Runs of the default config, each with a seed of its own, to measure the noise."
+        ),
     ] = 1,
     hours: Annotated[
         float | None,

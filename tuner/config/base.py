@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tuner.config.counts import MAX_COUNT
 from tuner.config.problems import KeyProblem
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+"""So many of something, at least one."""
 
 
 class Frozen(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from tuner.config.counts import MAX_COUNT
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.source import where
 
@@ -82,6 +83,8 @@ def explain(problem: Any, model: type[BaseModel] | None, keys: tuple[Any, ...]) 
         return f"should be a text, found {found!r}{quoted}"
     if problem["type"] == "tuple_type" and isinstance(found, str):
         return f"should be a list, as in [{found}]"
+    if problem["type"] == "int_parsing_size":
+        return f"should be a whole number between {-MAX_COUNT} and {MAX_COUNT}, found {found!r}"
     if problem["type"] == "too_short":
         return "is empty, but needs at least one value"
     message = problem["msg"].replace("Input should", "should").replace("String should", "should")

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     Field,
     PositiveFloat,
-    PositiveInt,
     StrictInt,
     TypeAdapter,
     ValidationError,
@@ -18,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from tuner.config.base import Frozen
+from tuner.config.base import Count, Frozen
+from tuner.config.counts import MAX_COUNT, MAX_SLOTS
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Constraint, Objective
 from tuner.config.seeds import MAX_SEED
@@ -85,7 +85,7 @@ class SamplerSpec(Frozen):
         description="seed of the sampler and of every trial: the same, so that trials compare as pairs",
     )
     multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
-    startup_trials: PositiveInt | None = Field(
+    startup_trials: Count | None = Field(
         None, description="TPE, GP: trials before the model, half of them near the default config; CMA-ES: random ones"
     )
 
@@ -102,20 +102,22 @@ class PrunerSpec(Frozen):
         "before the third",
     )
     reduction_factor: int | None = Field(
-        None, ge=2, description="successive halving, promote, Hyperband: keep one of so many (3)"
+        None, ge=2, le=MAX_COUNT, description="successive halving, promote, Hyperband: keep one of so many (3)"
     )
     startup_trials: int | None = Field(
-        None, ge=0, description="median, percentile, patient: complete trials before pruning (5)"
+        None, ge=0, le=MAX_COUNT, description="median, percentile, patient: complete trials before pruning (5)"
     )
     percentile: float | None = Field(
         None, gt=0.0, lt=100.0, description="percentile: keep the best so many percent (25)"
     )
-    patience: int | None = Field(None, ge=0, description="patient: epochs without gain before pruning (5)")
+    patience: int | None = Field(
+        None, ge=0, le=MAX_COUNT, description="patient: epochs without gain before pruning (5)"
+    )
 
     @field_validator("first_rung")
     @classmethod
     def _are_epochs_or_a_share(cls, value: float | None) -> float | None:
-        if value is not None and (value <= 0 or (isinstance(value, float) and value >= 1)):
+        if value is not None and not 0 < value < (1 if isinstance(value, float) else MAX_COUNT):
             raise ValueError(
                 f"should be whole epochs, such as 3, or a share of all between 0 and 1, such as 0.25, found {value!r}"
             )
@@ -125,14 +127,14 @@ class PrunerSpec(Frozen):
 class BudgetSpec(Frozen):
     """When a study ends; whichever comes first. Counted over all workers and restarts; trials that run are finished."""
 
-    trials: PositiveInt | None = Field(30, description="finished trials (complete, pruned or failed)")
+    trials: Count | None = Field(30, description="finished trials (complete, pruned or failed)")
     wall_time: PositiveFloat | None = Field(None, description="seconds in which at least one trial ran; '2d' in YAML")
     gpu_hours: PositiveFloat | None = Field(
         None, description="hours of training on GPUs; one that is shared counts once"
     )
     cpu_hours: PositiveFloat | None = Field(None, description="hours of CPU time of the trials")
-    epochs: PositiveInt | None = Field(None, description="epochs of all trials together")
-    no_gain: PositiveInt | None = Field(
+    epochs: Count | None = Field(None, description="epochs of all trials together")
+    no_gain: Count | None = Field(
         None, description="trials in a row that did not raise the best value by more than its noise"
     )
     timeout: PositiveFloat | None = Field(None, description="seconds of wall time for one `tuner run`; '2h' in YAML")
@@ -142,15 +144,15 @@ class PlanSpec(Frozen):
     """What fits into some hours (`tuner run --hours`), laid out by `tuner.studies.plan` from one timed epoch."""
 
     hours: PositiveFloat = Field(description="wall time for everything, the confirmation included")
-    slots: PositiveInt = Field(description="trials at the same time")
+    slots: Count = Field(description="trials at the same time")
     epoch_seconds: PositiveFloat = Field(description="measured: of the default config, while all slots work")
-    epochs: PositiveInt = Field(description="full length of a trial")
-    first_rung: PositiveInt = Field(description="epochs before the first decision")
-    reduction_factor: PositiveInt | None = Field(description="one trial of so many goes on; None: not by halving")
-    trials: PositiveInt
-    top: PositiveInt = Field(description="configs that are confirmed, beside the default")
-    seeds: PositiveInt = Field(description="fresh seeds for each of them")
-    search_epochs: PositiveInt = Field(description="epochs that the search is expected to train")
+    epochs: Count = Field(description="full length of a trial")
+    first_rung: Count = Field(description="epochs before the first decision")
+    reduction_factor: Count | None = Field(description="one trial of so many goes on; None: not by halving")
+    trials: Count
+    top: Count = Field(description="configs that are confirmed, beside the default")
+    seeds: Count = Field(description="fresh seeds for each of them")
+    search_epochs: Count = Field(description="epochs that the search is expected to train")
     search_seconds: PositiveFloat = Field(description="wall time that it is expected to take")
     confirm_seconds: PositiveFloat = Field(description="wall time that is kept for the confirmation")
 
@@ -186,10 +188,15 @@ class StudySpec(Frozen):
     keep: Literal["best", "all", "none"] = Field(
         "best", description="checkpoints of ended trials that stay; those of trials that may go on always do"
     )
-    priority: int = Field(0, description="workers without a study of their own take the one with the highest first")
+    priority: int = Field(
+        0,
+        ge=-MAX_COUNT,
+        le=MAX_COUNT,
+        description="workers without a study of their own take the one with the highest first",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    slots: PositiveInt | None = Field(
-        None, description="trials at the same time on this machine; default: by the device"
+    slots: Count | None = Field(
+        None, le=MAX_SLOTS, description="trials at the same time on this machine; default: by the device"
     )
 
     @field_validator("objectives")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
-from tuner.config.base import Frozen
+from tuner.config.base import Count, Frozen
+from tuner.config.counts import MAX_COUNT
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 AnchorSizes = tuple[tuple[tuple[PositiveFloat, PositiveFloat], ...], ...]
@@ -35,7 +36,10 @@ class Tiles(Frozen):
     """
 
     size: Annotated[int, AfterValidator(_worth_cutting)] = Field(
-        0, ge=0, description="width and height of a tile in original pixels; 0: images are only seen whole"
+        0,
+        ge=0,
+        le=MAX_COUNT,
+        description="width and height of a tile in original pixels; 0: images are only seen whole",
     )
     overlap: float = Field(
         0.2,
@@ -110,7 +114,7 @@ class TrialConfig(Frozen):
     )
     image_size: int = Field(320, ge=32, le=4096, description="longer side of the canvas in pixels")
 
-    epochs: PositiveInt = Field(30, description="full training length; schedules are laid out for it")
+    epochs: Count = Field(30, description="full training length; schedules are laid out for it")
     batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     learning_rate: float = Field(
@@ -131,7 +135,10 @@ class TrialConfig(Frozen):
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="learning-rate schedule")
     warmup_epochs: float = Field(1.0, ge=0.0, description="linear warm-up, in epochs")
     warmup_steps: int = Field(
-        0, ge=0, description="steps that the warm-up has at least, as far as an eighth of the training holds them"
+        0,
+        ge=0,
+        le=MAX_COUNT,
+        description="steps that the warm-up has at least, as far as an eighth of the training holds them",
     )
     gradient_clip: float = Field(10.0, ge=0.0, description="maximum gradient norm; 0 switches clipping off")
     ema_decay: float = Field(0.99, ge=0.0, lt=1.0, description="decay of the averaged weights per step; 0 off")
@@ -145,7 +152,7 @@ class TrialConfig(Frozen):
     nms: NmsKind = Field("greedy", description="kind of suppression")
     nms_iou: float = Field(0.6, gt=0.0, le=1.0, description="IoU above which a weaker box is suppressed")
     confidence: Probability = Field(0.25, description="score below which a detection is not shown in production")
-    max_detections: PositiveInt = Field(100, description="detections kept per image")
+    max_detections: Count = Field(100, description="detections kept per image")
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:

@@ -1,0 +1,10 @@
+"""How much of something there may be; imports nothing, for the options of the command line."""
+
+from __future__ import annotations
+
+MAX_COUNT = 2**31 - 1
+"""The largest whole number that every supported database holds in a column of integers."""
+MAX_SLOTS = 1024
+"""Trials at the same time on one machine: each has a process."""
+MAX_RUNS = 1000
+"""Runs of a config, each with a seed of its own, that may be asked for: all are rows in the database at once."""
