@@ -359,6 +359,18 @@ def test_a_broken_yaml_file_stops_only_where_no_other_describes_the_data_set(ult
         find(ultralytics)
 
 
+def test_a_broken_yaml_file_beside_a_classes_file_is_told_and_passed_over(ultralytics: Path) -> None:
+    write(ultralytics / "classes.txt", "red\nblue\n")
+    broken = (ultralytics / "data.yaml").rename(ultralytics / "deployment.yaml")
+    write(broken, "a: 1\n---\nb: 2\n")
+    found = find(ultralytics)
+    assert counts_of(found) == {"train": 6, "val": 4}
+    assert any("classes.txt names the classes" in note and "deployment.yaml:2: not valid" in note for note in found.notes)
+    broken.rename(ultralytics / "data.yaml")
+    with pytest.raises(ConfigError, match=r"data\.yaml:2: not valid YAML"):
+        find(ultralytics)
+
+
 @pytest.mark.parametrize("line", ["val: ''", "test: ''", "test: []", "kpt_shape:"])
 def test_keys_of_data_yaml_without_a_value_say_nothing(line: str, ultralytics: Path) -> None:
     write(ultralytics / "data.yaml", f"train: images/train\nnames: [red, blue]\n{line}\n")

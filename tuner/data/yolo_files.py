@@ -39,9 +39,26 @@ def data_yaml(folder: Path) -> Section | None:
     """The data.yaml of a folder, whatever its name: the YAML file with `names` and `train`; None where there is none.
 
     Raises:
-        ConfigError: A file cannot be read or is not valid YAML, and no other has both.
+        ConfigError: A file cannot be read or is not valid YAML, and neither another nor a classes.txt describes the
+            data set, or it is data.yaml itself.
         DataError: Several files could be it.
     """
+    own = folder / "data.yaml"
+    sections, faults = _yaml_files(folder)
+    described = not own.is_file() and classes_file(folder) is not None
+    if faults and not described and not any({"names", "train"} <= section.keys() for section in sections):
+        raise faults[0]
+    found = [section for section in sections if {"names", "train"} & section.keys()]
+    if len(found) > 1:
+        raise DataError(
+            f"{found[0].file} and {found[1].file} both name images and classes",
+            hint="Rename the one that is meant to data.yaml.",
+        )
+    return found[0] if found else None
+
+
+def _yaml_files(folder: Path) -> tuple[list[Section], list[ConfigError]]:
+    """The YAML files of a folder that may describe a data set, data.yaml alone where it is there, and their faults."""
     own = folder / "data.yaml"
     files = sorted(file for end in ("*.yaml", "*.yml") for file in folder.glob(end))
     sections: list[Section] = []
@@ -52,15 +69,7 @@ def data_yaml(folder: Path) -> Section | None:
         except ConfigError as error:
             if file == own or not isinstance(error, NoMapping):  # without a mapping it is about something else
                 faults.append(error)
-    if faults and not any({"names", "train"} <= section.keys() for section in sections):
-        raise faults[0]
-    found = [section for section in sections if {"names", "train"} & section.keys()]
-    if len(found) > 1:
-        raise DataError(
-            f"{found[0].file} and {found[1].file} both name images and classes",
-            hint="Rename the one that is meant to data.yaml.",
-        )
-    return found[0] if found else None
+    return sections, faults
 
 
 def by_yaml(data: Section) -> YoloFiles:
@@ -128,7 +137,9 @@ def by_folders(folder: Path) -> YoloFiles:
     if not everything:
         raise DataError(f"{folder} holds labels as YOLO has them, but no image", hint="Put the images beside labels/.")
     images, notes = with_training(*splits_by_folders(everything, folder), folder, "images")
-    return YoloFiles(folder, names, images, notes=tuple(notes))
+    _, faults = _yaml_files(folder)
+    unread = [f"{classes} names the classes, and this was passed over: {fault.message}" for fault in faults]
+    return YoloFiles(folder, names, images, notes=(*unread, *notes))
 
 
 def label_file(image: Path) -> Path:
