@@ -3,12 +3,14 @@ import json
 import os
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from tuner.config.errors import DataError
 from tuner.data.cache import open_cache
 from tuner.data.coco import load_dataset
 from tuner.data.find_splits import divide
-from tuner.data.fingerprint import Fingerprint, fingerprint
+from tuner.data.fingerprint import Fingerprint, fingerprint, refuse_other_data
 from tuner.data.letterbox import Canvas
 
 
@@ -39,6 +41,22 @@ def test_a_fingerprint_tells_what_differs(folder):
     )
     without_test = load_dataset(folder.spec(test=None))
     assert "test: the split is missing" in after.differences(fingerprint(spec, without_test), without_test)
+
+
+def test_copies_of_boxes_that_a_study_was_begun_with_are_named(folder):
+    """Fingerprints of before repair left copies out have them."""
+    rows = folder.contents["train"]["annotations"]
+    folder.contents["train"]["annotations"] = [*rows, {**rows[1], "id": 9}, {**rows[1], "id": 10}]
+    folder.write()
+    kept = fingerprint(folder.spec(), load_dataset(folder.spec()))
+    begun = kept.model_copy(update={"on_bad_boxes": "repair"})
+    spec = folder.spec(on_bad_boxes="repair")
+    with pytest.raises(DataError) as caught:
+        refuse_other_data(begun, spec, load_dataset(spec))
+    assert "train: 3 boxes, was 5" in caught.value.message
+    assert "copies of others, which repair kept in earlier versions" in caught.value.message
+    assert "begin another study under another name; the results of this one stay" in caught.value.hint
+    assert not any("copies" in text for text in kept.differences(begun, load_dataset(folder.spec())))
 
 
 def test_a_fingerprint_is_free_of_the_folder_and_of_formatting(folder, tmp_path_factory):

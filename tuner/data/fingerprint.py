@@ -72,6 +72,12 @@ class Fingerprint(Frozen):
                     found.append(f"{name}: the split is {'new' if mine is None else 'missing'}")
                 continue
             found += [f"{name}: {sentence}" for sentence in _differences(mine, theirs, split)]
+            copies = dataset.reports[name].doubled
+            if self.on_bad_boxes == other.on_bad_boxes == "repair" and mine.boxes - theirs.boxes == copies > 0:
+                found.append(
+                    f"{name}: as many boxes as are missing are copies of others, which repair kept in earlier versions "
+                    "and leaves out now: the files may be unchanged"
+                )
         return found
 
 
@@ -143,7 +149,7 @@ def refuse_other_data(begun: Fingerprint, spec: DataSpec, dataset: Dataset, stud
     if differs:
         raise DataError(
             f"the data in {spec.root} are not those that {study} was begun with:\n  " + "\n  ".join(differs),
-            hint="Bring the old data back, or begin another study under another name.",
+            hint="Bring the old data back, or begin another study under another name; the results of this one stay.",
         )
 
 
