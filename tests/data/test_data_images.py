@@ -239,3 +239,12 @@ def test_what_is_no_image_is_named(tmp_path):
     for read in (read_image, image_size):
         with pytest.raises(DataError, match=r"f\.tif: samples of 32 bits"):
             read(tmp_path / "f.tif")
+
+
+def test_a_turned_image_of_two_splits_is_counted_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=exif)
+    (note,) = turn_notes([tmp_path / "a.jpg", tmp_path / "a.jpg"])
+    assert note.startswith("1 images are turned")
+    assert note.count("a.jpg") == 1

@@ -236,9 +236,10 @@ def check_sizes(paths: Sequence[Path], stated: NDArray[np.int32], found: NDArray
 
 def turn_notes(paths: Sequence[Path]) -> list[str]:
     """A sentence where EXIF orientations turn images that can be read in a way that their sizes cannot check."""
+    each = list(dict.fromkeys(paths))  # an image may be in two splits
     with ThreadPoolExecutor(8) as pool:
-        unseen = pool.map(turned_unseen, paths, chunksize=64)
-        turned = [str(path) for path, is_turned in zip(paths, unseen, strict=True) if is_turned]
+        unseen = pool.map(turned_unseen, each, chunksize=64)
+        turned = [str(path) for path, is_turned in zip(each, unseen, strict=True) if is_turned]
     if not turned:
         return []
     return [

@@ -188,8 +188,8 @@ def _overlaps(splits: list[Split]) -> tuple[str, ...]:
         for other, others in zip(splits[i + 1 :], counts[i + 1 :], strict=True):
             both = sorted(counts[i].keys() & others.keys())
             if both:
-                warnings.append(
-                    f"{len(both)} images are in {split.name} and in {other.name}, which flatters the results: "
-                    f"{listed(both)}"
-                )
+                effect = f"which flatters the results: {listed(both)}"
+                if len(both) == len(others):
+                    effect = f"and {other.name} has no others: it says nothing of new images, give it some of its own"
+                warnings.append(f"{len(both)} images are in {split.name} and in {other.name}, {effect}")
     return tuple(warnings)
