@@ -27,10 +27,33 @@ counts = st.integers(0, 6)
 def test_a_box_is_drawn_where_it_is() -> None:
     image = np.full((60, 80, 3), 50, np.uint8)
     drawn = draw_boxes(image, np.array([[20, 30, 60, 50]], np.float32), np.array([1]), ["a", "b"])
-    assert tuple(drawn[50, 40]) == colour_of(1)
-    assert tuple(drawn[40, 60]) == colour_of(1)
-    assert tuple(drawn[40, 40]) == (50, 50, 50)
+    other = (drawn != image).any(axis=2)
+    assert np.flatnonzero(other[40]).tolist() == [20, 59]
+    assert np.flatnonzero(other[:, 50]).tolist() == [30, 49]
+    assert tuple(drawn[49, 50]) == colour_of(1)
     assert (image == 50).all()
+
+
+def test_all_sides_of_a_box_that_fills_the_image_are_drawn() -> None:
+    image = np.full((60, 80, 3), 50, np.uint8)
+    drawn = draw_boxes(image, np.array([[0, 0, 80, 60.0]]), np.array([1]), ["a", "b"]) != image
+    assert drawn[30:, [0, -1]].all()
+    assert drawn[-1].all()
+
+
+@pytest.mark.parametrize("box", [[10, -30, 30, 0], [-30, 10, 0, 30], [10, 60, 30, 70], [80, 10, 90, 30]])
+def test_a_box_outside_the_image_leaves_no_label_in_it(box: list[float]) -> None:
+    image = np.full((60, 80, 3), 50, np.uint8)
+    assert (draw_boxes(image, np.array([box], np.float64), np.array([0]), ["a"]) == image).all()
+
+
+@pytest.mark.parametrize("x", [-20.0, 60.0, 299.6])
+def test_a_label_is_moved_into_the_image(x: float) -> None:
+    image = np.full((60, 300, 3), 50, np.uint8)
+    names = ["a long name"]
+    whole, moved = (draw_boxes(image, np.array([[at, 40, at + 25, 50]]), np.array([0]), names) for at in (100.0, x))
+    counts = [int((drawn[:38] != image[:38]).any(axis=2).sum()) for drawn in (whole, moved)]
+    assert counts[0] == counts[1] > 0
 
 
 @given(

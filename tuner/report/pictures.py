@@ -50,9 +50,11 @@ def draw_boxes(
 ) -> Image:
     """A copy of the image with boxes, class names and scores drawn.
 
+    The lines lie on the outermost pixels of a box, so that those of a box that ends where the image does are seen.
+
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes: (P, 4) xyxy in pixels of this image.
+        boxes: (P, 4) xyxy in pixels of this image; those outside of it are left out.
         labels: (P,) class indices.
         classes: Class names.
         scores: (P,), shown behind the names where given.
@@ -60,15 +62,20 @@ def draw_boxes(
     drawn = np.ascontiguousarray(image.copy())
     thick = max(1, round(max(image.shape[:2]) / 400))
     scale = max(0.35, max(image.shape[:2]) / 1300)
-    for i, (x1, y1, x2, y2) in enumerate(np.round(boxes).astype(int).tolist()):
+    end = np.array(image.shape[1::-1])
+    inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < end).all(axis=1)
+    first = np.minimum(np.round(boxes[:, :2]), end - 1).astype(int)
+    last = np.maximum(np.round(boxes[:, 2:]).astype(int) - 1, first)
+    for i in np.flatnonzero(inside).tolist():
+        (x1, y1), corner = first[i].tolist(), last[i].tolist()
         colour = colour_of(int(labels[i]))
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, thick)
+        cv2.rectangle(drawn, (x1, y1), corner, colour, thick)
         text = classes[int(labels[i])] + (f" {scores[i]:.2f}" if scores is not None else "")
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        top = max(y1, height + 2)
-        cv2.rectangle(drawn, (x1, top - height - 2), (x1 + width, top), colour, -1)
+        left, top = max(0, min(x1, image.shape[1] - 1 - width)), max(y1, height + 2)
+        cv2.rectangle(drawn, (left, top - height - 2), (left + width, top), colour, -1)
         ink = (0, 0, 0) if sum(colour) > 330 else (255, 255, 255)
-        cv2.putText(drawn, text, (x1, top - 2), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+        cv2.putText(drawn, text, (left, top - 2), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
     return drawn
 
 
