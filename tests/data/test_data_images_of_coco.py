@@ -40,6 +40,14 @@ def test_an_image_in_two_splits_is_reported(folder, name):
     assert "train1.png" in warning
 
 
+def test_an_image_in_two_splits_is_found_behind_a_link(folder):
+    (folder.root / "images" / "again").symlink_to(folder.root / "images")
+    folder.contents["val"]["images"][0]["file_name"] = "again/train1.png"
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert "1 images are in train and in val" in warning
+
+
 def test_a_split_that_has_no_images_of_its_own_is_called_worthless(folder):
     (warning,) = load_dataset(folder.spec(val="train.json")).warnings
     assert "3 images are in train and in val, and val has no others: it says nothing of new images" in warning

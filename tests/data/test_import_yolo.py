@@ -190,6 +190,15 @@ def test_folders_say_their_split_however_they_are_spelled(words: tuple[str, ...]
     assert counts_of(find(tmp_path)) == {"train": 6, "val": 3, "test": 2}
 
 
+def test_folders_may_be_links(ultralytics: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    top = tmp_path_factory.mktemp("top")
+    (ultralytics / "data.yaml").unlink()
+    write(top / "classes.txt", "red\nblue\n")
+    for name in ("images", "labels"):
+        (top / name).symlink_to(ultralytics / name)
+    assert counts_of(find(top)) == {"train": 6, "val": 4}
+
+
 def test_without_a_training_folder_what_is_in_no_other_split_is_trained_on(tmp_path: Path) -> None:
     write_split(tmp_path / "images", tmp_path / "labels", "x", 10)
     write_split(tmp_path / "test" / "images", tmp_path / "test" / "labels", "test", 3)

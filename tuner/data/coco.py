@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -178,9 +179,10 @@ def _untaught(train: Split, val: Split) -> list[str]:
 
 
 def _overlaps(splits: list[Split]) -> tuple[str, ...]:
-    """Sentences on images that are listed twice, in one split or in two, under one name or as in a/../b.jpg."""
+    """Sentences on images that are listed twice, in one split or in two, be it as a/../b.jpg or through a link."""
     warnings = []
-    counts = [Counter(map(os.path.normpath, _paths(split))) for split in splits]
+    real = functools.cache(os.path.realpath)
+    counts = [Counter(f"{real(path.parent)}/{path.name}" for path in _paths(split)) for split in splits]
     for i, split in enumerate(splits):
         doubled = sorted(name for name, count in counts[i].items() if count > 1)
         if doubled:

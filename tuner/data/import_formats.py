@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
+from tuner.data.files import files_under
 from tuner.data.import_voc import import_voc
 from tuner.data.import_yolo import import_yolo
 from tuner.data.imported import ImportedData
-from tuner.data.other_formats import files_under, json_files
+from tuner.data.other_formats import json_files
 from tuner.data.voc_files import voc_homes
 from tuner.data.yolo import is_yolo
 from tuner.data.yolo_files import classes_file, data_yaml

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import header_sizes
+from tuner.data.files import images_under
 from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import (
     ImportedData,
     ImportedImage,
     ImportedObject,
-    images_under,
     imported,
     raise_faults,
 )

@@ -10,7 +10,6 @@ from typing import Any
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
-from tuner.data.images import IMAGE_SUFFIXES
 
 Box = tuple[float, float, float, float]
 """COCO xywh in original pixels."""
@@ -89,19 +88,6 @@ def coco_content(images: Sequence[ImportedImage], root: Path, categories: Mappin
         "annotations": rows,
         "categories": [{"id": number, "name": name} for number, name in sorted(categories.items())],
     }
-
-
-def images_under(folder: Path) -> list[Path]:
-    """The image files of a folder and of those under it, by their endings; hidden ones are left out."""
-    found = []
-    for parent, children, names in os.walk(folder):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        found += [
-            Path(parent) / name
-            for name in sorted(names)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    return found
 
 
 def read_lines(path: Path) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.config.errors import DataError
+from tuner.data.files import files_under
 from tuner.data.yolo import is_yolo
 
 _HINT = "Convert the annotations to COCO JSON: CVAT, Label Studio, Roboflow and FiftyOne export it."
@@ -40,10 +39,3 @@ def json_files(folder: Path) -> list[Path]:
     """The JSON files of a folder and of the folders in it, in order; hidden ones are left out."""
     found = (file for depth in ("", "*/") for file in folder.glob(f"{depth}*.[jJ][sS][oO][nN]"))
     return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
-
-
-def files_under(folder: Path) -> Iterator[Path]:
-    """All files in a folder and under it, in order; hidden folders are left out."""
-    for parent, children, names in os.walk(folder):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        yield from (Path(parent) / name for name in sorted(names))

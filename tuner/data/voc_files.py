@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuner.config.errors import DataError
+from tuner.data.files import files_under
 from tuner.data.imported import raise_faults, read_lines
-from tuner.data.other_formats import files_under
 from tuner.data.roles import ROLES, role_named, splits_by_folders, with_training
 
 _SETS = Path("ImageSets/Main")

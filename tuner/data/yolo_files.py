@@ -10,7 +10,8 @@ from typing import Any
 
 from tuner.config.errors import ConfigError, DataError
 from tuner.config.source import NoMapping, Section, read_yaml, where
-from tuner.data.imported import images_under, read_lines
+from tuner.data.files import images_under
+from tuner.data.imported import read_lines
 from tuner.data.roles import ROLES, splits_by_folders, with_training
 
 _NAME_CLASSES = "Write a data.yaml with `train:`, `val:` and `names: [first class, second class]`."
