@@ -336,6 +336,62 @@ def test_coco_files_come_first_and_two_other_formats_are_not_guessed_between(ult
     assert import_folder(ultralytics) is None
 
 
+def test_xml_of_another_kind_is_passed_over(ultralytics: Path) -> None:
+    (ultralytics / "data.yaml").unlink()
+    write(ultralytics / "classes.txt", "red\nblue\n")
+    write(ultralytics / "classes.label_config.xml", "<View>\n</View>\n")
+    assert counts_of(find(ultralytics)) == {"train": 6, "val": 4}
+    (ultralytics / "a.xml").write_text('<?xml version="1.0" encoding="utf-16"?><annotation/>', encoding="utf-16")
+    with pytest.raises(DataError, match=r"as Pascal VOC has them, such as .*a\.xml, and as YOLO"):
+        find(ultralytics)
+
+
+def test_two_images_with_one_file_of_labels_are_told(ultralytics: Path) -> None:
+    folder = ultralytics / "images" / "val"
+    write_images(folder, ["val001.png"])
+    (note,) = [note for note in find(ultralytics).notes if "one file of labels" in note]
+    assert note.startswith("images of val")
+    assert note.endswith(f"{folder / 'val001.jpg'} and {folder / 'val001.png'}")
+
+
+@pytest.fixture
+def darknet(tmp_path: Path) -> Path:
+    """As CVAT's "YOLO 1.1" has it: 6 images to train on and 4 to validate on, labels beside them."""
+    for role, count in (("train", 6), ("valid", 4)):
+        folder = tmp_path / f"obj_{role}_data"
+        write_split(folder, folder, role, count)
+        write(tmp_path / f"{role}.txt", "".join(f"data/obj_{role}_data/{name}\n" for name in names_of(role, count)))
+    write(tmp_path / "obj.names", "red\nblue\n\n")
+    lists = "train = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n"
+    write(tmp_path / "obj.data", f"classes = 2\n{lists}backup = backup/\n")
+    return tmp_path
+
+
+def test_the_layout_of_darknet_and_cvat(darknet: Path) -> None:
+    found = find(darknet)
+    assert counts_of(found) == {"train": 6, "val": 4}
+    content = content_of(found, "train")
+    assert content["categories"] == [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}]
+    assert content["annotations"][0]["bbox"] == [36, 16, 24, 32]
+
+
+@pytest.mark.parametrize(
+    ("line", "now", "words"),
+    [
+        ("names = data/obj.names", "", "obj.data: `names` is missing"),
+        ("names = data/obj.names", "names = obj.txt", "obj.data:4: names: obj.txt does not exist"),
+        ("train = data/train.txt", "", "obj.data: `train` is missing"),
+        ("train = data/train.txt", "train = list.txt", "obj.data:2: train: list.txt does not exist"),
+    ],
+)
+def test_faults_of_obj_data_are_named(line: str, now: str, words: str, darknet: Path) -> None:
+    file = darknet / "obj.data"
+    file.write_text(file.read_text().replace(line, now))
+    with pytest.raises(DataError) as caught:
+        find(darknet)
+    assert words in caught.value.message
+
+
 def test_json_that_lists_no_images_does_not_stand_in_the_way(ultralytics: Path) -> None:
     write_json(ultralytics / ".vscode" / "settings.json", {"images": []})
     write_json(ultralytics / "dataset-metadata.json", {"title": "cells", "images": "many"})  # as Kaggle has it

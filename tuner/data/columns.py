@@ -149,7 +149,8 @@ def boxes_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.float
     if boxes is None:
         at = next(i for i, value in enumerate(values) if not _is_box(value))
         raise DataError(
-            f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height"
+            f"{path}: annotation {ids[at]} has bbox {values[at]!r}, expected four finite numbers: x, y, width, height",
+            hint="Write them in pixels, in that order and without quotes.",
         )
     return boxes.reshape(-1, 4)
 

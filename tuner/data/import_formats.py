@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.check import listed
+from tuner.data.darknet import DARKNET, darknet_data
 from tuner.data.files import files_under
 from tuner.data.import_voc import import_voc
 from tuner.data.import_yolo import import_yolo
 from tuner.data.imported import ImportedData
 from tuner.data.other_formats import json_files
+from tuner.data.voc import is_voc
 from tuner.data.voc_files import voc_homes
 from tuner.data.yolo import is_yolo
 from tuner.data.yolo_files import classes_file, data_yaml
@@ -24,7 +26,7 @@ _COCO = re.compile(rb'"images"\s*:\s*\[')
 def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedData | None:
     """Read a folder with a data set in YOLO's or Pascal VOC's format; None where it holds neither, or JSON files.
 
-    Where a data.yaml, a classes.txt or the lists of VOC describe it, only JSON files with a list of images count.
+    Where data.yaml, obj.data, classes.txt or the lists of VOC describe it, only JSON files with a list of images count.
 
     Args:
         folder: Of images and annotations.
@@ -46,10 +48,12 @@ def _import(folder: Path) -> ImportedData | None:
     files = list(files_under(folder))
     text = next((file for file in files if is_yolo(file)), None)
     data = data_yaml(folder) if text is not None or (folder / "data.yaml").is_file() else None
+    data = data or darknet_data(folder)
     xml = next((file for file in files if file.suffix.lower() == ".xml"), None)
-    if data is None and xml is not None and text is not None:
+    voc = next(filter(is_voc, files), None) if data is None and text is not None else None
+    if voc is not None:
         raise DataError(
-            f"{folder} holds annotations as Pascal VOC has them, such as {xml}, and as YOLO has them, such as {text}",
+            f"{folder} holds annotations as Pascal VOC has them, such as {voc}, and as YOLO has them, such as {text}",
             hint="Move those that are not meant out of it.",
         )
     if data is not None or text is not None:
@@ -59,7 +63,8 @@ def _import(folder: Path) -> ImportedData | None:
 
 def _is_described(folder: Path) -> bool:
     """Whether a file says what the data set of another format is."""
-    return (folder / "data.yaml").is_file() or classes_file(folder) is not None or bool(voc_homes(folder))
+    named = any((folder / name).is_file() for name in ("data.yaml", DARKNET))
+    return named or classes_file(folder) is not None or bool(voc_homes(folder))
 
 
 def _lists_images(file: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.config.source import Section
+from tuner.data.check import listed
 from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import ImportedData, imported, raise_faults
 from tuner.data.yolo import is_yolo, labelled
@@ -18,7 +19,7 @@ def import_yolo(folder: Path, data: Section | None) -> ImportedData:
 
     Args:
         folder: Of images and labels.
-        data: Its data.yaml, where it has one.
+        data: Its data.yaml, or what is read like one, where it has that.
 
     Raises:
         DataError: data.yaml, a list of images or a label is wrong, with file and line; labels are of no image.
@@ -29,6 +30,7 @@ def import_yolo(folder: Path, data: Section | None) -> ImportedData:
     for role, images in files.images.items():
         labels = [label_file(image) for image in images]
         _refuse_labels_alone(images, labels)
+        notes += _shared_labels(images, labels, role)
         found = labelled(images, labels, files.names, files.keypoints)
         if found.unlabelled == len(images):
             if role == "test":
@@ -50,6 +52,19 @@ def import_yolo(folder: Path, data: Section | None) -> ImportedData:
     if files.keypoints:
         notes.append("the keypoints of the labels are left out, their boxes are taken")
     return imported(splits, files.names, dict.fromkeys(splits, files.source), notes)
+
+
+def _shared_labels(images: Sequence[Path], labels: Sequence[Path], role: str) -> list[str]:
+    """A sentence where images that differ in their ending alone have one file of labels."""
+    first: dict[Path, Path] = {}
+    shared = [
+        f"{first[label]} and {image}"
+        for image, label in zip(images, labels, strict=True)
+        if first.setdefault(label, image) != image
+    ]
+    if not shared:
+        return []
+    return [f"images of {role} have one file of labels for two of them, which show the same objects: {listed(shared)}"]
 
 
 def _refuse_labels_alone(images: Sequence[Path], labels: Sequence[Path]) -> None:

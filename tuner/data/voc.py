@@ -93,6 +93,17 @@ def read_voc(path: Path) -> VocFile:
     )
 
 
+def is_voc(file: Path) -> bool:
+    """Whether it is an XML file that begins as an annotation of VOC's."""
+    if file.suffix.lower() != ".xml":
+        return False
+    try:
+        with file.open("rb") as text:
+            return b"<annotation" in text.read(4096).replace(b"\0", b"")  # in UTF-16 every second byte is one
+    except OSError:  # to be named by who reads it
+        return True
+
+
 def _parse(path: Path) -> _Node:
     """The elements of an XML file.
 

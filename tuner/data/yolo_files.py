@@ -74,7 +74,7 @@ def _yaml_files(folder: Path) -> tuple[list[Section], list[ConfigError]]:
 
 
 def by_yaml(data: Section) -> YoloFiles:
-    """The data set that a data.yaml describes, as Ultralytics and Roboflow write it.
+    """The data set that a data.yaml describes, as Ultralytics and Roboflow write it, or what is read like one.
 
     Raises:
         DataError: A key is missing or wrong, or a path is not there; names the line.
@@ -190,8 +190,8 @@ def _keypoints(data: Section) -> int:
 def _place(data: Section, key: str, setting: Any) -> Path | None:
     """The folder or list that a value of data.yaml names; None where it does not exist.
 
-    `path` is where it starts, unless that is a folder of another machine. Roboflow writes ../train/images for what is
-    beside data.yaml.
+    `path` is where it starts, unless that is a folder of another machine. For what is beside the file, Roboflow writes
+    ../train/images, and CVAT data/train.txt.
     """
     if not isinstance(setting, str) or not setting:
         raise DataError(f"{where(data, (key,))}expected a path or a list of paths, found {setting!r}")
@@ -199,7 +199,7 @@ def _place(data: Section, key: str, setting: Any) -> Path | None:
     starts = [folder / str(data["path"]), folder] if data.get("path") else [folder]
     inside = setting.removeprefix("../")
     for start in starts:
-        for each in dict.fromkeys((inside, setting)):
+        for each in dict.fromkeys((inside, setting, inside.removeprefix("data/"))):
             place = Path(os.path.normpath(start / each))
             if place.is_dir() or place.is_file():
                 return place
