@@ -8,7 +8,7 @@ from PIL import Image
 
 from tuner.config.errors import DataError
 from tuner.data.check import turn_notes
-from tuner.data.images import image_size, read_image, turned_seen
+from tuner.data.images import frames, image_size, read_image, turned_seen
 
 RNG = np.random.default_rng(3)
 COARSE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -98,6 +98,28 @@ def test_exif_rotation(tmp_path, name, orientation):
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 4
     assert image_size(tmp_path / name) == (expected.shape[1], expected.shape[0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
+def test_a_tiff_that_is_not_compressed_is_turned(tmp_path, mode, orientation):
+    """Pillow maps such a file into memory where it may, and took its rows for those of the turned image."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grey = RGB[:, :, 0]
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    image.save(tmp_path / "x.tif", exif=exif)
+    assert (read_image(tmp_path / "x.tif") == _turned(grey[:, :, None].repeat(3, 2), orientation)).all()
+
+
+def test_a_tiff_whose_second_picture_has_no_height_is_taken_for_one(tmp_path):
+    image = Image.fromarray(RGB)
+    image.save(tmp_path / "x.tif", save_all=True, append_images=[image])
+    before, found, after = (tmp_path / "x.tif").read_bytes().rpartition(struct.pack("<HH", 257, 4))
+    assert found
+    (tmp_path / "x.tif").write_bytes(before + struct.pack("<HH", 9999, 4) + after)
+    assert frames(tmp_path / "x.tif") == 1
+    assert (read_image(tmp_path / "x.tif") == RGB).all()
 
 
 def _exif(kind, value):

@@ -23,7 +23,7 @@ from tuner.data.images import read_image
 from tuner.data.letterbox import PAD_VALUE, Canvas, content_rects, letterbox, placements
 from tuner.data.split import Split
 
-_FORMAT = 3
+_FORMAT = 4
 """Raise when letterboxing or decoding changes, so that older files are not taken for current ones."""
 _LOOK_SECONDS = 1.0
 """Between two looks at what another process has made of a cache."""

@@ -63,7 +63,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is not None:
             return np.asarray(cv2.cvtColor(_turn(decoded, orientation), cv2.COLOR_BGR2RGB), np.uint8)
-    return _read_with_pillow(path)
+    return _read_with_pillow(data, path)
 
 
 def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -76,8 +76,9 @@ def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return cv2.rotate(image, rotation[orientation]) if orientation in rotation else image
 
 
-def _read_with_pillow(path: Path) -> NDArray[np.uint8]:
-    with _opened(path, path) as file:
+def _read_with_pillow(data: bytes, path: Path) -> NDArray[np.uint8]:
+    # From memory: of a path, Pillow maps the rows of a TIFF that is not compressed as if they were turned already.
+    with _opened(BytesIO(data), path) as file:
         # Asked before the pixels are loaded: a PNG may have more EXIF data behind them. Pillow turns a TIFF by itself.
         orientation = 1 if isinstance(file, TiffImageFile) else _orientation(file)
         file.load()
@@ -142,7 +143,7 @@ def frames(path: Path) -> int:
     try:
         with Image.open(path) as file:
             return int(getattr(file, "n_frames", 1))
-    except (OSError, EOFError, SyntaxError, ValueError):
+    except (OSError, EOFError, SyntaxError, TypeError, ValueError):
         return 1  # what is wrong with it, reading the first will tell
 
 
