@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.init_command import run_init, spec_of
 from tests.coco_files import coco, names_of, write_images, write_json
@@ -116,3 +118,16 @@ def test_an_image_that_is_missing_is_named_in_the_folder_of_the_others(tmp_path:
         DataError, match=r"^\S*/all\.json: 1 of 12 image files are missing: \S*/data/pictures/x000\.jpg\n"
     ):
         run_init(tmp_path / "data", "-o", tmp_path / "study.yaml")
+
+
+def test_an_image_that_is_cut_off_behind_its_header_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    names = [f"{i}.tif" for i in range(8)]
+    (tmp_path / "data").mkdir()
+    for name in names:
+        Image.fromarray(np.full((64, 96), 3000, np.uint16)).save(tmp_path / "data" / name)
+    data = (tmp_path / "data" / "0.tif").read_bytes()
+    (tmp_path / "data" / "0.tif").write_bytes(data[:5000])
+    write_json(tmp_path / "data" / "train.json", coco(names))
+    with pytest.raises(DataError, match=r"0\.tif: cannot be decoded: image file is truncated"):
+        run_init(tmp_path / "data", "-o", tmp_path / "out" / "study.yaml")
+    assert not list((tmp_path / "out").iterdir())

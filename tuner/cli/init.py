@@ -96,6 +96,8 @@ def init(
         dataset = _load(found, on_bad_boxes or "repair", Path(unchecked))
         if on_bad_boxes is None:
             _refuse_corners(found.data, dataset)
+        files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
+        seen = (*turn_notes(files), *narrow_range_notes(files))
         numbers = survey(dataset)
         cuda = slots[0].device == "cuda"
         proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)
@@ -106,8 +108,6 @@ def init(
         load_space(spec.space).default_config(base_config(spec))
         for path in (*found.files, output):
             (Path(unchecked) / path.name).replace(path)
-    files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
-    seen = (*turn_notes(files), *narrow_range_notes(files))
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")

@@ -147,6 +147,16 @@ def frames(path: Path) -> int:
         return 1  # what is wrong with it, reading the first will tell
 
 
+def largest_of_16_bit(path: Path) -> int | None:
+    """The largest value of a grey image of 16 bits, as the file has it; None for other images.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with _opened(path, path) as file:
+        return int(np.asarray(file).max()) if file.mode.startswith("I;16") else None
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, from the file's header (about 0.1 ms).
 

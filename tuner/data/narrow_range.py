@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from tuner.data.images import largest_of_16_bit
 
 _LOOKED_AT = 16
 _FULL = 65535
@@ -14,15 +13,18 @@ _LOW = _FULL // 4
 
 
 def narrow_range_notes(paths: Sequence[Path]) -> list[str]:
-    """A sentence where the 16-bit images among a few of these, which can be read, keep far below their largest value.
+    """A sentence where the 16-bit images among a few of these keep far below their largest value.
 
     12 bits of a camera or microscope, written as 16, are an example: full white is 16 of 255 then.
+
+    Raises:
+        DataError: One of these cannot be read; names it.
     """
     largest: dict[Path, int] = {}
     for path in paths[:: max(1, -(-len(paths) // _LOOKED_AT))]:
-        with Image.open(path) as file:
-            if file.mode.startswith("I;16"):
-                largest[path] = int(np.asarray(file).max())
+        value = largest_of_16_bit(path)
+        if value is not None:
+            largest[path] = value
     brightest = max(largest, key=lambda path: largest[path], default=None)
     if brightest is None or largest[brightest] > _LOW:
         return []
