@@ -10,6 +10,7 @@ from tests.coco_files import coco, names_of, write_images, write_json
 from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotation_files import split_files
+from tuner.data.annotations import read_content
 from tuner.data.coco import load_dataset
 from tuner.data.find_splits import divide, find_data
 from tuner.data.roles import role_of
@@ -33,8 +34,8 @@ def test_roles_by_name(path: str, role: str | None) -> None:
 
 
 def test_names_that_say_nothing_are_refused(tmp_path: Path) -> None:
-    a, b, val = (write_json(tmp_path / name, {}) for name in ("a.json", "b.json", "val.json"))
-    with pytest.raises(DataError, match=r"cannot tell which split this is: .*a\.json, .*b\.json"):
+    a, b, val = (write_json(tmp_path / name, {"images": []}) for name in ("a.json", "b.json", "val.json"))
+    with pytest.raises(DataError, match=r"cannot tell which split this is: .*a\.json; .*b\.json"):
         split_files([a, b])
     with pytest.raises(DataError, match="both look like the val split"):
         split_files([a, val, write_json(tmp_path / "val_2.json", {})])
@@ -76,14 +77,34 @@ def test_no_file_of_a_folder_is_passed_over_in_silence(
 
 def test_several_files_of_a_folder_that_may_be_the_training_split_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b", "val"):
-        write_json(tmp_path / f"{name}.json", {})
-    with pytest.raises(DataError, match=r"cannot tell which split this is: \S*a\.json, \S*b\.json\n"):
+        write_json(tmp_path / f"{name}.json", {"images": []})
+    with pytest.raises(DataError, match=r"cannot tell which split this is: \S*a\.json; \S*b\.json\n"):
         split_files([tmp_path])
     found, notes = split_files([tmp_path / "a.json", tmp_path / "val.json"], tmp_path / "b.json")
     assert found == {"train": tmp_path / "a.json", "val": tmp_path / "b.json"}
     assert "val.json" in notes[0]
     with pytest.raises(DataError, match="cannot tell"):  # not train and val at once
         split_files([tmp_path / "val.json"], tmp_path / "val.json")
+
+
+def test_files_of_a_tool_that_writes_one_for_each_image_are_counted_and_called_so(tmp_path: Path) -> None:
+    for i in range(9):
+        write_json(tmp_path / "ann" / f"{i}.jpg.json", {"size": {"width": 96, "height": 64}, "objects": []})
+    with pytest.raises(
+        DataError, match=r"no JSON file lists images, as COCO's do: .*0\.jpg\.json.* and 4 more"
+    ) as error:
+        split_files([tmp_path])
+    assert "Convert the annotations to COCO JSON" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [([{"image": "a.jpg", "annotations": []}], "a list at the top"), ({"_via_img_metadata": {}}, "none of images")],
+)
+def test_a_file_of_another_format_is_to_be_converted(content: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words) as error:
+        read_content(write_json(tmp_path / "export.json", content))
+    assert "Convert the annotations to COCO JSON" in error.value.hint
 
 
 def test_hidden_files_are_no_annotations(tmp_path: Path) -> None:

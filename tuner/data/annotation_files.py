@@ -7,8 +7,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tuner.config.errors import DataError
+from tuner.data.check import listed
 from tuner.data.json_file import read_json
-from tuner.data.other_formats import json_files, refuse_labelme, refuse_other_formats
+from tuner.data.other_formats import (
+    CONVERT,
+    json_files,
+    lists_images,
+    refuse_labelme,
+    refuse_other_formats,
+)
 from tuner.data.roles import ROLES, role_of
 
 _BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
@@ -62,21 +69,20 @@ def split_files(
         elif role in named:
             left_out.append(file)
         elif role in found:
-            _refuse_labelme(files)
+            _refuse_no_coco(files)
             raise DataError(f"{found[role]} and {file} both look like the {role} split", hint=remedy)
         else:
             found[role] = file
     if "train" not in found and len(nameless) == 1:
         found["train"] = nameless.pop()
     if "train" not in found or nameless:
-        _refuse_labelme(files)
-        unclear = ", ".join(map(str, nameless or files)) or "no file"
-        raise DataError(f"cannot tell which split this is: {unclear}", hint=remedy)
+        _refuse_no_coco(files)
+        raise DataError(f"cannot tell which split this is: {listed(nameless or files) or 'no file'}", hint=remedy)
     notes = []
     if left_out:
-        names = ", ".join(map(str, sorted(left_out)))
         notes.append(
-            f"left out: {names}; a file that belongs to the data set is named by --annotations, --val or --test"
+            f"left out: {listed(sorted(left_out))}; a file that belongs to the data set is named by --annotations, "
+            "--val or --test"
         )
     if len(files) == 1:
         for role in ("val", "test"):
@@ -104,11 +110,13 @@ def _expand(folder: Path, apart: Collection[Path]) -> tuple[list[Path], list[Pat
     return taken, [file for file in files if file not in taken]
 
 
-def _refuse_labelme(files: Sequence[Path]) -> None:
-    """Raise a `DataError` where files whose names do not say enough are LabelMe's, one for each image."""
+def _refuse_no_coco(files: Sequence[Path]) -> None:
+    """Raise a `DataError` where none of several files is COCO's, as tools write one for each image."""
     if files:
         smallest = min(files, key=lambda file: file.stat().st_size)
         refuse_labelme(read_json(smallest, "annotation file"), smallest)
+        if not any(map(lists_images, files)):
+            raise DataError(f"no JSON file lists images, as COCO's do: {listed(files)}", hint=CONVERT)
 
 
 def _beside(train: Path, role: str) -> Path | None:

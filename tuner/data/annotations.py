@@ -26,7 +26,7 @@ from tuner.data.columns import (
 )
 from tuner.data.doubled import copies_of
 from tuner.data.json_file import read_json
-from tuner.data.other_formats import refuse_labelme
+from tuner.data.other_formats import CONVERT, refuse_labelme
 from tuner.data.split import Split
 
 _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
@@ -179,12 +179,13 @@ def read_content(path: Path) -> dict[str, Any]:
         DataError: The file is missing, cannot be read, is not JSON, no object or of another format.
     """
     content = read_json(path, "annotation file", hint="Check the paths under `data`; they are relative to `data.root`.")
-    if not isinstance(content, dict):
-        raise DataError(
-            f"{path}: {_JSON_NAMES[type(content)]} at the top, but a COCO annotation file is an object with "
-            "images, annotations and categories"
-        )
     refuse_labelme(content, path)
+    keys = "images, annotations and categories"
+    if not isinstance(content, dict):
+        top = _JSON_NAMES[type(content)]
+        raise DataError(f"{path}: {top} at the top, but a COCO annotation file is an object with {keys}", hint=CONVERT)
+    if content and not {"images", "annotations", "categories"} & content.keys():
+        raise DataError(f"{path}: none of {keys}, which a COCO annotation file has", hint=CONVERT)
     return content
 
 

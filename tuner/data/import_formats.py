@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,11 @@ from tuner.data.files import files_under
 from tuner.data.import_voc import import_voc
 from tuner.data.import_yolo import import_yolo
 from tuner.data.imported import ImportedData
-from tuner.data.other_formats import json_files
+from tuner.data.other_formats import json_files, lists_images
 from tuner.data.voc import is_voc
 from tuner.data.voc_files import voc_homes
 from tuner.data.yolo import is_yolo
 from tuner.data.yolo_files import classes_file, data_yaml
-
-_COCO = re.compile(rb'"images"\s*:\s*\[')
 
 
 def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedData | None:
@@ -36,7 +33,7 @@ def import_folder(folder: Path, leave_out: Collection[Path] = ()) -> ImportedDat
         DataError: As `import_yolo` and `import_voc`; the folder holds both formats.
     """
     jsons = [file for file in json_files(folder) if file.absolute() not in leave_out]
-    if jsons and (not _is_described(folder) or any(map(_lists_images, jsons))):
+    if jsons and (not _is_described(folder) or any(map(lists_images, jsons))):
         return None
     found = _import(folder)
     if found is None or not jsons:
@@ -65,11 +62,3 @@ def _is_described(folder: Path) -> bool:
     """Whether a file says what the data set of another format is."""
     named = any((folder / name).is_file() for name in ("data.yaml", DARKNET))
     return named or classes_file(folder) is not None or bool(voc_homes(folder))
-
-
-def _lists_images(file: Path) -> bool:
-    """Whether a JSON file has a list of images, as COCO's have; what cannot be read counts, to have its fault named."""
-    try:
-        return _COCO.search(file.read_bytes()) is not None
-    except OSError:
-        return True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tuner.config.errors import DataError
 from tuner.data.files import files_under
 from tuner.data.yolo import is_yolo
 
-_HINT = "Convert the annotations to COCO JSON: CVAT, Label Studio, Roboflow and FiftyOne export it."
+CONVERT = "Convert the annotations to COCO JSON: CVAT, Label Studio, Roboflow and FiftyOne export it."
+"""What to do about annotations of a format that is not read."""
+_COCO = re.compile(rb'"images"\s*:\s*\[')
 _GIVE_FOLDER = "Give the folder above images and annotations alone, as in `tuner init DIR`, to have them converted."
 
 
@@ -32,7 +35,15 @@ def refuse_other_formats(folder: Path) -> None:
 def refuse_labelme(content: object, path: Path) -> None:
     """Raise a `DataError` where what a JSON file holds is LabelMe's annotation of one image."""
     if isinstance(content, dict) and "shapes" in content and "imagePath" in content:
-        raise DataError(f"{path}: one image's annotations, as LabelMe has them, not COCO JSON", hint=_HINT)
+        raise DataError(f"{path}: one image's annotations, as LabelMe has them, not COCO JSON", hint=CONVERT)
+
+
+def lists_images(file: Path) -> bool:
+    """Whether a JSON file has a list of images, as COCO's have; what cannot be read counts, to have its fault named."""
+    try:
+        return _COCO.search(file.read_bytes().replace(b"\0", b"")) is not None  # as in UTF-16 every second byte is
+    except OSError:
+        return True
 
 
 def json_files(folder: Path) -> list[Path]:
