@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from fake_trainer import result
 
-from tuner.trainers.contract import EpochResult, Interrupted, StopRequested, TrainingTask, TrialFailed
+from tuner.trainers.contract import DiskFull, EpochResult, Interrupted, StopRequested, TrainingTask, TrialFailed
 from tuner.workers import mailbox
 
 GROUP = "group.txt"
@@ -62,6 +62,12 @@ def from_zero(task: TrainingTask, stop_requested: StopRequested) -> Iterator[Epo
 def because(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
     yield result(task, 1, 0.5)
     raise TrialFailed("because")
+
+
+def silent(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+    """Does not say what is wrong with its disk."""
+    yield result(task, 1, 0.5)
+    raise DiskFull("")
 
 
 MESSAGES = ("🙂" * 100_000, "caf\udce9\0.jpg cannot be read")

@@ -193,3 +193,12 @@ def test_no_subprocess_outlives_its_trial_process(start: Callable[[str], Slot], 
         slot.connection.close()
         until(lambda: gone(process))
     until(lambda: gone(child), seconds=30)
+
+
+def test_a_full_disk_without_a_message_pauses_the_study_like_any_other(data: DataSpec, folder: Path) -> None:
+    study = make_study(data, f"sqlite:///{folder}/tuner.db")
+    report = run_worker(study, slots=SLOT, trainer="odd_trainers:silent")
+    assert report.reason == "paused"
+    assert report.message.endswith("cannot write: DiskFull, without a message")
+    assert study.orders().control == "paused"
+    study.close()

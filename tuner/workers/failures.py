@@ -44,11 +44,16 @@ def ended_by(error: Exception, workdir: Path) -> Ended:
     if isinstance(error, ValidationError) and error.title == Metrics.__name__:
         error = wrong_metrics(error)
     if isinstance(error, TrialFailed):
-        return Ended("failed", error.kind, str(error))
+        return Ended("failed", error.kind, _words(error))
     if isinstance(error, TunerError):
         kind = next((kind for type_, kind in _KIND_OF_ERROR if isinstance(error, type_)), FailureKind.ERROR)
-        return Ended("failed", kind, str(error))
+        return Ended("failed", kind, _words(error))
     return _unforeseen(error, workdir)
+
+
+def _words(error: Exception) -> str:
+    """What an error says; users' own trainers may raise one that says nothing."""
+    return str(error).strip() or f"{type(error).__name__}, without a message"
 
 
 def _unforeseen(error: Exception, workdir: Path) -> Ended:
