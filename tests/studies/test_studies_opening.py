@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import re
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
 from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import ConfigError, DataError, StudyError
@@ -21,7 +24,7 @@ from tuner.studies.deleting import delete_study
 from tuner.studies.leases import AskBusy
 from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.plan import make_plan
-from tuner.studies.reading import list_studies
+from tuner.studies.reading import list_studies, read_study
 from tuner.studies.records import Assignment, TrialState
 from tuner.studies.sampling import DEFAULT
 from tuner.studies.study import Study
@@ -140,6 +143,35 @@ def test_a_spec_that_cannot_be_makes_no_database(
     with pytest.raises(error, match=message):
         begin(sqlite_url, **changes)
     assert list_studies(sqlite_url) == []
+
+
+def test_a_study_that_an_earlier_version_took_stays_readable(sqlite_url: str, begin: Begin) -> None:
+    space = {
+        "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
+        "weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
+        "momentum": {"type": "float", "low": 0.9, "high": 0.99, "when": {"optimizer": "sgd"}},
+    }
+    study = begin(sqlite_url, space=space, constraints=["map <= 0.9"])
+    first = study.next_trial(WORKER)
+    assert first is not None
+    train(study, first, 0.5)
+
+    def as_it_was(session: Session) -> None:
+        row = session.get_one(StudyRow, study._id)
+        row.spec = row.spec | {"constraints": ["map <= 0.4", "map >= 0.6"]}
+        dimensions = copy.deepcopy(row.space["dimensions"])
+        dimensions["momentum"]["when"] = {"weight_decay": [0.05]}
+        row.space = row.space | {"dimensions": dimensions}
+
+    study.database.run(as_it_was)
+    assert [summary.name for summary in list_studies(sqlite_url)] == [study.name]
+    with closing(read_study(study.name, sqlite_url)) as reader:
+        assert reader.trials()[0].value == 0.5
+    with closing(open_study(study.name, sqlite_url)) as again:
+        assert again.space.dimensions["momentum"].when == {"weight_decay": (0.05,)}
+        assert again.best() is None  # no trial keeps both
+    with pytest.raises(ValidationError, match="no value of map keeps both"):
+        begin(sqlite_url, constraints=["map <= 0.4", "map >= 0.6"])
 
 
 MODELS = {"type": "categorical", "choices": ["dense-small", "dense-tiny"]}

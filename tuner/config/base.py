@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from tuner.config.counts import MAX_COUNT
 from tuner.config.problems import KeyProblem
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 """So many of something, at least one."""
+
+_STORED = object()
 
 
 class Frozen(BaseModel):
@@ -28,10 +30,23 @@ class Frozen(BaseModel):
                 raise KeyProblem((name,), f"cannot be a truth value, found {str(data[name]).lower()}")
         return data
 
+    @classmethod
+    def of_stored(cls, data: Any) -> Self:
+        """The model of data that a study has stored, perhaps by an earlier version, which refused less.
+
+        What makes no sense, but does no harm where results are read (see `is_stored`), is refused of new data alone.
+        """
+        return cls.model_validate(data, context=_STORED)
+
     def digest(self) -> str:
         """A stable SHA-256 (hex) of the model's values, equal for equal models on any machine."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether a validator sees what a study has stored (see `Frozen.of_stored`)."""
+    return info.context is _STORED
 
 
 def _takes_truth(annotation: Any) -> bool:

@@ -13,11 +13,12 @@ from pydantic import (
     StrictInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from tuner.config.base import Count, Frozen
+from tuner.config.base import Count, Frozen, is_stored
 from tuner.config.counts import MAX_COUNT, MAX_SLOTS
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Constraint, Objective
@@ -209,9 +210,9 @@ class StudySpec(Frozen):
 
     @field_validator("constraints")
     @classmethod
-    def _are_constraints(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_constraints(cls, texts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         limits = {str(limit): limit for limit in (_parsed(Constraint.parse, text) for text in texts)}
-        for (upper, most), (lower, least) in itertools.permutations(limits.items(), 2):
+        for (upper, most), (lower, least) in itertools.permutations(() if is_stored(info) else limits.items(), 2):
             if most.name == least.name and most.at_most and not least.at_most and most.limit < least.limit:
                 raise ValueError(f"no value of {most.name} keeps both '{lower}' and '{upper}': drop one of them")
         return tuple(limits)

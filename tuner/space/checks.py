@@ -74,7 +74,7 @@ def _check_mode(name: str, dimension: Dimension) -> None:
 
 
 def check_conditions(name: str, dimensions: Mapping[str, Dimension], swept: Container[str]) -> None:
-    """Check that the conditions of a dimension name other dimensions and values that these are not by chance alone."""
+    """Check that the conditions of a dimension name other dimensions and values that these can have."""
     for other, allowed in dimensions[name].when.items():
         at = ("dimensions", name, "when", other)
         if other not in dimensions:
@@ -82,16 +82,22 @@ def check_conditions(name: str, dimensions: Mapping[str, Dimension], swept: Cont
         if other in swept:
             raise KeyProblem(at, f"{other} is swept after training, so nothing can depend on it")
         dimension = dimensions[other]
-        if isinstance(dimension, FloatDimension) and dimension.step is None:
-            raise KeyProblem(
-                at,
-                f"{other} is hardly ever a given value, as its range has no steps: give it a `step`, or name a "
-                "dimension of `type: categorical` or `type: int`",
-            )
         for value in allowed:
             if not dimension.contains(value):
                 wanted = f" {nearest(value, _texts(dimension))}" if isinstance(value, str) else ""
                 raise KeyProblem(at, f"{other} is never {value!r}; it is {dimension}.{wanted}")
+
+
+def check_steps(name: str, dimensions: Mapping[str, Dimension]) -> None:
+    """Check that the conditions of a dimension name values that others have not by chance alone."""
+    for other in dimensions[name].when:
+        dimension = dimensions[other]
+        if isinstance(dimension, FloatDimension) and dimension.step is None:
+            raise KeyProblem(
+                ("dimensions", name, "when", other),
+                f"{other} is hardly ever a given value, as its range has no steps: give it a `step`, or name a "
+                "dimension of `type: categorical` or `type: int`",
+            )
 
 
 def _texts(dimension: Dimension) -> list[str]:

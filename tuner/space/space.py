@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
-from tuner.config.base import Frozen
+from tuner.config.base import Frozen, is_stored
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import TrialConfig
-from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, in_order
+from tuner.space.checks import SWEPT_FIELDS, check_conditions, check_dimension, check_steps, in_order
 from tuner.space.dimension import CategoricalDimension, Dimension, FixedDimension, FloatDimension, SampledDimension
 from tuner.space.fields import get_value, with_values
 
@@ -38,11 +38,13 @@ class SearchSpace(Frozen):
     dimensions: dict[str, Dimension]
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         for name, dimension in self.dimensions.items():
             check_dimension(name, dimension)
         for name in self.dimensions:
             check_conditions(name, self.dimensions, self.swept)
+            if not is_stored(info):
+                check_steps(name, self.dimensions)
         in_order(self.dimensions)
         return self
 

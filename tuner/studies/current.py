@@ -43,7 +43,7 @@ def repeats_of(session: Session, study_id: int) -> int | None:
 
 def with_changes(spec: StudySpec, row: StudyRow) -> StudySpec:
     """The spec with what another command may have changed since it was read."""
-    now = StudySpec.model_validate(row.spec)
+    now = StudySpec.of_stored(row.spec)
     changes = {name: getattr(now, name) for name in ("budget", "plan", "priority", "keep", "pruner")}
     return spec.model_copy(update=changes)
 

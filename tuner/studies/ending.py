@@ -118,7 +118,7 @@ def _check_value(session: Session, assignment: Assignment) -> None:
     row = session.get_one(TrialRow, assignment.trial_id)
     if not row.epochs:
         raise TrialFailed(NO_EPOCH)
-    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+    spec = StudySpec.of_stored(session.get_one(StudyRow, row.study_id).spec)
     last = (EpochRow.trial_id == row.trial_id, EpochRow.epoch == row.epochs)
     metrics = Metrics.model_validate(session.scalars(select(EpochRow.metrics).where(*last)).one())
     missing = undefined(spec, metrics, last=True)

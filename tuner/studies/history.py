@@ -95,7 +95,7 @@ def verdicts(session: Session, trial_id: int) -> list[tuple[int, float | None, b
 
 def read_summary(session: Session, study: StudyRow) -> StudySummary:
     """A study in one row, from aggregates alone: its cost does not grow with the number of trials."""
-    spec = StudySpec.model_validate(study.spec)
+    spec = StudySpec.of_stored(study.spec)
     counted = session.execute(
         select(
             _STATE,
@@ -130,7 +130,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         best=best_number(session, study.id),
         default_value=default,
         problem=study.problem,
-        spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.model_validate(study.space)),
+        spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.of_stored(study.space)),
         queued=_queued(session, study),
         foreign_running=foreign_running,
         foreign_used=foreign_used,
@@ -171,7 +171,7 @@ def _foreign(session: Session, study: StudyRow) -> tuple[int, int, int]:
         return counts["RUNNING"], 0, 0
     from tuner.studies.foreign import count_usable  # it needs Optuna
 
-    used = count_usable(session, study.optuna_study_id, study.id, SearchSpace.model_validate(study.space))
+    used = count_usable(session, study.optuna_study_id, study.id, SearchSpace.of_stored(study.space))
     return counts["RUNNING"], used, ended - used
 
 

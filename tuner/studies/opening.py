@@ -136,10 +136,10 @@ def open_study(name: str, storage_url: str | None = None, *, data_root: Path | N
         StorageError: The database cannot be used.
     """
     database, row = reach_study(name, storage_url)
-    spec = StudySpec.model_validate(row.spec | {"storage": storage_url})
+    spec = StudySpec.of_stored(row.spec | {"storage": storage_url})
     if data_root is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"root": data_root.absolute()})})
-    return Study(database, row, spec, SearchSpace.model_validate(row.space))
+    return Study(database, row, spec, SearchSpace.of_stored(row.space))
 
 
 def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
@@ -155,7 +155,7 @@ def stored_spec(name: str, storage_url: str | None = None) -> StudySpec | None:
         return None
     try:
         row = find_study(database, name)
-        return None if row is None else StudySpec.model_validate(row.spec)
+        return None if row is None else StudySpec.of_stored(row.spec)
     finally:
         database.close()
 
@@ -215,7 +215,7 @@ def _create(database: Database, spec: StudySpec, space: SearchSpace) -> StudyRow
 
 
 def _refuse_another(database: Database, row: StudyRow, spec: StudySpec, space: SearchSpace) -> None:
-    changes = differences(StudySpec.model_validate(row.spec), SearchSpace.model_validate(row.space), spec, space)
+    changes = differences(StudySpec.of_stored(row.spec), SearchSpace.of_stored(row.space), spec, space)
     if changes:
         raise StudyError(
             f"a study {spec.name!r} exists in {masked(database.url)} with another spec:\n  " + "\n  ".join(changes),

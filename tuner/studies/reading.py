@@ -127,7 +127,7 @@ def read_study(name: str, storage_url: str | None = None) -> StudyReader:
         StorageError: The database cannot be used.
     """
     database, row = reach_study(name, storage_url)
-    return StudyReader(database, row, StudySpec.model_validate(row.spec | {"storage": storage_url}))
+    return StudyReader(database, row, StudySpec.of_stored(row.spec | {"storage": storage_url}))
 
 
 def reach_study(name: str, storage_url: str | None) -> tuple[Database, StudyRow]:

@@ -135,7 +135,7 @@ def _holds(session: Session, row: StudyRow, optuna_id: int) -> bool:
 
 
 def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
-    spec = StudySpec.model_validate(row.spec | {"name": name})
+    spec = StudySpec.of_stored(row.spec | {"name": name})
     repeats = _repeats(session, row)
     _rename(session, row, name)
     _complete(session, row, optuna_id)
@@ -144,7 +144,7 @@ def _bind(session: Session, row: StudyRow, optuna_id: int, name: str) -> None:
         if one is not None:
             one.optuna_study_id = its_id
             one.spec = one.spec | {"name": name}
-            one.digest = digest(spec, SearchSpace.model_validate(row.space))
+            one.digest = digest(spec, SearchSpace.of_stored(row.space))
     ended = exists().where(
         OPTUNA_TRIALS.c.trial_id == TrialRow.trial_id,
         cast(OPTUNA_TRIALS.c.state, String).in_(["COMPLETE", "PRUNED", "FAIL"]),
@@ -161,7 +161,7 @@ def _complete(session: Session, row: StudyRow, optuna_id: int) -> None:
 
     One that had been queued waits there still, and is begun.
     """
-    distributions = SearchSpace.model_validate(row.space).distributions()
+    distributions = SearchSpace.of_stored(row.space).distributions()
     copied = list(optuna_rows.read_heads(session, optuna_id))
     waiting = {trial.number: trial._trial_id for trial in copied if trial.state == OptunaState.WAITING}
     known = len(copied)

@@ -34,7 +34,7 @@ def best_numbers(session: Session, study_id: int, most: int | None = None) -> li
         study_id: The study.
         most: How many at most; None: all.
     """
-    spec = StudySpec.model_validate(session.get_one(StudyRow, study_id).spec)
+    spec = StudySpec.of_stored(session.get_one(StudyRow, study_id).spec)
     rising = TrialRow.value.desc() if spec.objective.direction == "maximize" else TrialRow.value
     found = session.execute(
         select(TrialRow.number, TrialRow.value, EpochRow.metrics if spec.constraints else TrialRow.epochs)

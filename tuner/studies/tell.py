@@ -44,7 +44,7 @@ def tell(session: Session, study: optuna.Study, trial_id: int) -> None:
     if not taken.rowcount:
         return  # another worker told it meanwhile
     row = session.get_one(TrialRow, trial_id)
-    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+    spec = StudySpec.of_stored(session.get_one(StudyRow, row.study_id).spec)
     epochs = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial_id).order_by(EpochRow.epoch)).all()
     before = optuna_rows.read_trial(session, trial_id)
     after = changeable(before)
