@@ -47,7 +47,7 @@ class Postgres:
         self._data = Path(tempfile.mkdtemp(prefix="tuner-postgres-"))
         if self._as_user:
             shutil.chown(self._data, self._user)
-        self._call("initdb", "-A", "trust", "-U", "postgres", "--no-sync")
+        self._call("initdb", "-E", "UTF8", "-A", "trust", "-U", "postgres", "--no-sync")
         self.start()
         return self
 

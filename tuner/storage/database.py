@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate, optuna_storage
 from tuner.storage.stalled import Connections
+from tuner.storage.texts import require_unicode
 from tuner.storage.trouble import asks_again, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
@@ -139,6 +140,7 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
     try:
         with database.errors():
             if create and migrate.current(engine) is None:
+                require_unicode(engine)
                 with migrate.schema_lock(engine):
                     if file is not None:
                         _use_wal(resolved, file)
@@ -197,12 +199,13 @@ def _engine_options(url: URL) -> dict[str, Any]:
         return {"connect_args": {"timeout": _BUSY_SECONDS}}
     # A server may have been restarted since a connection was last used. A line that is cut shows after
     # some seconds, not after the quarter of an hour that TCP takes by itself.
-    timeouts: dict[str, int] = {"connect_timeout": 10}
+    arguments: dict[str, Any] = {"connect_timeout": 10}
     if url.get_backend_name() == "postgresql":
-        timeouts |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+        arguments |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+        arguments["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
     else:
-        timeouts |= {"read_timeout": 90, "write_timeout": 15}
-    return {"pool_pre_ping": True, "connect_args": timeouts}
+        arguments |= {"read_timeout": 90, "write_timeout": 15}
+    return {"pool_pre_ping": True, "connect_args": arguments}
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
