@@ -68,6 +68,12 @@ def test_full_disk_is_said_and_keeps_the_old_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_folder_that_has_become_a_file(tmp_path: Path) -> None:
+    (tmp_path / "trial").touch()
+    with pytest.raises(DiskFull, match="cannot be written"):
+        checkpoint.save(tmp_path / "trial" / "last.pt", {"round": 1})
+
+
 def test_killed_while_writing_leaves_a_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     checkpoint.save(path, {"round": -1})

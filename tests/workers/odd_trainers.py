@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fake_trainer import result
+from fake_trainer import result, train
 
 from tuner.trainers.contract import DiskFull, EpochResult, Interrupted, StopRequested, TrainingTask, TrialFailed
 from tuner.workers import mailbox
@@ -68,6 +69,18 @@ def silent(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochR
     """Does not say what is wrong with its disk."""
     yield result(task, 1, 0.5)
     raise DiskFull("")
+
+
+def replaced(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+    """Its folder becomes a file in the first epoch, the first time."""
+    if (task.cache_dir / "replaced").exists():
+        yield from train(task, stop_requested)
+        return
+    task.cache_dir.mkdir(exist_ok=True)
+    (task.cache_dir / "replaced").touch()
+    shutil.rmtree(task.workdir)
+    task.workdir.touch()
+    yield result(task, 1, 0.5)
 
 
 MESSAGES = ("🙂" * 100_000, "caf\udce9\0.jpg cannot be read")

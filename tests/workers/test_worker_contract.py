@@ -202,3 +202,17 @@ def test_a_full_disk_without_a_message_pauses_the_study_like_any_other(data: Dat
     assert report.message.endswith("cannot write: DiskFull, without a message")
     assert study.orders().control == "paused"
     study.close()
+
+
+def test_a_trials_folder_that_cannot_be_used_pauses_the_study_and_costs_no_trial(data: DataSpec, folder: Path) -> None:
+    study = make_study(data, f"sqlite:///{folder}/tuner.db")
+    mine = study.folder / "trials" / "0"
+    for file in (mine / "results.jsonl", mine):
+        report = run_worker(study, slots=SLOT, trainer="odd_trainers:replaced")
+        assert (report.reason, report.failed) == ("paused", 0)
+        assert re.fullmatch(rf"\S+ cannot write: {re.escape(str(file))} cannot be used: .+", report.message)
+        study.resume()
+    mine.unlink()
+    assert run_worker(study, slots=SLOT, trainer="odd_trainers:replaced").complete == 3
+    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["disk", "disk", "complete"]
+    study.close()

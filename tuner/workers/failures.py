@@ -64,6 +64,8 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
     summary = f"{type(error).__name__}: {error}".strip()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return Ended("failed", FailureKind.DISK, f"the disk that holds {workdir} has become read-only")
     if is_out_of_memory(error):
         return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
     broken = is_cuda_error(error)

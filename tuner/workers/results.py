@@ -22,7 +22,7 @@ def write_result(folder: Path, result: EpochResult) -> None:
     """Append an epoch, on the disk for good before a later checkpoint is, which goes on from there.
 
     Raises:
-        OSError: The disk is full.
+        OSError: It cannot be written.
     """
     fields = asdict(result) | {"metrics": result.metrics.model_dump(mode="json")}
     with (folder / RESULTS).open("a+b") as file:

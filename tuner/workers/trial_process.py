@@ -16,13 +16,15 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tuner.config.errors import ConfigError, FailureKind
 from tuner.storage.identity import since
-from tuner.trainers.contract import NO_EPOCH, EpochResult, Trainer
+from tuner.trainers.contract import NO_EPOCH, DiskFull, EpochResult, Trainer
 from tuner.workers.checked import checked, epochs_of
 from tuner.workers.failures import ended_by
 from tuner.workers.group import kill_the_rest
@@ -61,8 +63,9 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
     """
     task = replace(run.task, alive=mailbox.alive)
     try:
-        prepare_folder(task.workdir, run)
-        left = read_results(task.workdir, task.first_epoch)
+        with _folder_in_use(task.workdir):
+            prepare_folder(task.workdir, run)
+            left = read_results(task.workdir, task.first_epoch)
         for result in left:
             if (ended := _report(result, mailbox)) is not None:
                 return ended
@@ -75,7 +78,8 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
             previous = result.epoch
             if left and result.epoch == left[-1].epoch:
                 continue  # the trainer may repeat what its checkpoint ends with
-            write_result(task.workdir, result)
+            with _folder_in_use(task.workdir):
+                write_result(task.workdir, result)
             if (ended := _report(result, mailbox)) is not None:
                 # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.
                 getattr(results, "close", lambda: None)()
@@ -98,7 +102,7 @@ def prepare_folder(folder: Path, run: Run) -> None:
     """Make a trial's folder, without what an earlier study left there; one that was renamed is the same study.
 
     Raises:
-        OSError: The disk is full.
+        OSError: It cannot be written or read.
     """
     owner = folder / OWNER
     found = owner.read_text(encoding="utf-8") if owner.exists() else ""  # empty where the disk was full
@@ -108,6 +112,22 @@ def prepare_folder(folder: Path, run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if run.study and not found:
         owner.write_text(run.study, encoding="utf-8")
+
+
+@contextmanager
+def _folder_in_use(folder: Path) -> Iterator[None]:
+    """Name what keeps a trial's folder from being used, which is never the trial's own fault.
+
+    Raises:
+        DiskFull: It cannot be written or read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskFull(
+            f"{error.filename or folder} cannot be used: {error.strerror or error}",
+            hint="Free disk space or mend that; then give the same command again.",
+        ) from error
 
 
 def _report(result: EpochResult, mailbox: Mailbox) -> Ended | None:

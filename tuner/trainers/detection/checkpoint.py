@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         DiskFull: It cannot be written; the old one, if any, is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: the process of a worker that was given up may be writing the same checkpoint still.
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -33,7 +34,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
         partial.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being written may keep it from being removed
+            partial.unlink()
         if is_out_of_memory(error) or is_cuda_error(error):
             raise  # of an earlier step: the host waits for the GPU here
         raise DiskFull(
