@@ -64,6 +64,17 @@ def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, t
     assert "percentile" in call("run", study(tmp_path, data, pruner=pruner), "--dry-run")
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_fp16_on_a_cpu_is_refused_before_a_study_is_made(
+    options: list[str], call: Call, data: DataSpec, tmp_path: Path
+) -> None:
+    file = study(tmp_path, data, defaults={"precision": "fp16"}, device="cpu")
+    said = call("run", file, *options)
+    assert said.startswith("error: precision is or may be fp16, which needs a GPU, but there are slots on the CPU")
+    assert "precision: auto" in said
+    assert not (tmp_path / "tuner.db").exists()
+
+
 def test_a_missing_file_of_weights_is_found_before_a_study_is_made(call: Call, data: DataSpec, tmp_path: Path) -> None:
     file = study(tmp_path, data, defaults={"weights": "trunk.pt", "model": "dense-small"})
     missing = f"there is no file {tmp_path / 'trunk.pt'}"

@@ -4,8 +4,10 @@ import pytest
 
 from tuner.cli.options import device_of
 from tuner.config.errors import ConfigError, DeviceError
+from tuner.config.trial import TrialConfig
+from tuner.space.load import load_space
 from tuner.workers import devices
-from tuner.workers.devices import Gpu, available_cores, plan_slots, visible_as
+from tuner.workers.devices import Gpu, available_cores, plan_slots, refuse_fp16_on_cpu, visible_as
 
 
 @pytest.fixture
@@ -98,3 +100,15 @@ def test_cuda_on_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_names_are_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="expected auto, cpu, cuda or cuda:N"):
         plan_slots(device)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_slots_on_a_cpu_compute_no_fp16() -> None:
+    other = load_space({"momentum": {"type": "float", "low": 0.8, "high": 0.95}})
+    sampled = load_space({"precision": {"type": "categorical", "choices": ["bf16", "fp16"]}})
+    for space, precision in ((other, "fp16"), (sampled, "bf16")):
+        base = TrialConfig.model_validate({"precision": precision})
+        refuse_fp16_on_cpu(plan_slots("cuda"), space, base)
+        with pytest.raises(DeviceError, match="fp16, which needs a GPU, but there are slots on the CPU"):
+            refuse_fp16_on_cpu(plan_slots("cpu", 1), space, base)
+    refuse_fp16_on_cpu(plan_slots("cpu", 1), other, TrialConfig(precision="bf16"))

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from tuner.config.errors import ConfigError, DeviceError
+from tuner.config.trial import TrialConfig
+from tuner.space.dimension import CategoricalDimension
+from tuner.space.space import SearchSpace
 from tuner.studies.remembered import recorded_gpu
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -165,6 +168,28 @@ def plan_slots(
             )
         gpus = [gpus[number] for number in dict.fromkeys(map(int, numbers))]
     return _gpu_slots(gpus, slots, per_gpu)
+
+
+def refuse_fp16_on_cpu(plans: Sequence[SlotPlan], space: SearchSpace, base: TrialConfig) -> None:
+    """Refuse a study that may ask a slot on the CPU for fp16, before each of its trials fails there.
+
+    The built-in trainer computes fp16 on GPUs alone (`tuner.trainers.detection.precision`).
+
+    Args:
+        plans: The slots of this machine.
+        space: Of the study.
+        base: What the study fixes (`tuner.config.load.base_config`).
+
+    Raises:
+        DeviceError: It may; a worker with GPUs can take it.
+    """
+    dimension = space.dimensions.get("precision")
+    sampled = dimension.choices if isinstance(dimension, CategoricalDimension) else ()
+    if "fp16" in (space.default_config(base).precision, *sampled) and any(plan.device == "cpu" for plan in plans):
+        raise DeviceError(
+            "precision is or may be fp16, which needs a GPU, but there are slots on the CPU",
+            hint="Write precision: auto into the study file, or use --device cuda where there is a GPU.",
+        )
 
 
 def _cpu_slots(slots: int | None) -> list[SlotPlan]:

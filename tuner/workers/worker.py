@@ -12,12 +12,13 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.config.load import base_config
 from tuner.storage.urls import storage_option
 from tuner.studies import leases
 from tuner.studies.control import BY_HAND
 from tuner.studies.presence import REPEATS
 from tuner.workers.audience import Audience
-from tuner.workers.devices import SlotPlan, plan_slots
+from tuner.workers.devices import SlotPlan, plan_slots, refuse_fp16_on_cpu
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.ledger import Ledger
@@ -68,12 +69,15 @@ def run_worker(
     Raises:
         StorageError: The database refuses.
         DataError: The data set is missing, broken, or not the one that the study was begun with.
+        DeviceError: The built-in trainer cannot compute what the study may ask for on these slots.
 
     Whatever is raised, running trials have saved their state.
     """
     study.make_folder()
     if slots is None:
         slots = plan_slots(study.spec.device, study.spec.slots)
+    if trainer == BUILT_IN_TRAINER:
+        refuse_fp16_on_cpu(slots, study.space, base_config(study.spec))
     return _Worker(study, slots, trainer, timeout, observers, elsewhere, timing).run()
 
 
