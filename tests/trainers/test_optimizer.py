@@ -87,6 +87,29 @@ def test_the_default_backbone_lr_factor_is_the_familys() -> None:
     assert config(model="retinanet-resnet50").backbone_lr_factor == 1.0
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_all_memory_of_the_optimiser_is_taken_before_the_first_step(name: str) -> None:
+    """And its steps are those of torch's, which makes its state in the first."""
+    ours, torchs = dense("dense-tiny"), dense("dense-tiny")
+    torchs.load_state_dict(ours.state_dict())
+    c = config(optimizer=name, learning_rate=0.1, weight_decay=0.01)
+    early, late = build_optimizer(ours, c), build_optimizer(torchs, c)
+    late.state.clear()
+    before = {id(tensor) for state in early.state.values() for tensor in state.values()}
+    for _ in range(3):
+        for model, optimizer in ((ours, early), (torchs, late)):
+            generator = torch.Generator().manual_seed(0)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+    assert before == {id(tensor) for state in early.state.values() for tensor in state.values()}
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), torchs.parameters(), strict=True))
+    for parameter, same in zip(ours.parameters(), torchs.parameters(), strict=True):
+        assert {k: (v.dtype, v.shape) for k, v in early.state[parameter].items()} == {
+            k: (v.dtype, v.shape) for k, v in late.state[same].items()
+        }
+
+
 def test_a_first_step_that_the_scaler_skips_leaves_no_trace() -> None:
     """The fused SGD of torch makes its momentum in the first step, but writes it in steps that count alone."""
     finite, skipped = dense("dense-tiny"), dense("dense-tiny")

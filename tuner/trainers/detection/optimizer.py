@@ -24,6 +24,9 @@ def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
     """SGD with Nesterov momentum or AdamW, a pretrained backbone in parameter groups of its own (`lr_factor`).
 
     Weight decay is on weights of two and more dimensions only: norms and biases are left out (Goyal et al., 2017).
+
+    The state is made here, as torch would make it in the first step. So the first batch finds as much memory as all
+    others, and what does not fit is met where the batch can be divided, not in a step that is half done.
     """
     factors = dict.fromkeys(detector.parameters(), 1.0)
     if config.weights != "none":
@@ -37,13 +40,20 @@ def build_optimizer(detector: Detector, config: TrialConfig) -> Optimizer:
         {"params": parameters, "lr_factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in members.items()
     ]
+    optimizer: Optimizer
+    names: tuple[str, ...]
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
-    optimizer = SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
-    if config.momentum > 0:
+        optimizer = AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=True)
+        names = ("exp_avg", "exp_avg_sq")
+    else:
+        nesterov = config.momentum > 0
+        optimizer = SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov, fused=True)
         # A first step that the gradient scaler skips would leave torch's own as memory that was never written.
-        for parameter in itertools.chain.from_iterable(members.values()):
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        names = ("momentum_buffer",) if nesterov else ()
+    for parameter in itertools.chain.from_iterable(members.values()):
+        optimizer.state[parameter].update({name: torch.zeros_like(parameter) for name in names})
+        if config.optimizer == "adamw":
+            optimizer.state[parameter]["step"] = torch.zeros((), device=parameter.device)
     return optimizer
 
 
