@@ -10,7 +10,7 @@ from tests.evaluation.cases import make_predictions, random_case
 from tests.postprocess import plain
 from tuner.config.errors import DataError
 from tuner.models.predictions import RawPredictions
-from tuner.postprocess import nms_many
+from tuner.postprocess import nms, nms_many
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.nms_kinds import KINDS, greedy
 from tuner.postprocess.nms_many import KEEPING_SCORES, suppress_many
@@ -68,6 +68,24 @@ def test_many_classes_cost_no_precision(device):
     offsets = torch.tensor([0, 10000]).to(device)
     assert len(greedy(boxes, scores, labels, offsets, exact - 1e-9, 10000).source) == 5000
     assert len(greedy(boxes, scores, labels, offsets, exact + 1e-9, 10000).source) == 10000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_split_is_suppressed_some_images_at_a_time(kind, monkeypatch):
+    _, raw = raw_case(3, images=9, detections=600)
+    want, seen = suppress(raw, 0.5, kind=kind, max_detections=20), []
+
+    def watched(boxes, *rest):
+        seen.append(len(boxes))
+        return KINDS[kind](boxes, *rest)
+
+    monkeypatch.setattr(nms, "_BOXES_AT_ONCE", 170)
+    monkeypatch.setattr(nms, "KINDS", {kind: watched})
+    found = suppress(raw, 0.5, kind=kind, max_detections=20)
+    assert max(seen) <= 170
+    assert sum(seen) == len(raw.scores) > 3 * 170
+    for column in ("boxes", "scores", "labels", "offsets"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(want, column))
 
 
 def test_no_images_and_no_boxes():

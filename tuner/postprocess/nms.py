@@ -6,15 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.apply import class_thresholds, is_shown
 from tuner.postprocess.nms_kinds import KINDS
 from tuner.postprocess.operating_point import OperatingPoint
+from tuner.postprocess.pairs import blocks
 
 MOVING: frozenset[NmsKind] = frozenset({"wbf", "greedy-voting"})
 """Kinds in which boxes move, by all the others around them."""
+_BOXES_AT_ONCE = 1 << 20
+"""Boxes on the device at a time, which take some 120 bytes each: those of a large split would fill a GPU's memory."""
 
 
 def suppress(
@@ -48,19 +52,34 @@ def suppress(
     raw.check(len(raw.offsets) - 1, int(raw.labels.max(initial=0)) + 1)
     if kind not in MOVING:  # fewer boxes to look at, with the same result
         raw = raw.subset(raw.scores.astype(np.float64) >= confidence)
-    boxes, scores, labels, offsets = (
-        torch.from_numpy(array).to(device) for array in (raw.boxes, raw.scores, raw.labels, raw.offsets)
-    )
-    kept = KINDS[kind](boxes, scores, labels, offsets, nms_iou, max_detections)
-    source = kept.source.cpu().numpy()
+    every = list(blocks(np.diff(raw.offsets), _BOXES_AT_ONCE)) or [slice(0, 0)]
+    parts = [_kept(raw, images, nms_iou, kind, max_detections, device) for images in every]
+    source, boxes, scores, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     found = Detections(
-        boxes=kept.boxes.float().cpu().numpy(),
-        scores=kept.scores.to(scores.dtype).cpu().numpy(),
+        boxes=boxes,
+        scores=scores,
         labels=raw.labels[source],
-        offsets=kept.offsets.cpu().numpy(),
+        offsets=np.concatenate(([0], np.cumsum(counts))),
         stated=None if raw.stated is None or kind in MOVING else raw.stated[source],
     )
     return found.subset(found.scores.astype(np.float64) >= confidence)
+
+
+def _kept(
+    raw: RawPredictions, images: slice, nms_iou: float, kind: NmsKind, max_detections: int, device: torch.device | str
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.floating], NDArray[np.int64]]:
+    """What is kept of some images: rows of `raw` (Q,), boxes (Q, 4), scores (Q,), and how many of each image."""
+    offsets = raw.offsets[images.start : images.stop + 1]
+    here = slice(offsets[0], offsets[-1])
+    columns = (raw.boxes[here], raw.scores[here], raw.labels[here], offsets - offsets[0])
+    boxes, scores, labels, bounds = (torch.from_numpy(array).to(device) for array in columns)
+    kept = KINDS[kind](boxes, scores, labels, bounds, nms_iou, max_detections)
+    return (
+        kept.source.cpu().numpy() + offsets[0],
+        kept.boxes.float().cpu().numpy(),
+        kept.scores.to(scores.dtype).cpu().numpy(),
+        kept.offsets.diff().cpu().numpy(),
+    )
 
 
 def shown_at(
