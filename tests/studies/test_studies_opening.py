@@ -20,6 +20,7 @@ from study_cases import EPOCHS, SPACE, WORKER, forget_worker, spec_for, train
 from tuner.config.errors import ConfigError, DataError, StudyError
 from tuner.config.study import DataSpec, PrunerSpec
 from tuner.storage.tables import StudyRow
+from tuner.studies import workable
 from tuner.studies.deleting import delete_study
 from tuner.studies.leases import AskBusy
 from tuner.studies.opening import create_or_open, open_study
@@ -172,6 +173,24 @@ def test_a_study_that_an_earlier_version_took_stays_readable(sqlite_url: str, be
         assert again.best() is None  # no trial keeps both
     with pytest.raises(ValidationError, match="no value of map keeps both"):
         begin(sqlite_url, constraints=["map <= 0.4", "map >= 0.6"])
+
+
+def test_results_are_read_where_the_folder_cannot_be_looked_into(
+    sqlite_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin(sqlite_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    train(study, first, 0.5)
+
+    def another_users(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied", "study.txt")
+
+    monkeypatch.setattr(workable, "study_folder", another_users)
+    with closing(open_study(study.name, sqlite_url)) as again:
+        best = again.best()
+    assert best is not None
+    assert best.value == 0.5
 
 
 MODELS = {"type": "categorical", "choices": ["dense-small", "dense-tiny"]}

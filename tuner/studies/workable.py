@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.config.errors import FailureKind
@@ -40,7 +41,6 @@ class WorkableStudy(StudyReader, ABC):
         name: Its name.
         spec: What was asked for, with this machine's data folder.
         space: The search space.
-        folder: Where its artifacts and checkpoints lie on this machine.
         database: Where it is.
     """
 
@@ -49,8 +49,12 @@ class WorkableStudy(StudyReader, ABC):
     ) -> None:
         super().__init__(database, row, spec)
         self.space = space
-        self.folder = study_folder(database.url, self.name, self.identity)
         self._loaded = dataset
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its artifacts and checkpoints lie on this machine; not looked for by what needs the database alone."""
+        return study_folder(self.database.url, self.name, self.identity)
 
     @abstractmethod
     def next_trial(self, worker: WorkerInfo) -> Assignment | None:
