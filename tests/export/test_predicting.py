@@ -29,6 +29,7 @@ from tuner.models.dense import DenseDetector
 from tuner.models.detector import Candidates
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
+from tuner.trainers.contract import OutOfMemory
 
 CPU = torch.device("cpu")
 
@@ -99,6 +100,20 @@ def test_fewer_images_at_a_time_where_a_gpu_holds_no_more(
     np.testing.assert_allclose(np.sort(parts.scores), np.sort(whole.scores), atol=1e-5)
     cost = cost_of(loaded, split, CPU)
     assert cost.batch.batch_size <= 2
+
+
+def test_a_gpu_that_holds_no_image_is_told_as_such(
+    model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Candidates:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nSee the documentation")
+
+    split, _ = load_split(data, "test")
+    loaded = load_model(model)
+    monkeypatch.setattr(DenseDetector, "candidates", full)
+    with pytest.raises(OutOfMemory, match=r"does not hold a single image beside the model: .* 20 MiB\.") as said:
+        predict_raw(loaded, split, CPU)
+    assert "--device cpu" in str(said.value)
 
 
 def test_tiles_of_an_image_are_seen_as_images_of_their_own(

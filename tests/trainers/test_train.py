@@ -36,10 +36,11 @@ from tuner.trainers.contract import (
     BadData,
     Diverged,
     EpochResult,
+    OutOfMemory,
     TrainingTask,
     silent,
 )
-from tuner.trainers.detection import cost, judging
+from tuner.trainers.detection import cost, judging, run
 from tuner.trainers.detection.prepared_data import _indexed, prepared_data
 from tuner.trainers.detection.train import train
 
@@ -103,6 +104,15 @@ def test_a_gpu_that_holds_fewer_images_judges_fewer_at_a_time(
     results = list(train(variant(task, "cramped"), never))
     assert sizes == [16, 8, 4, 4, 4]
     assert results[-1].metrics.map == pytest.approx(undisturbed[1][-1].metrics.map)
+
+
+def test_a_gpu_that_holds_no_optimiser_is_told_as_such(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(run, "build_optimizer", full)
+    with pytest.raises(OutOfMemory, match="dense-tiny does not fit into memory with its optimiser: CUDA out of memory"):
+        next(iter(train(variant(task, "no optimiser"), never)))
 
 
 def test_a_gpu_that_holds_fewer_images_times_fewer_at_a_time(

@@ -10,6 +10,7 @@ import torch
 from tuner.config.trial import TrialConfig
 from tuner.data.letterbox import Canvas
 from tuner.models.catalog import family
+from tuner.trainers.contract import OutOfMemory
 from tuner.trainers.detection.cuda_errors import is_out_of_memory
 
 T = TypeVar("T")
@@ -49,14 +50,20 @@ def as_many_as_fit(most: int, result: Callable[[int], T]) -> tuple[T, int]:
         The result, and of how many at a time it was made.
 
     Raises:
-        RuntimeError: Memory does not hold one image, or whatever else `result` raises.
+        OutOfMemory: Memory does not hold what is made of one image.
+        RuntimeError: As `result` raises it.
     """
     while True:
         try:
             return result(most), most
         except RuntimeError as error:
-            if most == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if most == 1:
+                raise OutOfMemory(
+                    f"memory does not hold a single image beside the model: {str(error).splitlines()[0]}",
+                    hint="Free what other processes hold, or use a smaller image size or model, or --device cpu.",
+                ) from error
         # Here the error is gone, and with it the activations that it held.
         torch.cuda.empty_cache()
         most //= 2

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 import torch
 
 from tuner.config.errors import ConfigError, DataError, WeightsError
-from tuner.trainers.contract import BadConfig, BadData, EpochResult, StopRequested, TrainingTask
+from tuner.trainers.contract import BadConfig, BadData, EpochResult, OutOfMemory, StopRequested, TrainingTask
+from tuner.trainers.detection.cuda_errors import is_out_of_memory
 from tuner.trainers.detection.memory import keep_freed_memory, peak_memory
 from tuner.trainers.detection.run import TrainingRun
 
@@ -31,6 +32,13 @@ def train(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRe
         raise BadConfig(error.message, hint=error.hint) from error
     except DataError as error:
         raise BadData(error.message, hint=error.hint) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{task.config.model} does not fit into memory with its optimiser: {str(error).splitlines()[0]}",
+            hint="Free what other processes hold, or use a smaller model.",
+        ) from error
     try:
         judged = not run.at_end_of_epoch or run.epoch < min(task.first_epoch, task.config.epochs)
         while run.epoch < task.config.epochs or not judged:
