@@ -23,8 +23,13 @@ FORM = "is not of the form package.module:callable"
 def test_it_is_refused_with_the_reason_alone(project: Project, trainer: str, why: str) -> None:
     said = project.call("run", "study.yaml", "--trainer", trainer, code=1)
     assert said.startswith(f"error: --trainer: {why}")
-    assert "folders of PYTHONPATH" in said
+    assert "in the current folder or in one of PYTHONPATH" in said
     assert not Path(project.folder, "tuner.db").exists()
+
+
+def test_one_of_the_current_folder_is_taken(project: Project) -> None:
+    Path(project.folder, "own.py").write_text("def train(task, stop_requested):\n    yield\n", encoding="utf-8")
+    project.call("run", "study.yaml", "--dry-run", "--trainer", "own:train")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -29,17 +30,18 @@ def check_trainer(path: str | None) -> None:
         ConfigError: It has another form, cannot be imported, or is nothing to call.
     """
     from tuner.config.errors import ConfigError
+    from tuner.workers.slot import python_path
 
     if path is None:
         return
     done = subprocess.run(
         [sys.executable, "-P", "-c", _IMPORT, path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, errors="replace",
+        stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "PYTHONPATH": python_path()},
     )  # fmt: skip
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"its import ends with exit code {done.returncode}"])[-1]
         raise ConfigError(
             f"--trainer: {why}",
-            hint="Expected package.module:callable, as `python -P` imports it: from the installed packages and the "
-            "folders of PYTHONPATH, among which the current folder is not by itself.",
+            hint="Expected package.module:callable, where the module is installed, or lies in the current folder or in "
+            "one of PYTHONPATH.",
         )

@@ -204,12 +204,15 @@ class Slot:
         return self._process.returncode if self._process else None
 
 
+def python_path() -> str:
+    """PYTHONPATH of what imports a trainer, which may lie in the current folder: last, so that it hides no module."""
+    return os.pathsep.join(str(Path(entry).absolute()) for entry in [*sys.path, ""])
+
+
 def environment(plan: SlotPlan) -> dict[str, str]:
     """The environment of a slot's process: thread limits and the GPU it may see, set before anything is imported."""
     limits = dict.fromkeys(_THREAD_LIMITS, str(plan.threads))
-    # A trainer may lie in the current folder, whose files must not take the place of other modules.
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in [*sys.path, ""])
-    environment = {**os.environ, **limits, "PYTHONPATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
+    environment = {**os.environ, **limits, "PYTHONPATH": python_path(), "NO_ALBUMENTATIONS_UPDATE": "1"}
     spin_briefly(environment)
     if plan.visible_gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = plan.visible_gpu
