@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import optuna
 import pytest
 import yaml
 from finished_study import fake_detections, finished_study, make_study, run_trial
@@ -22,6 +23,7 @@ from sqlalchemy import text
 from tuner.config.trial import TrialConfig
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
+from tuner.studies.opening import open_study
 from tuner.studies.provenance import WorkerInfo
 from tuner.studies.study import Study
 from tuner.workers.devices import SlotPlan
@@ -96,7 +98,22 @@ def test_an_interrupted_trial_is_left_alone(tmp_path: Path) -> None:
     assert assignment is not None
     study.interrupt(assignment)
     observer.trial_ended(assignment, Ended("interrupted"))
-    assert list((study.folder / "artifacts").iterdir()) == []
+    assert list(study.folder.rglob("artifacts/*")) == []
+    study.close()
+
+
+def test_the_pictures_of_a_renamed_study_lie_in_its_folder_of_the_new_name(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    storage = study.database.optuna
+    optuna.copy_study(from_study_name="scenes", from_storage=storage, to_storage=storage, to_study_name="new")
+    optuna.delete_study(study_name="scenes", storage=storage)
+    study.close()
+    study = open_study("new", f"sqlite:///{tmp_path}/tuner.db")
+    observer = DashboardObserver(study)
+    study.make_folder()  # as the worker does, after it was given its observers
+    run_trial(study, observer, 0.9)
+    assert [artifact["filename"] for artifact in details(study)["trials"][0]["artifacts"]] == FILES
+    assert len(list((tmp_path / "new" / "artifacts").iterdir())) == len(FILES)
     study.close()
 
 

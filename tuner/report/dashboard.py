@@ -49,9 +49,6 @@ class DashboardObserver(Observer):
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        folder = study.folder / ARTIFACTS
-        folder.mkdir(parents=True, exist_ok=True)
-        self._store = FileSystemArtifactStore(folder)
 
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """Note the config, which the dashboard has nowhere else: a trial that is lost does not come to its end here."""
@@ -81,6 +78,13 @@ class DashboardObserver(Observer):
         except Exception as error:  # whatever happens here, the study goes on
             _log(assignment.number, "record", error)
             return None
+
+    @cached_property
+    def _store(self) -> FileSystemArtifactStore:
+        # Not before there is something to store: the folder of a study that was renamed gets its name with the worker.
+        folder = self._study.folder / ARTIFACTS
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileSystemArtifactStore(folder)
 
     @cached_property
     def _truth(self) -> TruthIndex:
