@@ -249,14 +249,18 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
     assert "No study has budget left" in project.call("worker")
 
 
-def test_a_worker_goes_on_with_other_studies_when_one_fails_is_paused_or_deleted(
+def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_fails_or_is_paused(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.misbehave(all={"action": "BadConfig", "epoch": 2})
-    for name, priority in (("broken", 2), ("cells", 1), ("low", 0)):
+    project.misbehave(all={"seconds": 2.0})
+    for name, priority in (("gone", 3), ("broken", 2), ("cells", 1), ("low", 0)):
         project.write(name=name, priority=priority, budget={"trials": 2}, slots=1)
         project.create()
     process = project.start("worker", "--trainer", "fake_trainer:train")
+    until(process, r"study gone: 1 slots")
+    until(process, r"epoch 1/4")
+    optuna.delete_study(study_name="gone", storage=project.storage)
+    project.misbehave(all={"action": "BadConfig", "epoch": 2})
     until(process, r"study broken: 1 slots")
     until(process, r"trial 1 failed")
     project.misbehave(all={"seconds": 2.0})
@@ -271,13 +275,13 @@ def test_a_worker_goes_on_with_other_studies_when_one_fails_is_paused_or_deleted
     until(process, r"trial \d+ interrupted after epoch")
     project.misbehave()
     project.main(capsys, "resume", "cells")
-    project.main(capsys, "delete", "low", "--yes")
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1, out + err  # for the study that failed
-    assert "study 'low' was deleted" in err
+    assert "study 'gone' was deleted" in err
     assert "study cells: 1 slots" in out
     assert {trial["state"] for trial in project.trials()} == {"complete"}
     assert "study 'broken' has ended: two trials failed with the same error" in out
+    assert "study 'low' is paused; go on: tuner resume low" in out
 
 
 def test_what_is_refused_changes_nothing_and_a_dry_run_refuses_it_too(

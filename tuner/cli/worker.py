@@ -39,7 +39,7 @@ def worker(
     """Work on studies from any machine that reaches their database and has their data.
 
     Without a study, takes those that have budget left, highest priority first, until none is left. One that is paused
-    meanwhile, or whose last trials others run, is left for the next, and taken again at the end.
+    meanwhile is left for the next until it is resumed; one whose last trials others run is taken again at the end.
     """
     from tuner.cli.own_trainer import check_trainer
     from tuner.cli.summary import print_next
@@ -75,7 +75,10 @@ def worker(
         while (name := _next(storage, tried | postponed) or _next(storage, tried)) is not None:
             try:
                 reason, code = on_one(name, partial(_others_wait, storage, tried | postponed | {name}))
-                (postponed if reason == "elsewhere" else tried).add(name)
+                if reason != "elsewhere":
+                    tried.add(name)
+                elif not _is_paused(name, storage):  # that waits for its resumption, not for the others
+                    postponed.add(name)
             except StudyError as error:  # it was deleted meanwhile
                 tried.add(name)
                 secho(str(error), fg="yellow", err=True)
@@ -100,6 +103,12 @@ def _next(storage: str | None, but: set[str]) -> str | None:
 
     ready = [found for found in list_studies(storage) if found.name not in but and _has_work(found)]
     return min(ready, key=lambda found: (-found.priority, found.created_at)).name if ready else None
+
+
+def _is_paused(name: str, storage: str | None) -> bool:
+    from tuner.studies.reading import list_studies
+
+    return any(found.control for found in list_studies(storage) if found.name == name)
 
 
 def _others_wait(storage: str | None, but: set[str]) -> bool:
