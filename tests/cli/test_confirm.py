@@ -80,13 +80,15 @@ def test_an_interrupted_confirmation_goes_on(project: Project) -> None:
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, out + err
     assert "The worker died by SIGKILL; it is started again in 0.5 s." in err
-    assert "same command goes on" in out
+    saved = "running trials have saved their state.\nNot finished; the same command goes on."
+    assert f"Interrupted; {saved}" in out
     project.misbehave(all={"seconds": 2.0})
     so_far = project.start("confirm", "cells", "--trainer", "fake_trainer:train", "--top", "1", "--seeds", "2",
                            "--timeout", "1s", "--json")  # fmt: skip
     told, err = so_far.communicate(timeout=LIMIT)
     assert so_far.returncode == 0, err
     assert json.loads(told) == {"finished": False, "reason": "timeout"}
+    assert f"The time is up; {saved}" in err
     project.misbehave()
     out = confirm(project, "--top", "1", "--seeds", "2")
     assert re.search("goes on at epoch [234]", out)

@@ -82,7 +82,7 @@ def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
     project.misbehave(trial1={"action": "full disk", "epoch": 2})
     out = project.run("--slots", "1", code=1)
     assert "The study is paused, because a disk is full or cannot be written." in out
-    assert "Free space there; then the same command goes on with the study." in out
+    assert "Free space there, or mend what else is wrong; then the same command goes on with the study." in out
     status = project.main(capsys, "status", "cells")
     assert re.search(r"paused     \S+ cannot write: no space left .*; go on: tuner resume cells", status)
     project.misbehave()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tuner.studies.study import Study
     from tuner.workers.observer import WorkerReport
 
-_REASONS = {
+REASONS = {
     "finished": "The study's budget is spent.",
     "elsewhere": "Nothing can be begun here now, and another study has work.",
     "timeout": "The time is up; running trials have saved their state.",
@@ -26,6 +26,7 @@ _REASONS = {
     "paused": "The study is paused, because a disk is full or cannot be written.",
     "failed": "The study was ended by failures that would only repeat.",
 }
+"""Why a worker ended, by `WorkerReport.reason`."""
 
 
 def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: bool) -> None:
@@ -42,7 +43,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
     found = study.summary()
     typer.echo("")
     which = f" ({found.spent})" if report.reason == "finished" and found.spent else ""
-    secho(_REASONS[report.reason].replace(".", f"{which}.", 1), bold=True)
+    secho(REASONS[report.reason].replace(".", f"{which}.", 1), bold=True)
     if report.message and report.reason == "stopped":
         typer.echo(report.message)
     elif report.message:
@@ -65,7 +66,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
         )
     typer.echo("")
     if report.reason == "paused":
-        typer.echo("Free space there; then the same command goes on with the study.")
+        typer.echo("Free space there, or mend what else is wrong; then the same command goes on with the study.")
     elif report.reason == "failed":
         typer.echo("The same command goes on with the study, once what failed is mended.")
     elif report.reason == "timeout" and by_plan:

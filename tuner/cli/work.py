@@ -61,6 +61,7 @@ def work_on_repeats(
     repeats: Repeats, plans: list[SlotPlan], timeout: float | None, trainer: str | None, *, quiet: bool = False
 ) -> WorkerReport:
     """Run what is planned, with a display; says why where not all of it was run."""
+    from tuner.cli.summary import REASONS
     from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
 
     report = run_worker(
@@ -75,6 +76,8 @@ def work_on_repeats(
         typer.echo(f"Stopped by `tuner stop`{why}; running trials have saved their state.", err=quiet)
     elif report.message:
         secho(f"error: {report.message}", fg="red", err=True)
+    elif cut_short(report, repeats):
+        typer.echo(REASONS[report.reason], err=quiet)
     return report
 
 
