@@ -239,7 +239,9 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
     project.main(capsys, "pause", "paused", "--reason", "the cluster is needed")
     hidden = project.folder / "hidden"
     (project.folder / "data").rename(hidden)
-    assert "left to other workers" in project.call("worker", "--trainer", "fake_trainer:train")
+    left = project.call("worker", "--trainer", "fake_trainer:train")
+    assert "study 'moved' is left to other workers: the image folder " in left
+    assert "or --data of `tuner worker`." in left
     out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")
     order = re.findall(r"study (\S+): 1 slots", out)
     assert order == ["moved", "high", "low"]
