@@ -140,7 +140,7 @@ def test_a_message_that_no_database_takes_fails_its_trial_and_the_run_goes_on(
     assert odd.reason is not None
     assert odd.reason.startswith(r"RuntimeError: caf\udce9\x00.jpg cannot be read (traceback in ")
     for trial, message in zip((long, odd), MESSAGES, strict=False):
-        assert trial.attempts[0].message == trial.reason
+        assert trial.attempts[-1].message == trial.reason  # one before may have lost its process on a busy machine
         assert study.optuna.trials[trial.number].user_attrs["reason"] == trial.reason
         log = study.folder / "trials" / str(trial.number) / "error.log"
         assert message.replace("\udce9", r"\udce9") in log.read_text(encoding="utf-8")
