@@ -153,8 +153,8 @@ def test_hours_that_are_too_few(project: Project) -> None:
 
 
 def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Project) -> None:
-    out = project.call("run", "study.yaml", "--hours", "1", "--trainer", "fake_trainer:nothing", code=1)
-    assert "the trial process that should time an epoch died" in out
+    out = project.call("run", "study.yaml", "--hours", "1", "--trainer", "odd_trainers:dies", code=1)
+    assert "the trial process that should time an epoch died (exit code 7)" in out
 
 
 def test_an_epoch_that_is_timed_in_vain_leaves_nothing_behind(
