@@ -77,6 +77,13 @@ def test_equal_values_are_no_gain() -> None:
     assert found.luck > 0.5
 
 
+def test_means_that_differ_by_rounding_alone_are_equal() -> None:
+    """Values in tenths, as of few images: (0.1 + 0.5) / 2 is a little less than (0.2 + 0.4) / 2 in floats."""
+    found = rank({0: [0.1, 0.5], 1: [0.2, 0.4]}, default=0)
+    assert found.winner.key == 0
+    assert [one.gain for one in found.estimates] == [0.0, 0.0]
+
+
 def test_equal_runs_are_no_proof_that_there_is_no_noise() -> None:
     """A metric that comes in steps hides it: a gain of one step may be luck, one of many is none."""
     found = rank({0: [0.5, 0.5], 1: [0.625, 0.625]}, default=0)

@@ -130,3 +130,21 @@ def test_equal_runs_leave_a_small_gain_in_doubt(begin: Begin, sqlite_url: str) -
     assert found.spread == pytest.approx(0.001 / 12**0.5)
     assert not found.stands_out
     assert "does not stand out yet" in found.verdict
+
+
+@pytest.mark.parametrize("metric", ["map", "-1*map"])
+@pytest.mark.parametrize("value", [0.1, 0.7])
+def test_a_trial_with_the_value_of_all_runs_gains_nothing(
+    begin: Begin, sqlite_url: str, metric: str, value: float
+) -> None:
+    """The mean of equal values may differ from them by a rounding error."""
+    study = begin(sqlite_url, objective={"metric": metric}, pruner={"name": "none"})
+    run_one(study, value)
+    repeats = plan_baseline(study, 3)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, value)
+    run_one(study, value)
+    found = noise_of(study)
+    assert found is not None
+    assert found.gain == 0
+    assert "no trial is better than their mean" in found.verdict

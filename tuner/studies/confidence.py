@@ -137,10 +137,10 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     # other. Both cannot be near at once, so together they are about 5 %.
     below = _largest(LEVEL, configs, freedom, math.inf) * error
     above = stats.t.ppf(0.96, freedom) * error
-    gains = means - means[keys.index(default)]
+    gains = beyond_rounding(means - means[keys.index(default)], table)
     error_of_gain = math.sqrt(2 * noise / seeds)
     # The default goes first among equals: nothing is better than it.
-    order = sorted(range(configs), key=lambda i: (keys[i] in barred, -means[i], keys[i] != default, i))
+    order = sorted(range(configs), key=lambda i: (keys[i] in barred, -gains[i], keys[i] != default, i))
     estimates = tuple(
         Estimate(
             key=keys[i],
@@ -156,6 +156,17 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     gain, spread = estimates[0].gain, math.sqrt(noise)
     bound = _largest(claim_level(seeds), configs - 1, df, 1.0) * spread / math.sqrt(seeds)
     return Ranking(estimates, default, spread, chance(gain, spread, df, configs - 1, seeds, seeds), gain - bound)
+
+
+def beyond_rounding(differences: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
+    """Differences of means, 0 where they are so small that they come from rounding alone.
+
+    Args:
+        differences: In any shape.
+        values: All of which the means are, in any shape.
+    """
+    found = np.asarray(differences, dtype=np.float64)
+    return np.where(np.abs(found) > _EQUAL * np.abs(values).max(), found, 0.0)
 
 
 def hidden_spread(values: ArrayLike) -> float:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
-from tuner.studies.confidence import chance, hidden_spread
+from tuner.studies.confidence import beyond_rounding, chance, hidden_spread
 from tuner.studies.records import UNCOUNTED, TrialState
 from tuner.studies.repeats import Repeats, find_repeats, fresh_seeds, open_repeats
 from tuner.studies.results import best_numbers, default_values
@@ -99,7 +99,7 @@ def noise_of(study: Study) -> Noise | None:
     if best is None:
         return Noise(tuple(values), spread, None, None, None)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    gain = sign * (best[1] - float(np.mean(values)))
+    gain = float(beyond_rounding(sign * (best[1] - np.mean(values)), values))
     spread = max(spread, hidden_spread([*values, best[1]]))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
     return Noise(tuple(values), spread, gain, luck, best[0])
