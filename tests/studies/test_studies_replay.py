@@ -18,9 +18,9 @@ from tuner.config.errors import FailureKind, StudyError
 from tuner.config.study import DataSpec, PrunerSpec, SamplerSpec
 from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.records import TrialState
-from tuner.studies.replay import replay_study
+from tuner.studies.replay import _outcome, replay_study
 from tuner.studies.simulate import simulate
-from tuner.studies.stored_curves import in_order, sampled, stored_curves
+from tuner.studies.stored_curves import StoredCurve, in_order, sampled, stored_curves
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
@@ -193,6 +193,38 @@ def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, 
     assert best is not None
     assert found.best == best.value == pytest.approx(-0.6)
     assert list(found.killed) == [5, 1, 3]
+
+
+def test_of_equal_trials_any_is_the_best() -> None:
+    """Two reach 0.5; the one that the study ran first is drawn last."""
+    first, late = (StoredCurve(number, {}, (0.5,) * EPOCHS, True, False) for number in (1, 2))
+    worse = StoredCurve(0, {}, (0.3,) * EPOCHS, True, True)
+
+    def make(curves: list[StoredCurve]) -> Any:
+        order = iter((0, 2, 1))
+        drawn: list[int] = []
+
+        def draw(_: optuna.Trial) -> tuple[float, ...] | None:
+            if (at := next(order, None)) is None:
+                return None
+            drawn.append(at)
+            return curves[at].values
+
+        return draw, in_order(curves)[1], drawn
+
+    found = _outcome("by hand", PrunerSpec(name="none"), [worse, first, late], EPOCHS, [make])
+    assert (found.best, found.to_best) == (0.5, 2 * EPOCHS)
+
+
+def test_trials_that_all_end_alike_say_nothing_of_epochs(
+    begin: Begin, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    study = begin(url, pruner={"name": "none"}, budget={"trials": 3})
+    run(study, (0.5, 0.5, 0.5))
+    monkeypatch.setattr(sys, "argv", ["tuner", "replay", study.name, "--storage", url, "--pruner", "none"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "first rung: none to advise, since all complete trials ended with the same value" in capsys.readouterr().out
 
 
 def test_an_objective_at_the_operating_point_is_replayed_where_each_epoch_has_one(begin: Begin, url: str) -> None:

@@ -82,7 +82,9 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
     correlations = ", ".join(f"{epoch}: {_correlation(found.correlations[epoch - 1])}" for epoch in shown
                              if epoch <= found.epochs)  # fmt: skip
     typer.echo(f"rank correlation of an epoch with the last: {correlations}")
-    if found.first_rung <= found.epochs // 2:
+    if found.correlations[-1] is None:
+        typer.echo("first rung: none to advise, since all complete trials ended with the same value")
+    elif found.first_rung <= found.epochs // 2:
         typer.echo(f"first rung this advises: epoch {found.first_rung}")
     else:
         typer.echo(f"first rung: none to advise, since epochs before {found.first_rung} are no fair judges of the last")

@@ -36,8 +36,8 @@ class Outcome:
         saved: Share of the known epochs that were not trained.
         killed: For each good trial, the share of replays in which it was stopped or paused for good.
         best: Best value of a trial that was trained to its last epoch; None where none was.
-        to_best: Epochs until the study's best trial was complete, over the replays where it was; None where
-            it never was.
+        to_best: Epochs until the study's best trial, or one as good, was complete, over the replays where it was; None
+            where it never was.
     """
 
     sampler: str
@@ -135,6 +135,7 @@ def _outcome(
     known = sum(len(curve.values) for curve in curves)
     ranked = sorted((curve for curve in curves if curve.complete), key=lambda c: (-c.values[-1], c.number))
     good = [curve.number for curve in ranked[: min(GOOD, max(1, len(ranked) // 2))]]
+    best = {curve.number for curve in ranked if curve.values[-1] == ranked[0].values[-1]}
     spent, bests, to_best = [], [], []
     stopped = dict.fromkeys(good, 0)
     for make in tries:
@@ -145,8 +146,9 @@ def _outcome(
         for number in good:
             stopped[number] += number not in finished
         bests += [curve.values[-1] for curve in ranked if curve.number in finished][:1]
-        if good[0] in finished:
-            to_best.append(_epochs_until_complete(done, [curves[at].number for at in drawn].index(good[0])))
+        numbers = [curves[at].number for at in drawn]
+        ends = [_epochs_until_complete(done, numbers.index(number)) for number in best & finished.keys()]
+        to_best += [min(ends)] if ends else []
     return Outcome(
         sampler=sampler,
         pruner=pruner,
