@@ -37,3 +37,5 @@ def test_a_smaller_value_of_a_minimised_objective_is_a_gain(
     assert re.search(r"· best -0\.3\d+ of trial 1 \(\+0\.\d+, \+\d+\.\d%\)", out), out
     for said in (out, project.main(capsys, "status", "cells"), project.main(capsys, "best", "cells")):
         assert re.search(r"gain       \+0\.\d+, \+", said), said
+    exported = project.main(capsys, "export", "cells", "-o", "best.yaml")
+    assert re.search(r"-map -0\.3\d+, 0\.\d+ below the default config, which is better\n", exported), exported

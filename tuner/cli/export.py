@@ -61,9 +61,10 @@ def _against(source: Provenance) -> str:
     if not rounded:
         return f", as the default config{runs}"
     better = (rounded > 0) == (source.objective.direction == "maximize")
-    if better:
-        return f", {abs(rounded):+.4f} over the default config{runs}"
-    return f", {abs(rounded):.4f} {'below' if rounded < 0 else 'above'} the default config{runs}"
+    if better and rounded > 0:
+        return f", {rounded:+.4f} over the default config{runs}"
+    side, praise = "below" if rounded < 0 else "above", ", which is better" if better else ""
+    return f", {abs(rounded):.4f} {side} the default config{runs}{praise}"
 
 
 def _equal_default(study: Study, trial: int) -> int | None:
