@@ -1,4 +1,10 @@
-"""The noise of a study: its default config trained with several seeds, by which a gain can be judged at once."""
+"""The noise of a study: its default config trained with several seeds, by which a gain can be judged at once.
+
+The best trial has one run, so what is said of it rests on noise that is normal and the same for all configs. In
+simulations of 30 trials, none better than the default config with its three or five runs, one stands out by luck in 5 %
+of studies; in 12 or 19 % where tails are heavy (Student's t with three degrees of freedom), and in 10 or 16 % where
+the others are 1.5 times as noisy as the default. A claim takes fresh seeds (`tuner.studies.confidence`).
+"""
 
 from __future__ import annotations
 
