@@ -64,6 +64,24 @@ def test_below_the_median_only_the_order_counts(given: list[float]) -> None:
     assert np.array_equal(half_rank(far), warped)
 
 
+@pytest.mark.parametrize("direction", list(StudyDirection)[1:])
+def test_a_complete_trial_is_worth_its_value_however_short_its_curve(direction: StudyDirection) -> None:
+    """Others gained 0.6 from the first epoch to the last: that is in its value already."""
+    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+    curves: list[dict[int, float]] = [{1: 0.1, 3: 0.4, 9: 0.7}, {1: 0.2, 3: 0.5, 9: 0.8}, {1: 0.1}, {1: 0.2, 3: 0.45}]
+    trials = [
+        trial(number, {epoch: sign * value for epoch, value in curve.items()}, complete=number in (0, 1, 3))
+        for number, curve in enumerate(curves)
+    ]
+    told = create_trial(params={"x": 0.5}, distributions=dict(RANGE), value=sign * 0.75)  # by another client
+    told.number = 4
+    shown = as_complete([*trials, told], direction)
+    assert shown[4].value == pytest.approx(sign * 0.75)
+    assert shown[1].value == pytest.approx(sign * 0.8)
+    # The third and the fourth are below the median, where only the order counts.
+    assert sign * shown[3].value < sign * shown[2].value <= sign * shown[0].value
+
+
 def test_what_runs_or_failed_stays_as_it_is() -> None:
     trials = [trial(0, {3: 0.2, 9: 0.5}, complete=True), trial(1, {3: 0.4})]
     for number, state in ((2, TrialState.RUNNING), (3, TrialState.FAIL)):

@@ -2,8 +2,9 @@
 
 Optuna's Gaussian process learns from complete trials. Of a study that pauses or prunes these are few and late, while
 every other trial has said something, too. So it is shown all of them as complete, each with an estimate: its last value
-and what others gained from there on. A trial without any value, and one that violates a constraint, is worth as little
-as the worst.
+and what others gained from there on. A complete trial gains nothing more, however early its trainer ended, or where
+another Optuna client has told its value alone. A trial without any value, and one that violates a constraint, is worth
+as little as the worst.
 
 Below the median only the order of values counts: how bad a bad trial is says nothing about where the good ones are,
 while a Gaussian process that must explain a cliff sees no difference on the plateau. This is the half-rank warping of
@@ -77,7 +78,8 @@ def as_complete(trials: Sequence[FrozenTrial], direction: StudyDirection) -> lis
     """
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
     ended = [trial for trial in trials if trial.state in _ENDED]
-    estimates = last_values([_curve(trial, sign) for trial in ended])
+    last = max((epoch for trial in ended for epoch in trial.intermediate_values), default=1)
+    estimates = last_values([_curve(trial, sign, last) for trial in ended])
     known = [value for value in estimates if value is not None]
     if not known:
         return [trial for trial in trials if trial.state not in _ENDED]
@@ -127,11 +129,14 @@ def _foreseen(study: optuna.Study) -> optuna.Study:
     return Sight(study, lambda trials: as_complete(trials, study.direction))
 
 
-def _curve(trial: FrozenTrial, sign: float) -> dict[int, float]:
-    """What a trial has reported, larger being better; without NaN and infinity."""
+def _curve(trial: FrozenTrial, sign: float, last: int) -> dict[int, float]:
+    """What a trial has reported, larger being better; without NaN and infinity.
+
+    The value of a complete one is that after the last epoch of all.
+    """
     curve = {epoch: sign * value for epoch, value in trial.intermediate_values.items() if np.isfinite(value)}
     if trial.state == TrialState.COMPLETE and trial.value is not None:
-        curve[max(trial.intermediate_values, default=1)] = sign * trial.value
+        curve[last] = sign * trial.value
     return curve
 
 
