@@ -10,6 +10,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec, PlanSpec, PrunerSpec, StudySpec
 from tuner.studies.plan import (
     FEWEST_TRIALS,
+    USABLE,
     begin_until,
     confirmation_epochs,
     confirmation_for,
@@ -117,6 +118,19 @@ def test_time_is_kept_for_what_must_be_finished_and_confirmed() -> None:
     assert begin_until(spec, two, 10) == pytest.approx(rest - (plan.epochs - plan.first_rung) * 10)
     assert begin_until(spec, plan, 20) < begin_until(spec, plan, 10)  # slower than planned
     assert begin_until(spec, plan, 1e6) == 0
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("hours", [2, 4, 16])
+def test_epochs_that_become_slower_than_planned_leave_time_to_confirm(hours: float, slots: int) -> None:
+    plan = make_plan(10.0, hours, slots, PROMOTE, 30)
+    spec = StudySpec(name="s", data=DataSpec(train=Path("t"), val=Path("v")), plan=plan)
+    for slower in (1.2, 2, 3, 5):
+        begun = begin_until(spec, plan, slower * 10)
+        finished = begun + -(-2 // slots) * (plan.epochs - plan.first_rung) * slower * 10
+        left = USABLE * (hours * 3600 - finished) + 1e-6
+        if begun > 0:  # else it was too late from the first moment on
+            assert confirmation_for(left, slower * 10, plan.epochs, slots, plan.top, plan.seeds) is not None
 
 
 def test_the_confirmation_shrinks_with_the_time_that_is_left() -> None:

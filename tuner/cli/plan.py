@@ -10,6 +10,7 @@ from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
     from tuner.config.study import PlanSpec, StudySpec
+    from tuner.studies.records import StudySummary
     from tuner.studies.study import Study
     from tuner.workers.devices import SlotPlan
 
@@ -112,10 +113,15 @@ def print_plan(plan: PlanSpec) -> None:
 
 def search_limit(study: Study, plan: PlanSpec) -> float:
     """Seconds from now that the search may take, so that a smallest confirmation still fits; 0 where none are left."""
-    from tuner.studies.plan import USABLE, confirmation_epochs
+    from tuner.studies.plan import least_confirmation
 
-    least = confirmation_epochs(1, 2, plan.epochs, plan.slots) * plan.epoch_seconds / USABLE
-    return max(0.0, plan.hours * 3600 - study.wall_seconds() - least)
+    slower = max(plan.epoch_seconds, _pace(study.summary(), plan))
+    return max(0.0, plan.hours * 3600 - study.wall_seconds() - least_confirmation(plan, slower))
+
+
+def _pace(found: StudySummary, plan: PlanSpec) -> float:
+    """Seconds that an epoch has taken so far; as planned before there is one."""
+    return found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
 
 
 def confirm_planned(
@@ -143,9 +149,8 @@ def confirm_planned(
     from tuner.studies.plan import USABLE, confirmation_for
 
     again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study.database.url)}"
-    found = study.summary()
     left = plan.hours * 3600 - study.wall_seconds()
-    seconds = found.cost.seconds / found.epochs if found.epochs else plan.epoch_seconds
+    seconds = _pace(study.summary(), plan)
     repeats = begun(study, plan.top, plan.seeds)
     if repeats is None:
         size = confirmation_for(USABLE * left, seconds, plan.epochs, len(slots), plan.top, plan.seeds)

@@ -91,6 +91,8 @@ def begin_until(spec: StudySpec, plan: PlanSpec, epoch_seconds: float) -> float:
     """Seconds of a planned study in which trials may begin, so that what must be finished and confirmed fits, too.
 
     Where trials pause, two must be finished: the best, and the default config, without which there is no gain to state.
+    Where epochs take longer than was planned, the confirmation shrinks in the time that is kept for it, but the
+    smallest one always fits.
 
     Args:
         spec: The study.
@@ -99,7 +101,13 @@ def begin_until(spec: StudySpec, plan: PlanSpec, epoch_seconds: float) -> float:
     """
     rounds = math.ceil(2 / plan.slots) if spec.pruner.name == "promote" else 1
     closing = rounds * closing_epochs(spec.pruner, plan.epochs) * epoch_seconds
-    return max(0.0, plan.hours * 3600 - plan.confirm_seconds - closing)
+    kept = max(plan.confirm_seconds, least_confirmation(plan, epoch_seconds))
+    return max(0.0, plan.hours * 3600 - kept - closing)
+
+
+def least_confirmation(plan: PlanSpec, epoch_seconds: float) -> float:
+    """Seconds in which `confirmation_for`, asked with the share of them that is planned, finds room for one config."""
+    return confirmation_epochs(1, 2, plan.epochs, plan.slots) * epoch_seconds / USABLE
 
 
 def confirmation_epochs(top: int, seeds: int, epochs: int, slots: int) -> int:
