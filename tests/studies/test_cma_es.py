@@ -50,6 +50,28 @@ def test_samples_as_optuna_does(ours: optuna.Study, monkeypatch: pytest.MonkeyPa
     assert ours.trials[-1].system_attrs["cma:generation"] >= 3
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_learns_from_trials_that_were_stopped(direction: str) -> None:
+    """One of five is complete, as where trials pause: these alone would never fill a generation."""
+    sign = 1 if direction == "minimize" else -1
+
+    def objective(trial: optuna.Trial) -> float:
+        value = sign * _objective(trial)
+        trial.report(value + sign, 1)
+        if trial.number % 5:
+            raise optuna.TrialPruned
+        return value
+
+    study = optuna.create_study(direction=direction)
+    with quiet():
+        for number in range(2 * TRIALS):
+            study.sampler = JsonCmaEsSampler(seed=number)
+            study.optimize(objective, n_trials=1)
+    assert study.trials[-1].system_attrs["cma:generation"] >= 6
+    worth = [sign * trial.intermediate_values[1] for trial in study.trials]
+    assert np.mean(worth[-20:]) < np.mean(worth[:20]) - 1
+
+
 def test_what_is_kept_is_json_alone(ours: optuna.Study) -> None:
     kept = [attrs for trial in ours.trials if (attrs := trial.system_attrs)]
     names = {name for attrs in kept for name in attrs}

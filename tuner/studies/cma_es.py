@@ -3,19 +3,27 @@
 Optuna's `CmaEsSampler` keeps the state of its optimiser with the trials, as a pickle, and unpickles what it finds
 there. Whoever may write to the database could then run code on every worker (decision 10 of the design). Here the
 same state is kept as JSON: numbers and lists of numbers, under a key that Optuna's sampler does not look at.
+
+It learns from complete trials alone, of which a study that pauses or prunes has too few to fill a generation. So it is
+shown all that have ended, as a Gaussian process is. On a smooth function of four dimensions with promotion (60 seeds)
+the best complete trial was worth 0.968 instead of 0.953 after 20 full trainings, 0.993 instead of 0.987 after 40, where
+random search had 0.951 and 0.967.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
 import cmaes
 import numpy as np
+import optuna
 from optuna.samplers import CmaEsSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.config.errors import StudyError
+from tuner.studies.foresight import worth
 
 _KEY = "cma:state"
 
@@ -32,6 +40,11 @@ class JsonCmaEsSampler(CmaEsSampler):
     @property
     def _attr_key_optimizer(self) -> str:
         return _KEY
+
+    def _get_trials(self, study: optuna.Study) -> list[FrozenTrial]:
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        values = worth(trials, study.direction)
+        return [_worth_as_much(trial, values[trial.number]) for trial in trials if trial.number in values]
 
     def _init_optimizer(self, *arguments: Any, **named: Any) -> Any:
         self._optimizer = super()._init_optimizer(*arguments, **named)
@@ -80,6 +93,13 @@ def restored(text: str) -> cmaes.CMA:
     state["_C"] = np.triu(state["_C"]) + np.triu(state["_C"], 1).T
     vars(optimizer).update(state)
     return optimizer
+
+
+def _worth_as_much(trial: FrozenTrial, value: float) -> FrozenTrial:
+    """A copy that is complete with a value, and has the sampler's own notes."""
+    complete = copy.copy(trial)
+    complete.state, complete.values = TrialState.COMPLETE, [value]
+    return complete
 
 
 def _plain(value: Any) -> Any:

@@ -69,11 +69,11 @@ def half_rank(values: np.ndarray) -> np.ndarray:
     return np.where(lower, median + spread * quantiles, values)
 
 
-def as_complete(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-    """The trials, with those that have ended looking complete, by what they would be worth.
+def worth(trials: Sequence[FrozenTrial], direction: StudyDirection) -> dict[int, float]:
+    """What the trials that have ended are worth, by their numbers; nothing where none of them has a value.
 
     Args:
-        trials: Of a study with one objective; those that run or failed stay as they are.
+        trials: Of a study with one objective.
         direction: Of the objective.
     """
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
@@ -82,16 +82,25 @@ def as_complete(trials: Sequence[FrozenTrial], direction: StudyDirection) -> lis
     estimates = last_values([_curve(trial, sign, last) for trial in ended])
     known = [value for value in estimates if value is not None]
     if not known:
-        return [trial for trial in trials if trial.state not in _ENDED]
+        return {}
     worst = min(known)
-    worth = [
+    values = [
         worst if value is None or _violates(trial) else value for trial, value in zip(ended, estimates, strict=True)
     ]
-    shown = {
-        trial.number: _complete(trial, float(sign * value))
-        for trial, value in zip(ended, half_rank(np.array(worth)), strict=True)
-    }
-    return [shown.get(trial.number, trial) for trial in trials]
+    warped = half_rank(np.array(values))
+    return {trial.number: float(sign * value) for trial, value in zip(ended, warped, strict=True)}
+
+
+def as_complete(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
+    """The trials, with those that have ended looking complete, by what they would be worth.
+
+    Args:
+        trials: Of a study with one objective; those that run or failed stay as they are.
+        direction: Of the objective.
+    """
+    values = worth(trials, direction)
+    shown = (trial for trial in trials if trial.number in values or trial.state not in _ENDED)
+    return [_complete(trial, values[trial.number]) if trial.number in values else trial for trial in shown]
 
 
 class ForesightSampler(BaseSampler):
