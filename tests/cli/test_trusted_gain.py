@@ -159,6 +159,33 @@ def test_a_better_run_that_breaks_the_constraints_is_not_denied(
     assert "gain       none: no trial that keeps the constraints was better than that mean\n" in said
 
 
+@pytest.mark.parametrize("metric", ["map", "-1*map"])
+def test_what_is_worse_than_a_default_config_that_breaks_the_constraints_is_no_gain(
+    project: Project, capsys: pytest.CaptureFixture[str], metric: str
+) -> None:
+    """Whatever the direction."""
+    name, values = "worse", (0.36, 0.30)
+    changes = {"objective": {"metric": metric}, "constraints": ["map50 <= 0.33"], "name": name}
+    project.write(defaults={"epochs": EPOCHS, "image_size": 64}, **changes)
+    study = create_or_open(load_study_spec(project.folder / "study.yaml", {"storage": project.storage}))
+    for value in values:
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, value)
+    none = "gain       none: no trial that keeps the constraints was better"
+    for command in SHOWN:
+        lines = gain_lines(project.main(capsys, command, name))
+        assert lines[1].startswith("default    ")
+        assert lines[2] == f"{none} than the default config, which does not keep them"
+    repeat(plan_confirmation(study, 1, 2), {0: [values[0]] * 2, 1: [values[1]] * 2})
+    for command in SHOWN:
+        lines = gain_lines(project.main(capsys, command, name))
+        assert lines[2] == f"{none} in the mean of 2 fresh seeds than the default config, which does not keep them"
+        found = json.loads(project.main(capsys, command, name, "--json"))["gain"]
+        assert (found["trial"], found["value"]) == (None, None)
+    study.close()
+
+
 def test_a_confirmation_that_is_cut_short_shows_what_is_there(study: Study, project: Project) -> None:
     repeats = plan_confirmation(study, 1, 2)
     repeat(repeats, {0: [0.30, 0.31], 1: [0.33, 0.35]})

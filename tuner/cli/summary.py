@@ -122,15 +122,15 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
     if gain is None:
         typer.echo("default    it has no complete trial")
     else:
-        for line in _gain_lines(gain, metric):
+        for line in _gain_lines(gain, metric, value):
             typer.echo(line)
     if not value and value == found.default_value and found.metric in ("map", "map50"):
         typer.echo("           nothing is detected yet: give more epochs, or see what is learned in `tuner dashboard`")
 
 
-def _gain_lines(gain: ShownGain, metric: str) -> list[str]:
-    """The default config's value, and the gain over it."""
-    if gain.kind == "run" and gain.value is None:  # the best is the default config's own run
+def _gain_lines(gain: ShownGain, metric: str, best: float) -> list[str]:
+    """The default config's value, unless the line of the best trial has it already, and the gain over it."""
+    if gain.kind == "run" and gain.default == best:
         return [f"gain       none: {gain.why_none}"]
     runs = f"{gain.default_runs} {'fresh seeds' if gain.kind == 'confirmed' else 'runs'}"
     default = f"default    {metric} {number(gain.default)}" + ("" if gain.kind == "run" else f", mean of {runs}")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tuner.studies.records import StudySummary
     from tuner.studies.study import Study
 
+_BREAKS = "which does not keep them"
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -92,6 +94,9 @@ def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain 
         if winner.key == ranking.default:
             why = f"{none_better} in the mean of {seeds} fresh seeds"
             return ShownGain("confirmed", None, None, default, seeds, why_none=why)
+        if winner.gain <= 0:
+            why = f"{none_better} in the mean of {seeds} fresh seeds than the default config, {_BREAKS}"
+            return ShownGain("confirmed", None, None, default, seeds, why_none=why)
         return ShownGain("confirmed", winner.key, winner.gain, default, seeds, ranking.gain_at_least, ranking.level)
     if noise is not None:
         mean = sum(noise.values) / len(noise.values)
@@ -100,12 +105,13 @@ def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain 
         return ShownGain("mean", noise.trial, noise.gain, mean, len(noise.values))
     if found.default_value is None:
         return None
-    if found.best is None or found.best[1] == found.default_value:
-        return ShownGain("run", None, None, found.default_value, 1, why_none=f"{none_better} than the default config")
-    trial, value = found.best
+    trial, value = found.best or (None, found.default_value)
     change = value - found.default_value
-    rises = spec.objective.direction == "maximize"
-    return ShownGain("run", trial, change if rises else -change, found.default_value, 1)
+    gain = change if spec.objective.direction == "maximize" else -change
+    if gain <= 0:
+        why = f"{none_better} than the default config{f', {_BREAKS}' if gain < 0 else ''}"
+        return ShownGain("run", None, None, found.default_value, 1, why_none=why)
+    return ShownGain("run", trial, gain, found.default_value, 1)
 
 
 def print_trust(trust: Trust) -> None:
