@@ -41,6 +41,7 @@ class Project:
                      "val": "annotations/val.json"},
             "defaults": {"epochs": 4, "image_size": 64},
             "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+            "sampler": {"name": "tpe"},
             "pruner": {"name": "none"},
             "budget": {"trials": 4},
             "device": "cpu",
