@@ -14,8 +14,8 @@ from tuner.models.predictions import Detections
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.dashboard import DashboardObserver
 from tuner.studies.opening import create_or_open
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.records import Assignment
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment
 from tuner.studies.study import Study
 from tuner.trainers.contract import DETECTIONS, EpochResult
 from tuner.workers.messages import Ended

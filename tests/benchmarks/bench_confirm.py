@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuner.studies.confidence import rank
+from tuner.studies.trust.confidence import rank
 
 CANDIDATES = 5
 SEEDS = 3

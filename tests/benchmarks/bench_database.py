@@ -40,11 +40,11 @@ from tuner.config.study import StudySpec
 from tuner.data import scenes
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow
-from tuner.studies.leases import AskBusy
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.records import Assignment
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment
 from tuner.studies.study import Study
+from tuner.studies.trials.leases import AskBusy
 from tuner.trainers.contract import EpochResult
 
 EPOCH_SECONDS = 2.0

@@ -41,8 +41,8 @@ import optuna
 from tuner.config.study import PrunerSpec, SamplerSpec, StudySpec
 from tuner.space.dimension import FloatDimension, IntDimension
 from tuner.space.space import SearchSpace
-from tuner.studies.samplers import build_sampler
-from tuner.studies.simulate import simulate
+from tuner.studies.replay.simulate import simulate
+from tuner.studies.search.samplers import build_sampler
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "lcbench"
 EPOCHS = 52

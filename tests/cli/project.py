@@ -57,7 +57,7 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         code = f"""
 import sys
-from tuner.studies import leases
+from tuner.studies.trials import leases
 leases.LEASE_SECONDS = {LEASE}
 from tuner.workers import limits
 limits.DEFAULT_TIMING = limits.Timing(heartbeat=0.5, settle=1.0)

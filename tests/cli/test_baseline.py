@@ -10,8 +10,8 @@ from rich.console import Console
 from tests.cli.project import Project
 from tuner.cli.live import LiveTable
 from tuner.config.load import load_study_spec
-from tuner.studies.noise import plan_baseline
 from tuner.studies.opening import create_or_open
+from tuner.studies.trust.noise import plan_baseline
 from tuner.workers.devices import plan_slots
 from tuner.workers.worker import run_worker
 

@@ -11,7 +11,7 @@ from tests.cli.project import LIMIT, Project, until
 from tuner.studies.deleting import delete_study
 from tuner.studies.opening import open_study
 from tuner.studies.reading import list_studies
-from tuner.studies.repeats import find_repeats
+from tuner.studies.trust.repeats import find_repeats
 
 
 def confirm(project: Project, *arguments: str, code: int = 0) -> str:

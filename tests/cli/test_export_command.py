@@ -16,7 +16,7 @@ from finished_study import EPOCHS, finished_study
 from tuner.cli.main import main
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import load_production
-from tuner.studies.provenance import WorkerInfo
+from tuner.studies.state.provenance import WorkerInfo
 from tuner.studies.study import Study
 
 

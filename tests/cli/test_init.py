@@ -19,9 +19,9 @@ from tuner.config.errors import ConfigError, DataError, TunerError, WeightsError
 from tuner.config.load import base_config
 from tuner.data.coco import load_dataset
 from tuner.data.survey import survey
-from tuner.studies.plan import expected_epochs
-from tuner.studies.promotion import first_rung
-from tuner.studies.propose import propose
+from tuner.studies.proposal.propose import propose
+from tuner.studies.search.plan import expected_epochs
+from tuner.studies.search.promotion import first_rung
 
 BCCD = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"
 

@@ -11,11 +11,11 @@ from tests.cli.project import Project
 from tests.studies.study_cases import EPOCHS, WORKER, train
 from tuner.cli.work import cut_short
 from tuner.config.load import load_study_spec
-from tuner.studies.confirm import plan_confirmation
-from tuner.studies.noise import plan_baseline
 from tuner.studies.opening import create_or_open
-from tuner.studies.repeats import Repeats, find_repeats
 from tuner.studies.study import Study
+from tuner.studies.trust.confirm import plan_confirmation
+from tuner.studies.trust.noise import plan_baseline
+from tuner.studies.trust.repeats import Repeats, find_repeats
 from tuner.workers.observer import WorkerReport
 
 SHOWN = ("status", "best")

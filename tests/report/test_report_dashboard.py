@@ -24,7 +24,7 @@ from tuner.config.trial import TrialConfig
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
 from tuner.studies.opening import open_study
-from tuner.studies.provenance import WorkerInfo
+from tuner.studies.state.provenance import WorkerInfo
 from tuner.studies.study import Study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

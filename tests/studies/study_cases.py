@@ -11,8 +11,8 @@ from tuner.config.study import DataSpec, StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import TrialRow
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.records import Assignment
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment
 from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 

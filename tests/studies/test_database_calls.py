@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from sqlalchemy import event
 from study_cases import WORKER, result, train
 
-from tuner.studies.field import Field, rungs_of
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
+from tuner.studies.trials.rungs import Field, rungs_of
 
 Begin = Callable[..., Study]
 

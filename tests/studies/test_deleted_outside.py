@@ -17,9 +17,9 @@ from tuner.config.study import DataSpec
 from tuner.storage import optuna_writing
 from tuner.storage.tables import StudyRow
 from tuner.studies.opening import create_or_open
-from tuner.studies.records import LeaseLost, TrialState
-from tuner.studies.repeats import open_repeats
+from tuner.studies.state.records import LeaseLost, TrialState
 from tuner.studies.study import Study
+from tuner.studies.trust.repeats import open_repeats
 
 Begin = Callable[..., Study]
 

@@ -17,11 +17,11 @@ from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
 from tuner.studies.deleting import delete_study
-from tuner.studies.leases import asking, claim
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.reading import list_studies, read_study
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
+from tuner.studies.trials.leases import asking, claim
 
 Begin = Callable[..., Study]
 

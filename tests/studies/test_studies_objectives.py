@@ -17,8 +17,8 @@ from tuner.cli.app import app
 from tuner.config.errors import ConfigError
 from tuner.config.study import DataSpec
 from tuner.evaluation.cost import BatchTimes, ImageCost, Timing
-from tuner.studies.objective import chosen_by, criteria_of, needs_cost
 from tuner.studies.opening import open_study
+from tuner.studies.search.objective import chosen_by, criteria_of, needs_cost
 from tuner.studies.study import Study
 from tuner.trainers.contract import BadConfig
 

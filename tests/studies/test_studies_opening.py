@@ -22,13 +22,13 @@ from tuner.config.study import DataSpec, PrunerSpec
 from tuner.storage.tables import StudyRow
 from tuner.studies import workable
 from tuner.studies.deleting import delete_study
-from tuner.studies.leases import AskBusy
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.plan import make_plan
 from tuner.studies.reading import list_studies, read_study
-from tuner.studies.records import Assignment, TrialState
-from tuner.studies.sampling import DEFAULT
+from tuner.studies.search.plan import make_plan
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
+from tuner.studies.trials.leases import AskBusy
+from tuner.studies.trials.sampling import DEFAULT
 
 Begin = Callable[..., Study]
 

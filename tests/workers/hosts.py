@@ -14,7 +14,7 @@ import psutil
 
 from tuner.config.study import DataSpec, StudySpec
 from tuner.studies.opening import create_or_open
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
 
 LEASE = 2.0
@@ -27,7 +27,7 @@ import sys, time
 name, url, trainer, slots, lease, hang, shift, patience = sys.argv[1:]
 clock = time.time
 time.time = lambda: clock() + float(shift)
-from tuner.studies import leases
+from tuner.studies.trials import leases
 leases.LEASE_SECONDS = leases.ASK_SECONDS = float(lease)
 from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan

@@ -8,7 +8,7 @@ import psutil
 from hosts import make_study
 
 from tuner.data.scenes import generate
-from tuner.studies.records import Assignment, TrialState
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer

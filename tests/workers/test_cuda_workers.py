@@ -18,7 +18,7 @@ import torch
 from tests.workers.hosts import check_whole, make_study
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.records import Assignment, TrialState
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import find_gpus, plan_slots

@@ -17,7 +17,7 @@ from tuner.data.scenes import generate
 from tuner.storage.tables import TrialRow
 from tuner.storage.urls import resolve
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.records import Assignment, TrialState
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.studies.records import Assignment
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import Gpu, SlotPlan, plan_slots
 from tuner.workers.messages import Ended

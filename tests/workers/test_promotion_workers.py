@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from tuner.config.study import BudgetSpec, PrunerSpec, StudySpec
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow
-from tuner.studies.leases import RELEASED
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.records import Assignment, TrialState
-from tuner.studies.simulate import simulate
+from tuner.studies.replay.simulate import simulate
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
+from tuner.studies.trials.leases import RELEASED
 from tuner.trainers.contract import CHECKPOINT
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

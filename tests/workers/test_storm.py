@@ -18,7 +18,7 @@ from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
 from tuner.studies.deleting import delete_study
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.worker import run_worker

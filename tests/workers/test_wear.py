@@ -13,7 +13,7 @@ from hosts import make_study
 from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
 from tuner.workers.devices import SlotPlan
 from tuner.workers.failures import ended_by

@@ -16,11 +16,11 @@ from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow, now
-from tuner.studies import leases
 from tuner.studies.opening import create_or_open
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.records import Assignment, TrialState
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
+from tuner.studies.trials import leases
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

@@ -19,7 +19,7 @@ from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.scenes import generate
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 from tuner.trainers.contract import EpochResult, TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended, EpochReported, Ready, Run, Stop, Verdict

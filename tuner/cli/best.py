@@ -19,9 +19,9 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.cli.trust import print_trust, shown_gain, trust_json, trust_of
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
-    from tuner.studies.confirm import winner_of
-    from tuner.studies.objective import objective_values
     from tuner.studies.opening import open_study
+    from tuner.studies.search.objective import objective_values
+    from tuner.studies.trust.confirm import winner_of
 
     opened = open_study(study, storage)
     trial = opened.best()

@@ -15,9 +15,9 @@ from tuner.cli.work import cut_short, exit_code, work_on_repeats
 from tuner.config.counts import MAX_RUNS
 
 if TYPE_CHECKING:
-    from tuner.studies.confirmed import Confirmation
-    from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
+    from tuner.studies.trust.confirmation import Confirmation
+    from tuner.studies.trust.repeats import Repeats
 
 
 def confirm(
@@ -40,8 +40,8 @@ def confirm(
     from tuner.cli.supervise import supervised
     from tuner.cli.trust import confirmed_json, trust_of
     from tuner.config.load import parse_duration
-    from tuner.studies.confirm import plan_confirmation
     from tuner.studies.opening import open_study
+    from tuner.studies.trust.confirm import plan_confirmation
     from tuner.workers.devices import plan_slots
 
     check_trainer(trainer)
@@ -78,7 +78,7 @@ def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
     """What the finished runs say, and what to do next."""
     from tuner.cli.trust import Trust, confirmed_json
     from tuner.storage.urls import storage_option
-    from tuner.studies.confirm import confirmation
+    from tuner.studies.trust.confirm import confirmation
 
     found = confirmation(opened)
     if as_json:
@@ -97,7 +97,7 @@ def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
 def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> None:
     """Runs of earlier calls that are not asked for now, and what goes on with them."""
     from tuner.storage.urls import storage_option
-    from tuner.studies.confirm import left_over
+    from tuner.studies.trust.confirm import left_over
 
     left = left_over(study, repeats)
     if left is None:

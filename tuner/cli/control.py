@@ -57,7 +57,7 @@ def resume(study: StudyName, storage: Storage = None) -> None:
     """Let a study go on that was paused or stopped; workers of a paused one go on by themselves."""
     from tuner.storage.urls import storage_option
     from tuner.studies.opening import open_study
-    from tuner.studies.records import TrialState
+    from tuner.studies.state.records import TrialState
 
     opened = open_study(study, storage)
     before = opened.orders().control

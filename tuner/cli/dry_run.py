@@ -29,7 +29,7 @@ def show_plan(
     from tuner.config.load import base_config
     from tuner.postprocess.swept import Swept
     from tuner.storage.urls import masked, resolve
-    from tuner.studies.samplers import chosen
+    from tuner.studies.search.samplers import chosen
 
     space, ruled_out, dataset = checked
     base = space.default_config(base_config(spec))
@@ -99,7 +99,7 @@ def plan_json(spec: StudySpec, checked: Checked) -> dict[str, Any]:
 
 def _first_judged(spec: StudySpec, epochs: int) -> int | None:
     """After which epoch a trial is first judged; None without pruning."""
-    from tuner.studies.promotion import first_rung
+    from tuner.studies.search.promotion import first_rung
 
     return None if spec.pruner.name == "none" else first_rung(spec.pruner, epochs)
 

@@ -73,8 +73,8 @@ def init(
     from tuner.data.unseen import unseen_notes
     from tuner.models.catalog import check_pretrained
     from tuner.space.load import load_space
-    from tuner.studies.propose import propose
-    from tuner.studies.study_file import study_file
+    from tuner.studies.proposal.propose import propose
+    from tuner.studies.proposal.study_file import study_file
     from tuner.workers.devices import plan_slots
 
     refuse_folder(output, "study.yaml")

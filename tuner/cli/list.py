@@ -15,8 +15,8 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from tuner.storage.urls import masked, resolve, storage_option
-    from tuner.studies.presence import gone_studies
     from tuner.studies.reading import list_studies
+    from tuner.studies.state.presence import gone_studies
 
     studies = list_studies(storage)
     for name, trials in gone_studies(storage).items():

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuner.cli.common import duration, metric_name, number
 from tuner.cli.progress import Progress
-from tuner.studies.records import Assignment
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

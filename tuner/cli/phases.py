@@ -49,7 +49,7 @@ def _measure_noise(study: Study, runs: int, plans: list[SlotPlan], ends: float, 
     """Train the default config with further seeds, until a moment of the monotonic clock at the latest."""
     from tuner.cli.confirm import print_left_over
     from tuner.cli.work import cut_short, exit_code, work_on_repeats
-    from tuner.studies.noise import plan_baseline
+    from tuner.studies.trust.noise import plan_baseline
 
     repeats = plan_baseline(study, runs)
     print_left_over(study, repeats)

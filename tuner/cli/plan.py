@@ -1,4 +1,4 @@
-"""`tuner run --hours`: lay a study out for a time, and keep to it (`tuner.studies.plan` says how)."""
+"""`tuner run --hours`: lay a study out for a time, and keep to it (`tuner.studies.search.plan` says how)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
     from tuner.config.study import PlanSpec, StudySpec
-    from tuner.studies.records import StudySummary
+    from tuner.studies.state.records import StudySummary
     from tuner.studies.study import Study
     from tuner.workers.devices import SlotPlan
 
@@ -43,7 +43,7 @@ def planned(
     """
     from tuner.config.load import base_config
     from tuner.studies.opening import stored_spec
-    from tuner.studies.plan import make_plan
+    from tuner.studies.search.plan import make_plan
 
     known = stored_spec(spec.name, spec.storage)
     plan = known.plan if known else None
@@ -113,7 +113,7 @@ def print_plan(plan: PlanSpec) -> None:
 
 def search_limit(study: Study, plan: PlanSpec) -> float:
     """Seconds from now that the search may take, so that a smallest confirmation still fits; 0 where none are left."""
-    from tuner.studies.plan import least_confirmation
+    from tuner.studies.search.plan import least_confirmation
 
     slower = max(plan.epoch_seconds, _pace(study.summary(), plan))
     return max(0.0, plan.hours * 3600 - study.wall_seconds() - least_confirmation(plan, slower))
@@ -145,8 +145,8 @@ def confirm_planned(
     from tuner.cli.work import cut_short, exit_code, work_on_repeats
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
-    from tuner.studies.confirm import adds_nothing, begun, plan_confirmation
-    from tuner.studies.plan import USABLE, confirmation_for
+    from tuner.studies.search.plan import USABLE, confirmation_for
+    from tuner.studies.trust.confirm import adds_nothing, begun, plan_confirmation
 
     again = f"tuner confirm {study.name} --top {plan.top} --seeds {plan.seeds}{storage_option(study.database.url)}"
     left = plan.hours * 3600 - study.wall_seconds()

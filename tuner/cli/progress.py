@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuner.cli.common import gain
-from tuner.studies.objective import feasible, objective_value
-from tuner.studies.presence import REPEATS
-from tuner.studies.records import Assignment, TrialState
-from tuner.studies.repeats import Repeats
+from tuner.studies.search.objective import feasible, objective_value
+from tuner.studies.state.presence import REPEATS
+from tuner.studies.state.records import Assignment, TrialState
+from tuner.studies.trust.repeats import Repeats
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

@@ -13,7 +13,7 @@ from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from tuner.config.base import Frozen
-    from tuner.studies.replay import Replay
+    from tuner.studies.replay.replay import Replay
 
 ENOUGH = 20
 """Complete trials from which a replay is more than a hint."""
@@ -47,7 +47,7 @@ def replay(
 
     from tuner.config.study import PrunerSpec, SamplerSpec
     from tuner.studies.opening import open_study
-    from tuner.studies.replay import replay_study
+    from tuner.studies.replay.replay import replay_study
 
     rungless = ("none",)
     pruners = [

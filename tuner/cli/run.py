@@ -72,7 +72,7 @@ def run(
     from tuner.config.load import base_config, load_study_spec
     from tuner.space.load import load_space
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
-    from tuner.studies.specs import stored
+    from tuner.studies.state.specs import stored
     from tuner.workers.devices import plan_slots, refuse_fp16_on_cpu
 
     if as_json and not dry_run:

@@ -17,7 +17,7 @@ from tuner.config.objective import Constraint, Objective
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
     from tuner.studies.reading import StudyReader
-    from tuner.studies.records import AttemptRecord, TrialRecord
+    from tuner.studies.state.records import AttemptRecord, TrialRecord
 
 
 def show(
@@ -32,8 +32,8 @@ def show(
 
     from tuner.config.errors import ConfigError
     from tuner.evaluation.named import value_of
-    from tuner.studies.control import no_trial
     from tuner.studies.reading import read_study
+    from tuner.studies.state.control import no_trial
 
     if trial is not None and curves is not None:
         raise ConfigError("--curves draws all trials of a study", hint="Leave the trial's number out.")
@@ -83,7 +83,7 @@ def _further_metrics(spec: StudySpec) -> list[str]:
 def _draw(study: StudyReader, trials: list[TrialRecord], path: Path) -> None:
     from tuner.config.errors import ConfigError
     from tuner.report.learning_curves import Curve, draw_study_curves
-    from tuner.studies.records import TrialState
+    from tuner.studies.state.records import TrialState
 
     if path.suffix not in (".png", ".svg"):
         raise ConfigError(f"--curves {path}: its name must end in .png or .svg")

@@ -25,7 +25,7 @@ def status(
     from tuner.cli.trust import Trust, print_trust, shown_gain, trust_json
     from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies, read_study
-    from tuner.studies.records import TrialState
+    from tuner.studies.state.records import TrialState
 
     names = [study] if study else [found.name for found in list_studies(storage)]
     result = []

@@ -9,11 +9,11 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import change, duration, metric_name, number
 from tuner.storage.urls import storage_option
-from tuner.studies.records import TrialState
+from tuner.studies.state.records import TrialState
 
 if TYPE_CHECKING:
     from tuner.cli.trust import ShownGain, Trust
-    from tuner.studies.records import StudySummary
+    from tuner.studies.state.records import StudySummary
     from tuner.studies.study import Study
     from tuner.workers.observer import WorkerReport
 

@@ -11,7 +11,7 @@ from tuner.cli.fitting import print_table
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
     from tuner.data.survey import Survey
-    from tuner.studies.propose import Proposal
+    from tuner.studies.proposal.propose import Proposal
 
 
 def print_survey(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: tuple[str, ...]) -> None:

@@ -11,10 +11,10 @@ from tuner.cli.coloured import secho
 
 if TYPE_CHECKING:
     from tuner.config.study import StudySpec
-    from tuner.studies.confirmed import Confirmation
-    from tuner.studies.noise import Noise
-    from tuner.studies.records import StudySummary
+    from tuner.studies.state.records import StudySummary
     from tuner.studies.study import Study
+    from tuner.studies.trust.confirmation import Confirmation
+    from tuner.studies.trust.noise import Noise
 
 _BREAKS = "which does not keep them"
 
@@ -64,8 +64,8 @@ class ShownGain:
 def trust_of(study: Study) -> Trust:
     """What is known."""
     from tuner.config.errors import StudyError
-    from tuner.studies.confirm import confirmation
-    from tuner.studies.noise import noise_of
+    from tuner.studies.trust.confirm import confirmation
+    from tuner.studies.trust.noise import noise_of
 
     noise = noise_of(study)
     try:

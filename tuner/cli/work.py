@@ -12,8 +12,8 @@ from tuner.cli.coloured import secho
 if TYPE_CHECKING:
     from tuner.cli.progress import Progress
     from tuner.studies.reading import StudyReader
-    from tuner.studies.repeats import Repeats
     from tuner.studies.study import Study
+    from tuner.studies.trust.repeats import Repeats
     from tuner.workers.devices import SlotPlan
     from tuner.workers.observer import WorkerReport
 

@@ -16,7 +16,7 @@ from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, Trainer
 from tuner.cli.work import exit_code, work
 
 if TYPE_CHECKING:
-    from tuner.studies.records import StudySummary
+    from tuner.studies.state.records import StudySummary
 
 
 def worker(
@@ -122,7 +122,7 @@ def _others_wait(storage: str | None, but: set[str]) -> bool:
 
 
 def _has_work(found: StudySummary) -> bool:
-    from tuner.studies.records import TrialState
+    from tuner.studies.state.records import TrialState
 
     return not found.control and not found.problem and (found.spent is None or found.counts[TrialState.INTERRUPTED] > 0)
 

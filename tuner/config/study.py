@@ -69,7 +69,7 @@ class ObjectiveSpec(Frozen):
         try:
             objective = Objective.parse(data["metric"])
         except ConfigError:
-            return data  # `tuner.studies.objective.check_objective` says what is wrong
+            return data  # `tuner.studies.search.objective.check_objective` says what is wrong
         return {"direction": objective.direction} | data | {"metric": str(objective)}
 
 
@@ -142,7 +142,7 @@ class BudgetSpec(Frozen):
 
 
 class PlanSpec(Frozen):
-    """What fits into some hours (`tuner run --hours`), laid out by `tuner.studies.plan` from one timed epoch."""
+    """What fits into some hours (`tuner run --hours`), laid out by `tuner.studies.search.plan` from one timed epoch."""
 
     hours: PositiveFloat = Field(description="wall time for everything, the confirmation included")
     slots: Count = Field(description="trials at the same time")

@@ -18,12 +18,12 @@ from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
-from tuner.studies.confirm import confirmation, measured
-from tuner.studies.confirmed import Confirmation
-from tuner.studies.control import no_trial
-from tuner.studies.noise import noise_of
-from tuner.studies.records import TrialState
+from tuner.studies.state.control import no_trial
+from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
+from tuner.studies.trust.confirm import confirmation, measured
+from tuner.studies.trust.confirmation import Confirmation
+from tuner.studies.trust.noise import noise_of
 
 
 class ConfirmedGain(Frozen):

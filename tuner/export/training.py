@@ -33,7 +33,7 @@ from tuner.export.model import (
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import write_text
 from tuner.postprocess.swept import NOTHING
-from tuner.studies.provenance import software_versions
+from tuner.studies.state.provenance import software_versions
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.precision import resolve_device

@@ -25,7 +25,7 @@ from tuner.report.curves import draw_precision_recall
 from tuner.report.evidence import example_picture
 from tuner.report.learning_curves import draw_trial_curve
 from tuner.report.pictures import encode
-from tuner.studies.records import Assignment, TrialRecord
+from tuner.studies.state.records import Assignment, TrialRecord
 from tuner.studies.study import Study
 from tuner.trainers.contract import DETECTIONS
 from tuner.workers.devices import SlotPlan

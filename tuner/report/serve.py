@@ -21,7 +21,7 @@ from tuner.config.errors import ConfigError, StudyError, nearest
 from tuner.storage.database import connect
 from tuner.storage.folders import studies_folder
 from tuner.storage.urls import masked
-from tuner.studies.renamed import mark
+from tuner.studies.state.renamed import mark
 
 WSGIApp = Callable[..., Iterable[bytes]]
 UPLOADS = ".uploads"

@@ -1,8 +1,8 @@
 """Optuna's trials written as rows, within a transaction of ours.
 
 Optuna's own storage commits each value by itself: fifteen commits to end a trial. Here a trial is changed in memory
-(see `tuner.studies.views`) and what differs is written at once, together with our own rows, so that the two never
-disagree.
+(see `tuner.studies.trials.cached_storage`) and what differs is written at once, together with our own rows, so that
+the two never disagree.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ from tuner.space.checks import SWEPT_FIELDS
 from tuner.space.fields import InfeasibleConfig, get_value, search_fields
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
-from tuner.studies.journal import counted_trials
-from tuner.studies.leases import ASK_SECONDS, asking
-from tuner.studies.quiet import quiet
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import TrialRecord
-from tuner.studies.sampling import DEFAULT
+from tuner.studies.search.quiet_optuna import quiet
+from tuner.studies.state.records import TrialRecord
 from tuner.studies.study import Study
+from tuner.studies.trials.journal import counted_trials
+from tuner.studies.trials.leases import ASK_SECONDS, asking
+from tuner.studies.trials.sampling import DEFAULT
 
 WARM_START = 5
 """So many of an earlier study's best configs are taken over."""

@@ -23,18 +23,18 @@ from tuner.storage.database import Database, connect
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import masked, storage_option
 from tuner.studies.anchor_space import without_ruled_out
-from tuner.studies.control import clear_control
-from tuner.studies.current import refuse_data_of_another
 from tuner.studies.named_things import check_named_things
-from tuner.studies.objective import check_objective, check_search, directions
-from tuner.studies.presence import GONE
-from tuner.studies.provenance import software_versions
-from tuner.studies.pruners import build_pruner
-from tuner.studies.quiet import quiet
 from tuner.studies.reading import find_study, reach_study
-from tuner.studies.renamed import drop, mark, set_aside
-from tuner.studies.samplers import build_sampler
-from tuner.studies.specs import differences, digest, stored
+from tuner.studies.search.objective import check_objective, check_search, directions
+from tuner.studies.search.pruners import build_pruner
+from tuner.studies.search.quiet_optuna import quiet
+from tuner.studies.search.samplers import build_sampler
+from tuner.studies.state.control import clear_control
+from tuner.studies.state.current import refuse_data_of_another
+from tuner.studies.state.presence import GONE
+from tuner.studies.state.provenance import software_versions
+from tuner.studies.state.renamed import drop, mark, set_aside
+from tuner.studies.state.specs import differences, digest, stored
 from tuner.studies.study import Study
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from tuner.config.study import StudySpec
 from tuner.storage.database import Database, connect
 from tuner.storage.tables import OPTUNA_STUDIES, StudyRow
 from tuner.storage.urls import masked, resolve, storage_option
-from tuner.studies import history, results
-from tuner.studies.budgets import all_wall_seconds
-from tuner.studies.control import Orders, read_orders
-from tuner.studies.presence import ALIVE, GONE, REPEATS, follow, misnamed, refuse_deleted
-from tuner.studies.records import Assignment, StudySummary, TrialRecord, TrialState
+from tuner.studies.state import history, results
+from tuner.studies.state.budgets import all_wall_seconds
+from tuner.studies.state.control import Orders, read_orders
+from tuner.studies.state.presence import ALIVE, GONE, REPEATS, follow, misnamed, refuse_deleted
+from tuner.studies.state.records import Assignment, StudySummary, TrialRecord, TrialState
 
 
 class StudyReader:

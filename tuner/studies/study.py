@@ -24,22 +24,22 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.tables import ExportRow, StudyRow, TrialRow
 from tuner.storage.texts import storable
-from tuner.studies import leases
-from tuner.studies.asking import Asker
-from tuner.studies.control import order_stop, set_control
-from tuner.studies.current import read_current, with_changes
-from tuner.studies.ending import Ender
-from tuner.studies.field import Field, Rungs, rungs_of
-from tuner.studies.judging import Judge
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.pruners import build_pruner
-from tuner.studies.records import Assignment, LeaseLost, TrialRecord
-from tuner.studies.reporting import Pruning, Reporter
-from tuner.studies.resolving import prepare
-from tuner.studies.sampling import TrialSampler
-from tuner.studies.taking_over import end_left, promote, take_over
-from tuner.studies.tell import untold
-from tuner.studies.views import StudyTrials
+from tuner.studies.search.pruners import build_pruner
+from tuner.studies.state.control import order_stop, set_control
+from tuner.studies.state.current import read_current, with_changes
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment, LeaseLost, TrialRecord
+from tuner.studies.trials import leases
+from tuner.studies.trials.anchors import prepare
+from tuner.studies.trials.asking import Asker
+from tuner.studies.trials.cached_storage import StudyTrials
+from tuner.studies.trials.ending import Ender
+from tuner.studies.trials.judging import Judge
+from tuner.studies.trials.reporting import Pruning, Reporter
+from tuner.studies.trials.rungs import Field, Rungs, rungs_of
+from tuner.studies.trials.sampling import TrialSampler
+from tuner.studies.trials.taking_over import end_left, promote, take_over
+from tuner.studies.trials.tell import untold
 from tuner.studies.workable import WorkableStudy
 
 if TYPE_CHECKING:

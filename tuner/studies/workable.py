@@ -18,15 +18,16 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import StudyRow
-from tuner.studies import keeping, leases, remembered
-from tuner.studies.control import clear_control, set_control
-from tuner.studies.current import load_same_data
-from tuner.studies.ending import Ender
-from tuner.studies.presence import settle_folders
-from tuner.studies.provenance import WorkerInfo
 from tuner.studies.reading import StudyReader
-from tuner.studies.records import Assignment, TrialState
-from tuner.studies.reporting import Reporter
+from tuner.studies.state import kept_checkpoints, machines
+from tuner.studies.state.control import clear_control, set_control
+from tuner.studies.state.current import load_same_data
+from tuner.studies.state.presence import settle_folders
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment, TrialState
+from tuner.studies.trials import leases
+from tuner.studies.trials.ending import Ender
+from tuner.studies.trials.reporting import Reporter
 from tuner.trainers.contract import EpochResult
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class WorkableStudy(StudyReader, ABC):
         self.database.run(lambda session: leases.lock_studies(session, StudyRow.id == self._id))
 
     def renew(self, assignment: Assignment) -> None:
-        """Extend the lease; to be called well more often than `tuner.studies.leases.LEASE_SECONDS`.
+        """Extend the lease; to be called well more often than `tuner.studies.trials.leases.LEASE_SECONDS`.
 
         Raises:
             LeaseLost: The trial belongs to another worker now, or has ended.
@@ -164,15 +165,15 @@ class WorkableStudy(StudyReader, ABC):
     def remove_checkpoints(self) -> None:
         """Remove this machine's checkpoints of trials that have ended, except what `StudySpec.keep` keeps."""
         folder, keep = self.folder / "trials", self.spec.keep
-        self.database.run(lambda session: keeping.remove_checkpoints(session, self._id, folder, keep))
+        self.database.run(lambda session: kept_checkpoints.remove_checkpoints(session, self._id, folder, keep))
 
     def micro_batch(self, gpu: str, config: TrialConfig) -> int | None:
         """The micro-batch that trials like this one were cut down to on a GPU of this model; None: none was."""
-        return self.database.run(lambda session: remembered.micro_batch(session, gpu, config))
+        return self.database.run(lambda session: machines.micro_batch(session, gpu, config))
 
     def longest_epoch(self, host: str) -> float:
         """The longest of the latest epochs of a host, in seconds; 0 where it has trained none."""
-        return self.database.run(lambda session: remembered.longest_epoch(session, self._id, host))
+        return self.database.run(lambda session: machines.longest_epoch(session, self._id, host))
 
     def pause(self, reason: str = "") -> bool:
         """Let all workers, those of its repeats included, save their trials and wait, until `resume`.

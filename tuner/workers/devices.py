@@ -19,7 +19,7 @@ from tuner.config.errors import ConfigError, DeviceError
 from tuner.config.trial import TrialConfig
 from tuner.space.dimension import CategoricalDimension
 from tuner.space.space import SearchSpace
-from tuner.studies.remembered import recorded_gpu
+from tuner.studies.state.machines import recorded_gpu
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _PROBE = """

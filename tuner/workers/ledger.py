@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tuner.config.errors import FailureKind, StorageAway, TunerError
-from tuner.studies.records import Assignment, LeaseLost, TrialState
+from tuner.studies.state.records import Assignment, LeaseLost, TrialState
 from tuner.trainers.contract import EpochResult, TrialFailed
 from tuner.workers.audience import Audience
 from tuner.workers.line import Line

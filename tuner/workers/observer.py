@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tuner.studies.records import Assignment
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tuner.studies.records import Assignment
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan, available_cores
 from tuner.workers.messages import Ended

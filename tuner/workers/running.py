@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from tuner.studies.records import Assignment
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.messages import Ended, Stop
 from tuner.workers.observer import Reason

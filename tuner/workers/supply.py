@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tuner.config.errors import StorageAway, StudyError
-from tuner.studies.leases import AskBusy
-from tuner.studies.provenance import WorkerInfo
-from tuner.studies.records import Assignment, TrialState
+from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.records import Assignment, TrialState
+from tuner.studies.trials.leases import AskBusy
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan
 from tuner.workers.ledger import Ledger

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuner.postprocess.swept import Swept
-from tuner.studies.objective import chosen_by, criteria_of, needs_cost
-from tuner.studies.records import Assignment
+from tuner.studies.search.objective import chosen_by, criteria_of, needs_cost
+from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
 from tuner.config.load import base_config
 from tuner.storage.urls import storage_option
-from tuner.studies import leases
-from tuner.studies.control import BY_HAND
-from tuner.studies.presence import REPEATS
+from tuner.studies.state.control import BY_HAND
+from tuner.studies.state.presence import REPEATS
+from tuner.studies.trials import leases
 from tuner.workers.audience import Audience
 from tuner.workers.devices import SlotPlan, plan_slots, refuse_fp16_on_cpu
 from tuner.workers.guard import FailureGuard

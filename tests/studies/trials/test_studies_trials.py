@@ -1,0 +1,408 @@
+"""Trials from ask to end, over every database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy import event, update
+from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
+
+from tuner.config.errors import FailureKind, StorageError, StudyError
+from tuner.config.trial import TrialConfig
+from tuner.data.split import Split
+from tuner.models import anchors
+from tuner.storage.tables import StudyRow, TrialRow
+from tuner.studies.opening import open_study
+from tuner.studies.state.records import LeaseLost, TrialState
+from tuner.studies.study import Study
+from tuner.studies.trials import ending, journal
+from tuner.studies.trials.leases import AskBusy
+from tuner.trainers.contract import BadConfig, TrialFailed
+
+Begin = Callable[..., Study]
+State = optuna.trial.TrialState
+
+
+def test_the_first_trial_is_the_default_config(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    first = study.next_trial(WORKER)
+    second = study.next_trial(WORKER)
+    assert first is not None
+    assert second is not None
+    expected = TrialConfig(epochs=EPOCHS, image_size=96)
+    assert first.config.model_copy(update={"anchor_sizes": None}) == expected
+    assert first.config.anchor_sizes is not None
+    assert first.is_default
+    assert not second.is_default
+    assert (first.number, second.number) == (0, 1)
+    assert first.seed == second.seed == 0
+    assert second.config != first.config
+    assert second.params == {
+        "learning_rate": second.config.learning_rate,
+        "augment.mosaic": second.config.augment.mosaic,
+        "anchors": second.config.anchors,
+    }
+    train(study, first, 0.5)
+    default = study.default_trial()
+    assert default is not None
+    assert (default.state, default.value, default.config) == (TrialState.COMPLETE, 0.5, first.config)
+    attributes = study.optuna.trials[0].user_attrs
+    assert attributes["seed"] == first.seed
+    assert all(len(str(value)) < 60 for value in attributes.values())  # the dashboard shows each in one line
+
+
+def test_a_curve_is_the_same_here_and_in_optuna(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert not train(study, assignment, 0.45)
+    record = study.best()
+    assert record is not None
+    assert [epoch.value for epoch in record.epochs] == [pytest.approx(0.05 * e) for e in range(1, EPOCHS + 1)]
+    assert record.epochs[0].metrics == metrics(0.05)
+    assert record.epochs[0].losses == {"box": 1.0, "class": None}
+    assert record.operating_point is not None
+    assert record.operating_point.confidence == 0.4
+    assert record.cost.seconds == pytest.approx(2.0 * EPOCHS)
+    assert record.cost.cpu_seconds == pytest.approx(3.0 * EPOCHS)
+    assert record.cost.peak_memory == 2**30 + EPOCHS
+    (attempt,) = record.attempts
+    assert (attempt.outcome, attempt.device, attempt.versions) == ("complete", "cpu", {"tuner": "test"})
+    assert attempt.ended_at is not None
+    assert attempt.ended_at >= attempt.started_at
+    frozen = study.optuna.trials[0]
+    assert frozen.state == State.COMPLETE
+    assert frozen.value == record.value == pytest.approx(0.45)
+    assert frozen.intermediate_values == {epoch.epoch: epoch.value for epoch in record.epochs}
+    assert frozen.user_attrs["nms_iou"] == 0.55
+    assert frozen.user_attrs["f1"] == 0.7
+    assert study.optuna.metric_names == ["map"]
+    assert study.optuna.direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def test_weak_trials_are_pruned_and_the_default_never(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    for top, pruned in ((0.2, False), (0.5, False), (0.1, True), (0.6, False)):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        assert train(study, assignment, top) is pruned
+    assert [trial.state for trial in study.trials(epochs=False)] == [
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+    third = study.trials(numbers=[2])[0]
+    assert third.reason == "stopped by the pruner"
+    assert third.last_epoch == 1
+    assert [t.state for t in study.optuna.trials] == [State.COMPLETE, State.COMPLETE, State.PRUNED, State.COMPLETE]
+    assert study.optuna.trials[2].value == third.value
+    summary = study.summary()
+    assert summary.counts[TrialState.COMPLETE] == 3
+    assert summary.counts[TrialState.PRUNED] == 1
+    assert summary.best == (3, pytest.approx(0.6))
+    assert summary.default_value == pytest.approx(0.2)
+    assert (summary.epochs, summary.full_epochs) == (3 * EPOCHS + 1, 4 * EPOCHS)
+
+
+def test_no_trial_is_complete_without_an_epoch(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    with pytest.raises(TrialFailed, match="the trainer reported no epoch"):
+        study.complete(first)
+    assert study.trials()[0].state is TrialState.RUNNING
+    assert study.fail(first, FailureKind.ERROR, "the trainer reported no epoch") is TrialState.FAILED
+    assert study.optuna.trials[0].state is State.FAIL
+
+
+def test_a_row_that_the_database_refuses_is_not_taken_for_a_study_that_was_deleted(
+    sqlite_url: str, begin: Begin
+) -> None:
+    study = begin(sqlite_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    with pytest.raises(StorageError, match="NOT NULL constraint failed"):  # SQLite has no NaN
+        study.report(first, replace(result(1, 0.1), train_seconds=math.nan))
+    assert not study.report(first, result(1, 0.1))
+
+
+def test_an_interrupted_trial_goes_on_as_the_same_experiment(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    first = study.next_trial(WORKER)
+    assert first is not None
+    train(study, first, 0.5)
+    second = study.next_trial(WORKER)
+    assert second is not None
+    train(study, second, 0.6, epochs=4)
+    study.interrupt(second)
+    assert study.trials(numbers=[1])[0].state is TrialState.INTERRUPTED
+    with pytest.raises(LeaseLost):
+        study.complete(second)
+    other = open_study(study.name, studies_url)
+    again = other.next_trial(WORKER)
+    assert again is not None
+    assert (again.number, again.config, again.params, again.seed) == (
+        second.number,
+        second.config,
+        second.params,
+        second.seed,
+    )
+    assert (again.first_epoch, again.attempt_id) == (5, 2)
+    train(other, again, 0.6)
+    record = other.trials(numbers=[1])[0]
+    assert [epoch.attempt for epoch in record.epochs] == [1, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert [attempt.outcome for attempt in record.attempts] == ["interrupted", "complete"]
+    assert [attempt.seconds for attempt in record.attempts] == [pytest.approx(8.0), pytest.approx(10.0)]
+    assert len(other.optuna.trials) == 2
+    assert list(other.optuna.trials[1].intermediate_values) == list(range(1, EPOCHS + 1))
+    other.close()
+
+
+def test_a_stalled_worker_is_refused_when_it_wakes_up(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    stalled = study.next_trial(WORKER)
+    assert stalled is not None
+    study.report(stalled, result(1, 0.1))
+    study.renew(stalled)
+    forget_worker(study, stalled)
+    study.report(stalled, result(2, 0.2))  # not taken yet: it goes on
+    forget_worker(study, stalled)
+    taken = study.next_trial(WORKER)
+    assert taken is not None
+    assert (taken.number, taken.attempt_id, taken.first_epoch) == (0, 2, 3)
+    with pytest.raises(LeaseLost, match="given to another worker"):
+        study.report(stalled, result(3, 0.9))
+    for call in (study.renew, study.complete, study.interrupt):
+        with pytest.raises(LeaseLost):
+            call(stalled)
+    with pytest.raises(LeaseLost):
+        study.fail(stalled, FailureKind.ERROR, "late")
+    train(study, taken, 0.5)
+    record = study.trials()[0]
+    assert record.value == 0.5
+    assert [attempt.outcome for attempt in record.attempts] == ["lost", "complete"]
+
+
+def test_a_report_may_be_repeated(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, pruner={"name": "median", "startup_trials": 1, "first_rung": 2})
+    for top in (0.3, 0.5):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, top)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    answers = [[study.report(assignment, result(epoch, 0.01)) for _ in range(3)] for epoch in (1, 2)]
+    assert answers == [[False] * 3, [True] * 3]
+    study.prune(assignment, "weak")
+    study.prune(assignment, "weak")
+    record = study.trials(numbers=[2])[0]
+    assert record.cost.seconds == pytest.approx(4.0)
+    assert len(record.epochs) == 2
+    with pytest.raises(LeaseLost):
+        study.complete(assignment)
+
+
+def test_a_trial_goes_on_after_a_report_whose_answer_was_lost(studies_url: str, begin: Begin) -> None:
+    study, other = begin(studies_url), begin(studies_url)
+    assert study.next_trial(WORKER) is not None
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    for epoch in (1, 2, 3):
+        other.report(assignment, result(epoch, 0.1 * epoch))  # stored, and not heard of here
+        assert not study.report(assignment, result(epoch, 0.1 * epoch))
+    assert not study.report(assignment, result(4, 0.4))
+    assert study.optuna.trials[1].intermediate_values == {1: 0.1, 2: 0.2, 3: pytest.approx(0.3), 4: 0.4}
+
+
+def test_a_worker_that_took_too_long_to_ask_asks_again(sqlite_url: str, begin: Begin) -> None:
+    study, other = begin(sqlite_url), begin(sqlite_url)
+    lost: list[str] = []
+
+    def lose(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "SET ask_token=? WHERE" in statement and not lost:
+            lost.append(statement)
+            other.database.run(
+                lambda s: s.execute(update(StudyRow).values(ask_token="another", ask_until=0.0)) and None
+            )
+
+    event.listen(study.database.engine, "before_cursor_execute", lose)
+    with pytest.raises(AskBusy):
+        study.next_trial(WORKER)
+    assert lost
+    assert study.trials() == []
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert assignment.number == 0
+
+
+def test_a_trial_ends_for_optuna_and_for_us_or_for_neither(
+    studies_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+
+    def out_of_reach(*_: object) -> None:
+        raise StorageError("the database is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(ending, "tell", out_of_reach)
+        with pytest.raises(StorageError):
+            train(study, assignment, 0.5)
+    assert study.optuna.trials[0].state == State.RUNNING
+    assert study.trials()[0].state is TrialState.RUNNING
+    for _ in range(2):  # the call that failed, repeated, and once more
+        study.complete(assignment)
+        assert study.trials()[0].state is TrialState.COMPLETE
+        assert study.optuna.trials[0].state == State.COMPLETE
+        assert study.optuna.trials[0].value == 0.5
+
+
+def test_an_end_that_optuna_did_not_hear_of_is_told_later(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert study.report(assignment, result(1, 0.1)) is False
+    # As trials end by the dozen, when paused ones are let go, and as older versions ended them.
+    study.database.run(lambda session: journal.end_trial(session, assignment, TrialState.PRUNED, reason="let go"))
+    assert study.optuna.trials[0].state == State.RUNNING
+    study.next_trial(WORKER)
+    assert (study.optuna.trials[0].state, study.optuna.trials[0].value) == (State.PRUNED, 0.1)
+
+
+def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    for top in (0.4, 0.5):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, top)
+    weak, whole = study.next_trial(WORKER), study.next_trial(WORKER)
+    assert weak is not None
+    assert whole is not None
+    assert study.report(weak, result(1, 0.001))
+    for epoch in range(1, EPOCHS + 1):
+        assert not study.report(whole, result(epoch, 0.7 * epoch / EPOCHS))
+    forget_worker(study, weak)
+    forget_worker(study, whole)
+    other = open_study(study.name, studies_url)
+    following = other.next_trial(WORKER)
+    assert following is not None
+    assert following.number == 4
+    states = [(trial.state, trial.value) for trial in other.trials()[2:4]]
+    assert states == [(TrialState.PRUNED, 0.001), (TrialState.COMPLETE, 0.7)]
+    assert [t.state for t in other.optuna.trials[2:4]] == [State.PRUNED, State.COMPLETE]
+    other.close()
+
+
+def test_kinds_of_failure(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    outcomes = {
+        FailureKind.OUT_OF_MEMORY: (TrialState.PRUNED, State.PRUNED),
+        FailureKind.DIVERGED: (TrialState.PRUNED, State.PRUNED),
+        FailureKind.ERROR: (TrialState.FAILED, State.FAIL),
+    }
+    for number, (kind, (state, told)) in enumerate(outcomes.items()):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        study.report(assignment, result(1, 0.2))
+        assert study.fail(assignment, kind, f"because of {kind}") is state
+        record = study.trials(numbers=[number])[0]
+        assert (record.state, record.kind, record.reason) == (state, kind, f"because of {kind}")
+        frozen = study.optuna.trials[number]
+        assert frozen.state == told
+        assert frozen.user_attrs["reason"] == f"because of {kind}"
+        assert frozen.constraints == ({"memory": 1.0} if kind is FailureKind.OUT_OF_MEMORY else {})
+        assert frozen.value == (0.2 if told == State.PRUNED else None)
+
+
+def test_a_trial_that_kills_its_worker_each_time_is_given_up(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    for attempt in range(1, 4):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        assert (assignment.number, assignment.attempt_id) == (0, attempt)
+        if attempt == 2:
+            forget_worker(study, assignment)
+        else:
+            assert study.fail(assignment, FailureKind.KILLED, "signal 9") is TrialState.INTERRUPTED
+    for kind in 3 * (FailureKind.DISK, FailureKind.BAD_DATA):  # these end the run, which somebody begins again
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        assert study.fail(assignment, kind, "full") is TrialState.INTERRUPTED
+    last = study.next_trial(WORKER)
+    assert last is not None
+    assert study.fail(last, FailureKind.KILLED, "signal 9") is TrialState.FAILED
+    following = study.next_trial(WORKER)
+    assert following is not None
+    assert following.number == 1
+    for _ in range(4):
+        forget_worker(study, following)
+        taken = study.next_trial(WORKER)
+        assert taken is not None
+        following = taken
+    assert following.number == 2
+    given_up = study.trials(numbers=[1])[0]
+    assert (given_up.state, given_up.kind) == (TrialState.FAILED, FailureKind.LOST)
+    assert given_up.reason is not None
+    assert given_up.reason.startswith("4 attempts failed")
+
+
+def test_the_same_config_error_twice_ends_the_study(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    for message in ("image size 96 is too small", "no such weights", "image size 128 is too small"):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        study.fail(assignment, FailureKind.BAD_CONFIG, message)
+    with pytest.raises(StudyError, match="the same error: image size 128 is too small"):
+        study.next_trial(WORKER)
+    assert study.summary().problem is not None
+    assert begin(studies_url).next_trial(WORKER) is not None  # run again, it goes on
+
+
+def test_an_undefined_objective_is_a_bad_config(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url, objective={"metric": "map_small"})
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    with pytest.raises(BadConfig, match="map_small is undefined"):
+        study.report(assignment, result(1, 0.3, map_small=None))
+
+
+def test_a_trial_that_is_lost_while_its_anchors_are_made_is_left_to_its_new_worker(
+    studies_url: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = begin(studies_url), begin(studies_url)
+    make, taken = anchors.resolve_anchors, []
+
+    def slow(config: TrialConfig, train: Split) -> TrialConfig:
+        made = make(config, train)
+        if not taken:
+            taken.append(other)
+            expired = update(TrialRow).values(lease_until=1.0)
+            study.database.run(lambda session: session.execute(expired) and None)
+            again = other.next_trial(WORKER)
+            assert again is not None
+            taken.append(again)
+        return made
+
+    monkeypatch.setattr(anchors, "resolve_anchors", slow)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    assert (assignment.number, taken[1].number, taken[1].attempt_id) == (1, 0, 2)
+    other.renew(taken[1])
+
+
+def test_what_no_database_takes_as_it_is_may_be_said_with_an_order_or_be_a_path(studies_url: str, begin: Begin) -> None:
+    study = begin(studies_url)
+    trial = study.next_trial(WORKER)
+    assert trial is not None
+    study.exported(trial.number, Path("/caf\udce9.yaml"), {})
+    assert study.trials()[0].exports[0].path == r"/caf\udce9.yaml"
+    assert study.pause("caf\udce9 \0 " + "é" * 50_000)
+    assert study.orders().reason.startswith(r"caf\udce9 \x00 éé")

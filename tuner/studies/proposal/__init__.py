@@ -1,0 +1,1 @@
+"""A first study for a data set, as `tuner init` proposes it."""

@@ -1,0 +1,1 @@
+"""Samplers and pruners tried again on the learning curves that a study has stored."""

@@ -1,0 +1,163 @@
+"""A study over learning curves that are known: samplers and pruners at work, without any training.
+
+One worker, one trial at a time, with the same samplers, pruners and rule of promotion as a real study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from tuner.config.study import PrunerSpec
+from tuner.studies.search.promotion import Entrant, goes_on, next_promotion
+from tuner.studies.search.pruners import build_pruner, promotion_rungs
+from tuner.studies.search.quiet_optuna import quiet
+from tuner.studies.search.sampler_view import Sight, as_pruned
+
+Draw = Callable[[optuna.Trial], Sequence[float] | None]
+"""Lets a new trial choose its parameters, and gives its curve: the objective after each epoch, larger is better.
+A curve that ends early ends its trial. None: there are no more trials."""
+
+
+@dataclass
+class SimulatedTrial:
+    """A trial of a simulation.
+
+    Attributes:
+        curve: All that is known of it.
+        epochs: Epochs that it was trained for.
+        paused: Whether it waits at a rung.
+        reached: Its values at the rungs, by their epochs.
+        is_default: Whether it counts for the default config, which no pruner ends.
+    """
+
+    trial: optuna.Trial
+    curve: Sequence[float]
+    epochs: int = 0
+    paused: bool = False
+    reached: dict[int, float] = field(default_factory=dict)
+    is_default: bool = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended before its curve does."""
+        return self.epochs < len(self.curve)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a study would have done.
+
+    Attributes:
+        trials: In the order in which they were begun.
+        order: For each epoch trained, in time, the index of its trial.
+    """
+
+    trials: list[SimulatedTrial]
+    order: list[int]
+
+
+def simulate(
+    draw: Draw,
+    sampler: Callable[[int], BaseSampler],
+    pruner: PrunerSpec,
+    *,
+    epochs: int,
+    budget: int | None = None,
+    default: bool = True,
+) -> Simulation:
+    """Run a study over known curves.
+
+    Args:
+        draw: Where trials come from.
+        sampler: The sampler of a trial, by how many were asked for before.
+        pruner: The pruner.
+        epochs: Full length of a trial.
+        budget: Epochs after which the study ends; None: when there are no more trials.
+        default: Whether the first trial counts for the default config of a real study, which is trained to its last
+            epoch (decision 6); else none does.
+    """
+    with quiet():
+        study = optuna.create_study(direction="maximize", pruner=build_pruner(pruner, epochs), study_name="replay")
+    rungs, factor = promotion_rungs(pruner, epochs) or ((), 1)
+    done = Simulation([], [])
+    more = True
+    while budget is None or len(done.order) < budget:
+        entrants = _entrants(done.trials, epochs) if rungs else []
+        index = next_promotion(entrants, rungs, factor, more=more, closing=not more)
+        if index is None:
+            if not more:
+                break
+            begun = _begin(study, draw, sampler, done.trials)
+            if begun is None:
+                more = False
+                continue
+            begun.is_default = default and not done.trials
+            done.trials.append(begun)
+            index = len(done.trials) - 1
+        _train(study, done, index, rungs, factor, epochs, budget)
+    return done
+
+
+def _begin(
+    study: optuna.Study, draw: Draw, sampler: Callable[[int], BaseSampler], trials: list[SimulatedTrial]
+) -> SimulatedTrial | None:
+    with quiet():
+        study.sampler = sampler(len(trials))
+        paused = [trial.trial._trial_id for trial in trials if trial.paused]
+        trial = (Sight(study, partial(as_pruned, paused=paused)) if paused else study).ask()
+        curve = draw(trial)
+    if curve is None:
+        study.tell(trial, state=TrialState.FAIL)
+        return None
+    return SimulatedTrial(trial, curve)
+
+
+def _train(
+    study: optuna.Study,
+    done: Simulation,
+    index: int,
+    rungs: Sequence[int],
+    factor: int,
+    epochs: int,
+    budget: int | None,
+) -> None:
+    """Train one trial until it ends, pauses or the budget is spent."""
+    one = done.trials[index]
+    one.paused = False
+    while one.epochs < len(one.curve):
+        if budget is not None and len(done.order) >= budget:
+            return
+        value = float(one.curve[one.epochs])
+        one.epochs += 1
+        done.order.append(index)
+        one.trial.report(value, one.epochs)
+        if one.epochs == epochs:
+            study.tell(one.trial, value)
+            return
+        pruned = one.trial.should_prune() and not one.is_default
+        if one.epochs in rungs:
+            one.reached[one.epochs] = value
+            if not goes_on(_entrants(done.trials, epochs), index, one.epochs, factor):
+                one.paused = True
+                return
+        if pruned:
+            break
+    study.tell(one.trial, state=TrialState.PRUNED)
+
+
+def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
+    return [
+        Entrant(
+            number,
+            trial.reached,
+            "paused" if trial.paused else "complete" if trial.epochs == epochs else "stopped",
+            is_default=trial.is_default,
+        )
+        for number, trial in enumerate(trials)
+    ]

@@ -1,0 +1,1 @@
+"""What decides where to search next and what to stop, without a database."""

@@ -1,0 +1,76 @@
+"""What trials of a study have brought: the best of them, the default config's, and their curves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
+
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
+
+from tuner.config.study import StudySpec
+from tuner.evaluation.metrics import Metrics
+from tuner.storage.tables import EpochRow, StudyRow, TrialRow
+from tuner.studies.search.objective import feasible
+from tuner.studies.state.records import TrialState
+
+_MANY = 500
+
+
+def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
+    """Number and value of the best complete trial that keeps the constraints; of equals the first.
+
+    None before there is one.
+    """
+    return next(iter(best_numbers(session, study_id, 1)), None)
+
+
+def best_numbers(session: Session, study_id: int, most: int | None = None) -> list[tuple[int, float]]:
+    """Numbers and values of the complete trials that keep the constraints, best first; of equals the first.
+
+    Args:
+        session: A transaction.
+        study_id: The study.
+        most: How many at most; None: all.
+    """
+    spec = StudySpec.of_stored(session.get_one(StudyRow, study_id).spec)
+    rising = TrialRow.value.desc() if spec.objective.direction == "maximize" else TrialRow.value
+    found = session.execute(
+        select(TrialRow.number, TrialRow.value, EpochRow.metrics if spec.constraints else TrialRow.epochs)
+        .join(EpochRow, and_(EpochRow.trial_id == TrialRow.trial_id, EpochRow.epoch == TrialRow.epochs))
+        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETE, TrialRow.value.is_not(None))
+        .order_by(rising, TrialRow.number)
+        .limit(None if spec.constraints else most)
+    )
+    allowed = (
+        (number, value)
+        for number, value, metrics in found
+        if value is not None and (not spec.constraints or feasible(spec, Metrics.model_validate(metrics)))
+    )
+    return list(islice(allowed, most))
+
+
+def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:
+    """Value after each epoch that has one, of some trials, by Optuna's id of the trial."""
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    for start in range(0, len(trial_ids), _MANY):
+        some = (EpochRow.trial_id.in_(trial_ids[start : start + _MANY]), EpochRow.value.is_not(None))
+        for trial_id, epoch, value in session.execute(
+            select(EpochRow.trial_id, EpochRow.epoch, EpochRow.value).where(*some)
+        ):
+            assert value is not None
+            found[trial_id][epoch] = value
+    return found
+
+
+def default_values(session: Session, study_id: int) -> tuple[float, ...]:
+    """Values of the complete runs of the default config, in order: many among repeats, at most one in a study."""
+    own = (TrialRow.study_id == study_id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE)
+    rows = session.scalars(select(TrialRow.value).where(*own).order_by(TrialRow.number))
+    return tuple(value for value in rows if value is not None)
+
+
+def default_number(session: Session, study_id: int) -> int | None:
+    """Number of the default config's trial; None before it was begun."""
+    return session.scalar(select(TrialRow.number).where(TrialRow.study_id == study_id, TrialRow.is_default))
