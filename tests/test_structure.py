@@ -18,6 +18,9 @@ STAGES = (
     "data", "space", "config",
 )  # fmt: skip
 """Each may import from those after it, never from those before it."""
+STUDIES = ROOT / "tuner" / "studies"
+GROUPS = ("proposal", "replay", "trust", "studies", "trials", "state", "search")
+"""Of `tuner/studies`, likewise; "studies" stands for the modules of that folder itself."""
 
 
 def imported(source: str) -> set[str]:
@@ -38,6 +41,15 @@ def upward(stage: str, source: str) -> list[str]:
     return sorted(name for name in imported(source) if f"{name}.".startswith(above))
 
 
+def upward_in_studies(group: str, source: str) -> list[str]:
+    def group_of(name: str) -> str:
+        part = name.split(".")[2]
+        return part if part in GROUPS else "studies"
+
+    inside = (name for name in imported(source) if name.startswith("tuner.studies."))
+    return sorted(name for name in inside if group_of(name) in GROUPS[: GROUPS.index(group)])
+
+
 def test_every_folder_has_its_place() -> None:
     assert {path.parent.name for path in (ROOT / "tuner").glob("*/__init__.py")} == set(STAGES)
 
@@ -46,6 +58,24 @@ def test_every_folder_has_its_place() -> None:
 def test_a_stage_imports_only_from_those_below_it(stage: str) -> None:
     for path in (ROOT / "tuner" / stage).rglob("*.py"):
         assert upward(stage, path.read_text()) == [], path
+
+
+def test_every_group_of_studies_has_its_place_and_its_tests() -> None:
+    groups = {path.parent.name for path in STUDIES.glob("*/__init__.py")}
+    assert groups == set(GROUPS) - {"studies"}
+    assert {path.parent.name for path in (ROOT / "tests" / "studies").glob("*/test_*.py")} == groups
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_of_studies_imports_only_from_those_below_it(group: str) -> None:
+    for path in (STUDIES if group == "studies" else STUDIES / group).glob("*.py"):
+        assert upward_in_studies(group, path.read_text()) == [], path
+
+
+def test_an_import_from_a_group_above_is_noticed() -> None:
+    for source in ("from tuner.studies import opening", "from tuner.studies.trust.noise import noise_of"):
+        assert upward_in_studies("trials", source)
+        assert not upward_in_studies("trust", source)
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,9 @@ from tuner.studies.deleting import delete_study
 from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.search.plan import make_plan
-from tuner.studies.state.records import Assignment, TrialState
+from tuner.studies.state.records import DEFAULT, Assignment, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trials.leases import AskBusy
-from tuner.studies.trials.sampling import DEFAULT
 
 Begin = Callable[..., Study]
 

@@ -20,9 +20,8 @@ from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.replay.simulate import simulate
-from tuner.studies.state.records import Assignment, TrialState
+from tuner.studies.state.records import RELEASED, Assignment, TrialState
 from tuner.studies.study import Study
-from tuner.studies.trials.leases import RELEASED
 from tuner.trainers.contract import CHECKPOINT
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended

@@ -13,10 +13,10 @@ from tuner.storage import optuna_writing
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import known_study_folder, study_folder
 from tuner.storage.tables import StudyRow, TrialRow, now
+from tuner.storage.updates import lock_studies
 from tuner.studies.reading import reach_study
 from tuner.studies.state.history import live_trials
 from tuner.studies.state.presence import ALIVE, GONE, REPEATS
-from tuner.studies.trials.leases import lock_studies
 
 
 def delete_study(name: str, storage_url: str | None = None) -> None:

@@ -20,11 +20,10 @@ from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.reading import StudyReader
 from tuner.studies.search.quiet_optuna import quiet
-from tuner.studies.state.records import TrialRecord
+from tuner.studies.state.budgets import counted_trials
+from tuner.studies.state.records import DEFAULT, TrialRecord
 from tuner.studies.study import Study
-from tuner.studies.trials.journal import counted_trials
 from tuner.studies.trials.leases import ASK_SECONDS, asking
-from tuner.studies.trials.sampling import DEFAULT
 
 WARM_START = 5
 """So many of an earlier study's best configs are taken over."""

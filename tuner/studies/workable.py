@@ -18,6 +18,7 @@ from tuner.space.space import SearchSpace
 from tuner.storage.database import Database
 from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import StudyRow
+from tuner.storage.updates import lock_studies
 from tuner.studies.reading import StudyReader
 from tuner.studies.state import kept_checkpoints, machines
 from tuner.studies.state.control import clear_control, set_control
@@ -103,7 +104,7 @@ class WorkableStudy(StudyReader, ABC):
             StorageAway: It is out of reach.
             DiskError: Its disk is full.
         """
-        self.database.run(lambda session: leases.lock_studies(session, StudyRow.id == self._id))
+        self.database.run(lambda session: lock_studies(session, StudyRow.id == self._id))
 
     def renew(self, assignment: Assignment) -> None:
         """Extend the lease; to be called well more often than `tuner.studies.trials.leases.LEASE_SECONDS`.

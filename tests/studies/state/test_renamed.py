@@ -21,6 +21,7 @@ from study_cases import EPOCHS, WORKER, result, spec_for, train
 from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
+from tuner.storage.updates import lock_studies
 from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import enqueue
 from tuner.studies.opening import create_or_open, open_study, stored_spec
@@ -28,7 +29,6 @@ from tuner.studies.reading import list_studies, read_study
 from tuner.studies.state.presence import gone_studies
 from tuner.studies.state.records import LeaseLost, TrialState
 from tuner.studies.study import Study
-from tuner.studies.trials.leases import lock_studies
 from tuner.studies.trust.repeats import find_repeats, open_repeats
 
 Begin = Callable[..., Study]

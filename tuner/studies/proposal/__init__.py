@@ -1,1 +1,1 @@
-"""A first study for a data set, as `tuner init` proposes it."""
+"""The first study for a data set and a device, as `tuner init` writes it; `propose` puts it together."""

@@ -1,1 +1,1 @@
-"""What decides where to search next and what to stop, without a database."""
+"""Where to search next and what to stop: objective, samplers, pruners, promotion and plan, none with a database."""

@@ -27,9 +27,8 @@ from tuner.space.space import SearchSpace, same_params
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
 from tuner.studies.search.plan import begin_until
 from tuner.studies.state.current import repeats_of
-from tuner.studies.state.records import TrialState
+from tuner.studies.state.records import UNCOUNTED, TrialState
 from tuner.studies.state.results import best_numbers
-from tuner.studies.trials.journal import counted_trials
 
 _JUDGED = (TrialState.COMPLETE, TrialState.PAUSED, TrialState.PRUNED)
 _CURVES = 20
@@ -61,6 +60,12 @@ def spent(session: Session, study_id: int, spec: StudySpec) -> str | None:
                 f"the last {budget.no_gain} trials raised the best value by {gain:.4f}, within its noise of {noise:.4f}"
             )
     return None
+
+
+def counted_trials(session: Session, study_id: int) -> int:
+    """Trials that count for the budget, running ones included."""
+    counted = (TrialRow.study_id == study_id, func.coalesce(TrialRow.kind, "").not_in(UNCOUNTED))
+    return session.scalar(select(func.count()).select_from(TrialRow).where(*counted)) or 0
 
 
 def walked(session: Session, study_id: int, space: SearchSpace) -> str | None:

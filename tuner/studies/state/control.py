@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StudyError
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.storage.texts import storable
+from tuner.storage.updates import changed, lock_studies
 from tuner.studies.state.current import repeats_of
 from tuner.studies.state.records import TrialState
 from tuner.studies.state.results import default_number
-from tuner.studies.trials.leases import changed, lock_studies
 
 Control = Literal["paused", "stopped"]
 """A paused study's workers save their trials and wait; a stopped study's workers save and end."""

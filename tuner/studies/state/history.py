@@ -17,6 +17,7 @@ from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow,
 from tuner.studies.state.budgets import spent, walked
 from tuner.studies.state.current import repeats_of
 from tuner.studies.state.records import (
+    RELEASED,
     UNCOUNTED,
     AttemptRecord,
     Cost,
@@ -27,7 +28,6 @@ from tuner.studies.state.records import (
     TrialState,
 )
 from tuner.studies.state.results import best_number, default_values
-from tuner.studies.trials.leases import RELEASED
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)

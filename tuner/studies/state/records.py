@@ -34,6 +34,10 @@ INFEASIBLE = "infeasible"
 DUPLICATE = "duplicate"
 """Kind of a trial that would train what another has trained: pruned without training, and not counted either."""
 UNCOUNTED = (INFEASIBLE, DUPLICATE)
+DEFAULT = "default"
+"""User attribute of the trial of the default config at Optuna."""
+RELEASED = 0.0
+"""`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 
 
 @dataclass(frozen=True)

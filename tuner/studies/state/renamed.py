@@ -19,10 +19,10 @@ from tuner.config.study import StudySpec, is_study_name
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage import optuna_rows, optuna_writing, trial_ids
 from tuner.storage.tables import BEGAN, OPTUNA_TRIALS, StudyRow, TrialRow
+from tuner.storage.updates import changed, lock_studies
 from tuner.studies.state.presence import ALIVE, GONE, REPEATS, copies, misnamed, moment
+from tuner.studies.state.records import DEFAULT
 from tuner.studies.state.specs import digest
-from tuner.studies.trials.leases import changed, lock_studies
-from tuner.studies.trials.sampling import DEFAULT
 
 _ASIDE = 2**30
 """Ids of Optuna's studies stay below; so our rows of a study that is gone are in nobody's way above."""

@@ -12,15 +12,15 @@ from tuner.config.errors import StudyError
 from tuner.storage import optuna_writing
 from tuner.storage.tables import TrialRow, now
 from tuner.studies.search.samplers import grid_size
-from tuner.studies.state.budgets import spent
+from tuner.studies.state.budgets import counted_trials, spent
 from tuner.studies.state.provenance import WorkerInfo
-from tuner.studies.state.records import INFEASIBLE, Assignment, TrialState
+from tuner.studies.state.records import DEFAULT, INFEASIBLE, Assignment, TrialState
 from tuner.studies.state.renamed import make_room
 from tuner.studies.trials import journal
 from tuner.studies.trials.cached_storage import changeable
 from tuner.studies.trials.judging import Judge
 from tuner.studies.trials.leases import LEASE_SECONDS, AskBusy, AskLock, asking, assignment_of
-from tuner.studies.trials.sampling import DEFAULT, Sample, TrialSampler, View
+from tuner.studies.trials.sampling import Sample, TrialSampler, View
 from tuner.studies.trials.tell import tell
 
 _MAX_INFEASIBLE = 50
@@ -78,7 +78,7 @@ class Asker:
         if self._over(session):
             return 0
         trials = self._spec.budget.trials
-        limits = [] if trials is None else [trials - journal.counted_trials(session, self._id)]
+        limits = [] if trials is None else [trials - counted_trials(session, self._id)]
         left = self._sampler.untried(session)
         if left is not None:
             limits.append(len(left))
@@ -136,5 +136,5 @@ class Asker:
         """Whether the budget is spent or the space is walked; a grid of very many points is, by their number."""
         left = self._sampler.untried(session)
         points = grid_size(self._spec.sampler, self._sampler.space) if left is None else None
-        walked = left == [] or (points is not None and journal.counted_trials(session, self._id) >= points)
+        walked = left == [] or (points is not None and counted_trials(session, self._id) >= points)
         return walked or spent(session, self._id, self._spec) is not None

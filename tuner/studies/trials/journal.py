@@ -18,9 +18,10 @@ from tuner.config.trial import TrialConfig
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow, now
 from tuner.storage.texts import storable
 from tuner.storage.trouble import refers_to_nothing
+from tuner.storage.updates import changed
 from tuner.studies.state.provenance import WorkerInfo
-from tuner.studies.state.records import UNCOUNTED, Assignment, LeaseLost, TrialState
-from tuner.studies.trials.leases import RELEASED, RENEW, changed, end_attempt, extend, hold, new_attempt
+from tuner.studies.state.records import RELEASED, Assignment, LeaseLost, TrialState
+from tuner.studies.trials.leases import RENEW, end_attempt, extend, hold, new_attempt
 from tuner.trainers.contract import EpochResult
 
 MAX_RETRIES = 3
@@ -32,12 +33,6 @@ _BLAMELESS = (FailureKind.DISK, FailureKind.BAD_DATA)
 
 _PRUNED = (FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-
-
-def counted_trials(session: Session, study_id: int) -> int:
-    """Trials that count for the budget, running ones included."""
-    counted = (TrialRow.study_id == study_id, func.coalesce(TrialRow.kind, "").not_in(UNCOUNTED))
-    return session.scalar(select(func.count()).select_from(TrialRow).where(*counted)) or 0
 
 
 def add_trial(session: Session, trial: TrialRow, worker: WorkerInfo) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Double, Table, Update, and_, bindparam, exists, or_, select, update
+from sqlalchemy import Double, Table, Update, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from tuner.config.errors import FailureKind, StudyError
@@ -23,13 +23,12 @@ from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, now
 from tuner.storage.texts import storable
+from tuner.storage.updates import changed
 from tuner.studies.state.provenance import WorkerInfo
-from tuner.studies.state.records import Assignment, LeaseLost, TrialState
+from tuner.studies.state.records import RELEASED, Assignment, LeaseLost, TrialState
 
 LEASE_SECONDS = 60.0
 """A worker that was not heard of for so long is taken for dead, and its trial is given to another."""
-RELEASED = 0.0
-"""`lease_until` of a trial whose worker gave it back; one that merely was not heard of may still renew."""
 ASK_SECONDS = 60.0
 """How long the right to ask is held by one who dies with it."""
 ASK_WAIT = 5.0
@@ -226,19 +225,3 @@ def end_attempt(session: Session, trial_id: int, number: int, outcome: str, mess
         .where(AttemptRow.trial_id == trial_id, AttemptRow.number == number, AttemptRow.outcome.is_(None))
         .values(outcome=str(outcome), message=message, ended_at=now()),
     )
-
-
-def lock_studies(session: Session, *which: ColumnElement[bool]) -> None:
-    """Lock the rows of studies until the transaction ends, which begins with this.
-
-    It is an update without effect, as SQLite has no other lock: what is read there before the first write may be
-    out of date by the time of that write.
-    """
-    changed(session, update(StudyRow).where(*which).values(name=StudyRow.name))
-
-
-def changed(session: Session, statement: Update, values: dict[str, Any] | None = None) -> int:
-    """Run an update, with values of its parameters; the number of rows that it met."""
-    result: Any = session.execute(statement, values, execution_options={"synchronize_session": False})
-    assert isinstance(result, CursorResult)
-    return result.rowcount

@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.database import Database
 from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.storage.updates import changed
 from tuner.studies.search.objective import violations
 from tuner.studies.search.promotion import Entrant, beyond_hope, next_promotion
 from tuner.studies.state.provenance import WorkerInfo
-from tuner.studies.state.records import Assignment, TrialState
-from tuner.studies.trials.leases import LEASE_SECONDS, RELEASED, changed, end_attempt, hold, new_attempt
+from tuner.studies.state.records import RELEASED, Assignment, TrialState
+from tuner.studies.trials.leases import LEASE_SECONDS, end_attempt, hold, new_attempt
 from tuner.studies.trials.rungs import Field, Rungs
 
 NOT_PROMOTED = "stopped by the pruner: not among the best at its rung"

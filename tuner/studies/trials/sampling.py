@@ -26,11 +26,10 @@ from tuner.studies.search.sampler_view import as_pruned, with_constraints
 from tuner.studies.search.samplers import build_sampler
 from tuner.studies.state.budgets import untried
 from tuner.studies.state.foreign import as_ours, foreign_trials
+from tuner.studies.state.records import DEFAULT
 from tuner.studies.trials.cached_storage import Drafting, StudyTrials, changeable, seen
 from tuner.studies.trials.pausing import paused_trials, paused_violations
 
-DEFAULT = "default"
-"""User attribute of the trial of the default config at Optuna."""
 INSTEAD = "instead_of_a_repeat_of_trial"
 """User attribute of a trial at Optuna: the trial whose parameters the sampler proposed once more."""
 _MAX_AGAIN = 100

@@ -1,1 +1,4 @@
-"""How far results can be trusted: configs trained again with fresh seeds."""
+"""How far results can be trusted: `repeats` trains configs again with fresh seeds, `confidence` says what that allows.
+
+`confirm` does so for the best configs, `noise` for the default one, before or while a study runs.
+"""

@@ -22,9 +22,10 @@ from tuner.config.seeds import MAX_SEED
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import StudyRow, TrialRow, now
+from tuner.storage.updates import lock_studies
 from tuner.studies.state.presence import REPEATS
 from tuner.studies.state.provenance import WorkerInfo
-from tuner.studies.state.records import GOING, Assignment, StudySummary, TrialRecord, TrialState
+from tuner.studies.state.records import GOING, RELEASED, Assignment, StudySummary, TrialRecord, TrialState
 from tuner.studies.state.results import default_number
 from tuner.studies.state.specs import stored
 from tuner.studies.trials import leases
@@ -116,7 +117,7 @@ class Repeats(WorkableStudy):
                     resolved=True,
                     state=TrialState.RUNNING,
                     told=True,
-                    lease_until=leases.RELEASED,
+                    lease_until=RELEASED,
                     created_at=asked_at,
                 )
                 session.add(row)
@@ -174,7 +175,7 @@ def open_repeats(study: Study) -> Repeats:
         return session.scalar(select(StudyRow).where(StudyRow.name == name))
 
     def add(session: Session) -> None:
-        leases.lock_studies(session, StudyRow.name == study.name)  # whose orders are those of the repeats
+        lock_studies(session, StudyRow.name == study.name)  # whose orders are those of the repeats
         parent = session.scalar(select(StudyRow).where(StudyRow.name == study.name))
         if parent is None:
             raise StudyError(f"study {study.name!r} was deleted")
