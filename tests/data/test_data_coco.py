@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tuner.config.errors import DataError
-from tuner.data.check import TOLERANCE, check_boxes
+from tuner.data.bad_boxes import TOLERANCE, check_boxes
 from tuner.data.coco import load_dataset, load_split
 
 
@@ -401,7 +401,7 @@ def test_many_boxes_are_read_as_arrays(folder):
 
 
 def test_only_batches_need_torch():
-    modules = ["coco", "cache", "letterbox", "images", "fingerprint", "scenes", "check"]
+    modules = ["coco", "cache", "letterbox", "images", "fingerprint", "scenes", "image_checks"]
     code = "import sys, " + ", ".join(f"tuner.data.{name}" for name in modules) + "; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tuner.config.errors import DataError
-from tuner.data.check import turn_notes
+from tuner.data.image_checks import turn_notes
 from tuner.data.images import frames, image_size, read_image, turned_seen
 
 RNG = np.random.default_rng(3)

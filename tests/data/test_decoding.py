@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tuner.data import check
-from tuner.data.check import header_sizes
+from tuner.data import image_checks
+from tuner.data.image_checks import header_sizes
 from tuner.export.model import ModelConfig
 from tuner.export.predicting import unlabelled_split
 
@@ -21,7 +21,7 @@ from tuner.export.predicting import unlabelled_split
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were being decoded at each decoding; images of more than 100 pixels are large."""
-    real, seen, running, counting = check.read_image, [], [0], Lock()
+    real, seen, running, counting = image_checks.read_image, [], [0], Lock()
 
     def watched(path: Path):
         with counting:
@@ -33,8 +33,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             running[0] -= 1
         return image
 
-    monkeypatch.setattr(check, "read_image", watched)
-    monkeypatch.setattr(check, "LARGE", 100)
+    monkeypatch.setattr(image_checks, "read_image", watched)
+    monkeypatch.setattr(image_checks, "LARGE", 100)
     return seen
 
 

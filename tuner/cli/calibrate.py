@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tuner.cli.calibration_table import table
 from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, print_json, refuse_folder, tiles_of
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from tuner.config.trial import Tiles
-    from tuner.data.check import BoxReport
+    from tuner.data.bad_boxes import BoxReport
     from tuner.data.split import Split
     from tuner.evaluation.calibration import Calibration
     from tuner.models.predictions import RawPredictions
@@ -69,19 +70,7 @@ def calibrate(
     for kind in nms or ():
         if kind not in get_args(NmsKind):
             raise ConfigError(f"--nms: {kind!r} is no kind of NMS", hint=nearest(kind, get_args(NmsKind)))
-    refuse_folder(output, "operating-point.yaml")
-    if output.suffix.lower() == ".png":
-        raise ConfigError(
-            f"-o: {output} is where the picture would lie, beside a YAML file of that name",
-            hint=f"Name the YAML file, such as {output.with_suffix('.yaml')}.",
-        )
-    if not output.parent.is_dir():
-        raise ConfigError(f"-o: there is no folder {output.parent}", hint="Make it first, or name another file.")
-    picture = output.with_suffix(".png")
-    for path in (output, picture):
-        if path.exists() and not force:
-            raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
-
+    picture = _picture_beside(output, force=force)
     is_model = source.is_dir()
     _check_source(source)
     if data is None:
@@ -142,7 +131,7 @@ def calibrate(
     if not as_json:
         for warning in found.warnings:
             typer.echo(f"note: {warning}")
-        typer.echo(_table(found))
+        typer.echo(table(found))
     written = _write(found, criterion, output, picture, source, force=force)
     if as_json:
         print_json(
@@ -157,6 +146,23 @@ def calibrate(
     typer.echo(f"written by {criterion}: {', '.join(map(str, written))}")
     if is_model:
         typer.echo(f"Next: tuner predict {shlex.quote(str(source))} IMAGE… --point {shlex.quote(str(output))}")
+
+
+def _picture_beside(output: Path, *, force: bool) -> Path:
+    """Where the picture lies; refuses a file that cannot be written, or must not be replaced."""
+    refuse_folder(output, "operating-point.yaml")
+    if output.suffix.lower() == ".png":
+        raise ConfigError(
+            f"-o: {output} is where the picture would lie, beside a YAML file of that name",
+            hint=f"Name the YAML file, such as {output.with_suffix('.yaml')}.",
+        )
+    if not output.parent.is_dir():
+        raise ConfigError(f"-o: there is no folder {output.parent}", hint="Make it first, or name another file.")
+    picture = output.with_suffix(".png")
+    for path in (output, picture):
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+    return picture
 
 
 def _check_source(source: Path) -> None:
@@ -227,31 +233,3 @@ def _write(found: Calibration, criterion: str, output: Path, picture: Path, sour
     header = [f"Operating point of {source}, chosen by {criterion}.", "Thresholds apply to the scores after NMS."]
     write_yaml(chosen, output, header, force=force)
     return [output, draw_threshold_maps(found, chosen, picture)]
-
-
-def _table(found: Calibration) -> str:
-    from tuner.postprocess.operating_point import Merging
-
-    head = ("criterion", "NMS", "IoU (sigma)", "confidence", "precision", "recall", "F1", "±", "count error")
-    lines: list[tuple[str, ...]] = [head]
-    for name, p in found.points.items():
-        if p is None:
-            lines.append((name, "no threshold serves it", *[""] * 7))
-            continue
-        spread = "–" if p.f1_spread is None else f"{p.f1_spread:.3f}"
-        values = (p.precision, p.recall, p.f1)
-        count = "–" if p.count_error is None else f"{p.count_error:.2f}"
-        shown = "–" if p.nms == "none" else f"{p.nms_iou:.2f}"
-        lines.append((name, p.nms, shown, f"{p.confidence:.3f}", *(f"{v:.3f}" for v in values), spread, count))
-    widths = [max(len(line[i]) for line in lines if line[2] or i == 0) for i in range(len(head))]
-    text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    text.append(
-        "Expected on images that did not choose the point (5 folds at most); ±: spread of F1 over folds, –: too few "
-        "images, or the limit is not reached on a part of them."
-    )
-    scores = [row for row in found.rows if row.score is not None]
-    if scores:
-        best = max(scores, key=lambda row: row.score or 0.0)
-        merging = Merging(tiles=best.tiles, nms=best.nms, nms_iou=best.nms_iou).merging
-        text.append(f"best mAP {best.score:.4f} with {merging}, no confidence threshold")
-    return "\n".join(text)

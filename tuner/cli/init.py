@@ -65,9 +65,9 @@ def init(
     from tuner.cli.survey_report import print_survey
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights
-    from tuner.data.check import turn_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.find_splits import find_data
+    from tuner.data.image_checks import turn_notes
     from tuner.data.narrow_range import narrow_range_notes
     from tuner.data.survey import survey
     from tuner.data.unseen import unseen_notes
@@ -185,7 +185,7 @@ def _load(found: FoundData, on_bad_boxes: str, folder: Path) -> Dataset:
 
 def _empty_class_notes(numbers: Survey) -> list[str]:
     """A sentence on classes that no split shows, such as the placeholder that Roboflow writes above the others."""
-    from tuner.data.check import listed
+    from tuner.config.errors import listed
 
     counts = zip(numbers.classes, *(split.class_boxes for split in numbers.splits), strict=True)
     empty = [repr(name) for name, *boxes in counts if not any(boxes)]

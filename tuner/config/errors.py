@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from enum import StrEnum
 
+SHOWN = 5
+"""Examples in a message."""
+
 
 class TunerError(Exception):
     """Base of every error that a user's input or machine causes; the CLI prints it without a traceback.
@@ -97,3 +100,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean {lower[close[0]]!r}?"
     return f"Known names: {', '.join(names)}."
+
+
+def listed(items: Iterable[object]) -> str:
+    """The first few items in one line, and how many more there are."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more

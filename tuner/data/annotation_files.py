@@ -6,8 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from tuner.config.errors import DataError
-from tuner.data.check import listed
+from tuner.config.errors import DataError, listed
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import (
     CONVERT,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.errors import DataError
-from tuner.data.check import BoxReport, check_boxes, check_files_exist, header_sizes, listed
+from tuner.config.errors import DataError, listed
+from tuner.data.bad_boxes import BoxReport, check_boxes
 from tuner.data.columns import (
     Rows,
     areas_of,
@@ -25,6 +25,7 @@ from tuner.data.columns import (
     with_boxes,
 )
 from tuner.data.doubled import copies_of
+from tuner.data.image_checks import check_files_exist, header_sizes
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import CONVERT, refuse_labelme
 from tuner.data.split import Split

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.config.errors import DataError, DiskError
 from tuner.data.cache_room import UNFINISHED, open_used, reserve
-from tuner.data.check import check_sizes, raise_unreadable
+from tuner.data.image_checks import check_sizes, raise_unreadable
 from tuner.data.images import read_image
 from tuner.data.letterbox import PAD_VALUE, Canvas, content_rects, letterbox, placements
 from tuner.data.split import Split

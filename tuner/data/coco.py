@@ -12,11 +12,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from tuner.config.errors import DataError
+from tuner.config.errors import DataError, listed
 from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
-from tuner.data.check import BoxReport, check_files_exist, check_sizes, header_sizes, listed
+from tuner.data.bad_boxes import BoxReport
 from tuner.data.doubled import doubled_notes
+from tuner.data.image_checks import check_files_exist, check_sizes, header_sizes
 from tuner.data.split import Split
 
 FEW = 0.03

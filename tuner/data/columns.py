@@ -12,8 +12,7 @@ from typing import Any, TypeAlias, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.errors import DataError
-from tuner.data.check import listed
+from tuner.config.errors import DataError, listed
 
 Rows: TypeAlias = list[dict[str, Any]]
 

@@ -16,7 +16,7 @@ from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotation_files import split_files
 from tuner.data.annotations import listed_files, parse_annotations, read_content
-from tuner.data.check import check_files_exist
+from tuner.data.image_checks import check_files_exist
 from tuner.data.image_folder import image_folder
 from tuner.data.import_formats import import_folder
 from tuner.data.roles import ROLES

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuner.config.errors import DataError
-from tuner.data.check import missing_files
+from tuner.data.image_checks import missing_files
 from tuner.data.roles import ROLES
 
 _LOOKED_UP = 20

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from tuner.config.errors import DataError
-from tuner.data.check import listed
+from tuner.config.errors import DataError, listed
 from tuner.data.darknet import DARKNET, darknet_data
 from tuner.data.files import files_under
 from tuner.data.import_voc import import_voc

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tuner.config.errors import DataError
-from tuner.data.check import header_sizes
 from tuner.data.files import images_under
+from tuner.data.image_checks import header_sizes
 from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import (
     ImportedData,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuner.config.errors import DataError
+from tuner.config.errors import DataError, listed
 from tuner.config.source import Section
-from tuner.data.check import listed
 from tuner.data.images import IMAGE_SUFFIXES
 from tuner.data.imported import ImportedData, imported, raise_faults
 from tuner.data.yolo import is_yolo, labelled

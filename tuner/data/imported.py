@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.config.errors import DataError
-from tuner.data.check import listed
+from tuner.config.errors import DataError, listed
 
 Box = tuple[float, float, float, float]
 """COCO xywh in original pixels."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.data.check import header_sizes
+from tuner.data.image_checks import header_sizes
 from tuner.data.imported import Box, ImportedImage, ImportedObject, raise_faults, read_lines
 
 MARGIN = 0.01

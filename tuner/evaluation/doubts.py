@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.check import listed
+from tuner.config.errors import listed
 from tuner.data.split import Split
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.matching import MATCH_IOU, TruthIndex

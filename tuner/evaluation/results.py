@@ -10,8 +10,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from tuner.config.errors import DataError
-from tuner.data.check import listed
+from tuner.config.errors import DataError, listed
 from tuner.data.json_file import read_json
 from tuner.data.split import Split
 from tuner.models.predictions import RawPredictions

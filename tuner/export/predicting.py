@@ -14,7 +14,7 @@ import torch
 
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
-from tuner.data.check import decoded_size
+from tuner.data.image_checks import decoded_size
 from tuner.data.split import Split
 from tuner.export.model import LoadedModel, ModelConfig
 from tuner.models.predictions import Detections, RawPredictions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tuner.config.study import DataSpec, StudySpec
 from tuner.config.writing import yaml_text
-from tuner.data.check import BoxReport
+from tuner.data.bad_boxes import BoxReport
 from tuner.studies.proposal.choice import Choice
 from tuner.studies.proposal.propose import Proposal
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tuner.config.trial import Tiles
-from tuner.data.check import check_sizes
+from tuner.data.image_checks import check_sizes
 from tuner.data.images import read_image
 from tuner.data.letterbox import Canvas, letterbox, placements
 from tuner.data.split import Split
