@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.calibration_table import table
-from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Tile, print_json, refuse_folder, tiles_of
+from tuner.cli.common import AsJson, ImagesOf, OnBadBoxes, Overlap, SplitName, Tile, print_json, refuse_folder, tiles_of
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ def calibrate(
     data: Annotated[
         Path | None, typer.Option(help="Ground truth: COCO JSON, or a study file.", show_default="required")
     ] = None,
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split of a study file.")] = "val",
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
-    ] = None,
+    split: SplitName = "val",
+    images: ImagesOf = None,
     on_bad_boxes: OnBadBoxes = None,
     nms: Annotated[
         list[str] | None,

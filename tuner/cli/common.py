@@ -47,6 +47,14 @@ OnBadBoxes = Annotated[
         show_default="as the study file says; refuse for a COCO JSON",
     ),
 ]
+SplitName = Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Split of a study file.")]
+ImagesOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."
+    ),
+]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 

@@ -7,17 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, OnBadBoxes, Overlap, Point, Tile, tiles_of
+from tuner.cli.common import AsJson, DeviceName, ImagesOf, OnBadBoxes, Overlap, Point, SplitName, Tile, tiles_of
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
     data: Annotated[Path, typer.Option(help="COCO JSON, or a study file.")],
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split of a study file.")] = "test",
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."),
-    ] = None,
+    split: SplitName = "test",
+    images: ImagesOf = None,
     on_bad_boxes: OnBadBoxes = None,
     evaluator: Annotated[
         Literal["tuner", "pycocotools"], typer.Option(help="What computes the COCO metrics.")
@@ -34,7 +31,7 @@ def evaluate(
     point: Point = None,
     tile: Tile = None,
     overlap: Overlap = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Print COCO metrics, and rates, counts and confusion at the model's operating point or another.

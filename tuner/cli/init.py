@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuner.cli.common import refuse_folder
+from tuner.cli.common import DeviceName, refuse_folder
 from tuner.config.errors import ConfigError, DataError, TunerError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def init(
     ] = "none",
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
     on_bad_boxes: Annotated[
         Literal["refuse", "repair"] | None,
         typer.Option(

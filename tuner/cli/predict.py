@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.common import Overlap, Point, Tile, tiles_of
+from tuner.cli.common import DeviceName, Overlap, Point, Tile, tiles_of
 from tuner.config.errors import ConfigError, DataError
 
 
@@ -22,7 +22,7 @@ def predict(
     point: Point = None,
     tile: Tile = None,
     overlap: Overlap = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the results in the folder, pictures too.")] = False,
 ) -> None:
     """Write detections as COCO JSON and draw them, at the model's operating point or another.

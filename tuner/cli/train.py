@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.coloured import secho
+from tuner.cli.common import DeviceName
 from tuner.config.seeds import MAX_SEED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Training length; default: the study's.")] = None,
     data: Annotated[Literal["train", "train+val"], typer.Option(help="What to train on.")] = "train",
     seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Seed; default: the trial's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
 ) -> None:
     """Train the production model; called again after Ctrl-C, it goes on where it stopped."""
     from tuner.export.yaml_files import load_production
