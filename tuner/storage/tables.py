@@ -90,6 +90,7 @@ class StudyRow(Base):
     space: Mapped[dict[str, Any]]
     """The search space in full, so that no other machine needs its file."""
     digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of spec and space. Nothing reads it: the next migration that is needed anyway may drop it."""
     fingerprint: Mapped[dict[str, Any] | None]
     versions: Mapped[dict[str, Any]]
     created_at: Mapped[float] = mapped_column(default=now())
