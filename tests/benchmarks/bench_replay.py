@@ -41,7 +41,7 @@ import optuna
 from tuner.config.study import PrunerSpec, SamplerSpec, StudySpec
 from tuner.space.dimension import FloatDimension, IntDimension
 from tuner.space.space import SearchSpace
-from tuner.studies.replay.simulate import simulate
+from tuner.studies.replay.simulate import Curve, simulate
 from tuner.studies.search.samplers import build_sampler
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "lcbench"
@@ -147,13 +147,13 @@ def study(
     distributions = space.distributions()
     worth: list[float] = []
 
-    def draw(trial: optuna.Trial) -> list[float]:
+    def draw(trial: optuna.Trial) -> Curve:
         if not worth:  # the default config, as if enqueued
             trial.study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", default)
             trial = optuna.Trial(trial.study, trial._trial_id)
         curve = surrogate.curve({name: trial._suggest(name, d) for name, d in distributions.items()})
         worth.append(curve[-1])
-        return moved(curve, noise, generator) if noise else curve
+        return Curve(moved(curve, noise, generator) if noise else curve)
 
     done = simulate(
         draw, lambda ask: build_sampler(sampler, space, ask, default), pruner,
@@ -162,7 +162,7 @@ def study(
     reached = [0] * len(done.trials)
     seen = []
     for index in done.order:
-        seen.append((done.trials[index].curve[reached[index]], worth[index]))
+        seen.append((done.trials[index].curve.values[reached[index]], worth[index]))
         reached[index] += 1
     return list(itertools.accumulate(seen, lambda best, new: new if new[0] > best[0] else best))
 

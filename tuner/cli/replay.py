@@ -72,6 +72,10 @@ def _print(found: Replay, metric: str, *, pruned: bool) -> None:
     from rich.table import Table
 
     typer.echo(f"{found.curves} trials with curves, {found.complete} of them complete ({found.epochs} epochs)")
+    if not found.feasible:
+        secho("No complete trial keeps the constraints: none is good, and none the best.", fg="yellow")
+    elif found.feasible < found.complete:
+        typer.echo(f"{found.feasible} of these keep the constraints: good and best trials are among them.")
     if not found.has_default:
         typer.echo(
             "The default config has no curve: pruners may stop any trial here, where a study spares the default."

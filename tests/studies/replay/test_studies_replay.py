@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
 
 Begin = Callable[..., Study]
+LIMIT = "map75 <= 0.5"
 TOPS = (0.3, 0.5, 0.2, 0.45, 0.1, 0.6, 0.55, 0.05, 0.35, 0.7, 0.15, 0.65)
 
 
@@ -32,16 +33,26 @@ def curve(top: float) -> list[float]:
     return [top * (epoch / EPOCHS) ** (0.5 + 2 * top) for epoch in range(1, EPOCHS + 1)]
 
 
-def run(study: Study, tops: tuple[float, ...]) -> None:
-    """Train trials one after the other until the study ends, each along the curve of its number."""
+def run(study: Study, tops: tuple[float, ...], breaking: Collection[int] = ()) -> None:
+    """Train trials one after the other until the study ends, each along the curve of its number.
+
+    Those of `breaking` break `LIMIT` from the first epoch on.
+    """
     while (assignment := study.next_trial(WORKER)) is not None:
         values = curve(tops[assignment.number])
         for epoch in range(assignment.first_epoch, EPOCHS + 1):
-            if study.report(assignment, result(epoch, values[epoch - 1])):
+            map75 = 0.6 if assignment.number in breaking else 0.5
+            if study.report(assignment, result(epoch, values[epoch - 1], map75=map75)):
                 study.stop_early(assignment)
                 break
         else:
             study.complete(assignment)
+
+
+def ended(number: int, value: float, amounts: Sequence[float] = ()) -> StoredCurve:
+    """A complete trial with the same value after each epoch, and by how much it violates a constraint after each."""
+    violations = [{LIMIT: amount} for amount in amounts]
+    return StoredCurve((value,) * EPOCHS, violations, number=number, params={}, complete=True, is_default=number == 0)
 
 
 @pytest.fixture
@@ -161,7 +172,7 @@ def test_without_a_curve_of_the_default_config_no_trial_is_spared(
     curves = stored_curves(study.trials(), EPOCHS, 1)
     draw, sampler, _ = in_order(curves)
     first = simulate(draw, sampler, PrunerSpec(name="promote"), epochs=EPOCHS, default=False).trials[0]
-    assert (first.curve, first.stopped) == (curves[0].values, True)
+    assert (first.curve, first.stopped) == (curves[0], True)
     study.close()
     monkeypatch.setattr(sys, "argv", ["tuner", "replay", "none", "--pruner", "none", "--storage", url])
     with pytest.raises(SystemExit):
@@ -197,23 +208,71 @@ def test_a_study_that_minimises_is_replayed_for_its_lowest_values(begin: Begin, 
 
 def test_of_equal_trials_any_is_the_best() -> None:
     """Two reach 0.5; the one that the study ran first is drawn last."""
-    first, late = (StoredCurve(number, {}, (0.5,) * EPOCHS, True, False) for number in (1, 2))
-    worse = StoredCurve(0, {}, (0.3,) * EPOCHS, True, True)
+    first, late = (ended(number, 0.5) for number in (1, 2))
+    worse = ended(0, 0.3)
 
     def make(curves: list[StoredCurve]) -> Any:
         order = iter((0, 2, 1))
         drawn: list[int] = []
 
-        def draw(_: optuna.Trial) -> tuple[float, ...] | None:
+        def draw(_: optuna.Trial) -> StoredCurve | None:
             if (at := next(order, None)) is None:
                 return None
             drawn.append(at)
-            return curves[at].values
+            return curves[at]
 
         return draw, in_order(curves)[1], drawn
 
     found = _outcome("by hand", PrunerSpec(name="none"), [worse, first, late], EPOCHS, [make])
     assert (found.best, found.to_best) == (0.5, 2 * EPOCHS)
+
+
+@pytest.mark.parametrize("name", ["none", "promote"])
+def test_a_replay_keeps_the_constraints_as_the_study_itself_would_have(name: Any, begin: Begin, url: str) -> None:
+    """The best and the third best of twelve break one, known after each epoch: they rank behind at the rungs."""
+    breaking = (9, 5)
+    budget = {"trials": len(TOPS)}
+    whole = begin(url, pruner={"name": "none"}, budget=budget, constraints=[LIMIT])
+    run(whole, TOPS, breaking)
+    replay = replay_study(whole, [PrunerSpec(name=name)])
+    (found,) = replay.outcomes
+    real = begin(url.replace("tuner.db", "real.db"), pruner={"name": name}, budget=budget, constraints=[LIMIT])
+    run(real, TOPS, breaking)
+    trials, best = real.trials(), real.best()
+    assert best is not None
+    assert (replay.complete, replay.feasible, found.best) == (12, 10, best.value)
+    assert found.epochs == sum(trial.last_epoch for trial in trials)
+    assert found.killed == {n: float(trials[n].state is not TrialState.COMPLETE) for n in (11, 6, 1)}
+
+
+def test_a_replayed_sampler_is_told_what_trials_violate() -> None:
+    """One that is paused violates as much as after its third epoch, and one that ended as much as after all."""
+    curves = [ended(0, 0.5, range(EPOCHS)), ended(1, 0.3, range(-EPOCHS, 0)), ended(2, 0.2, range(EPOCHS))]
+    draw, _, drawn = in_order(curves)
+    seen: list[list[dict[str, float]]] = []
+
+    class Looking(optuna.samplers.RandomSampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            seen.append([one.constraints for one in study.get_trials(deepcopy=False)])
+
+    done = simulate(draw, lambda _: Looking(), PrunerSpec(name="promote", first_rung=3), epochs=EPOCHS)
+    assert drawn == [0, 1, 2]
+    assert seen[-1][:3] == [{LIMIT: 2.0}, {LIMIT: -7.0}, {LIMIT: 2.0}]
+    told = [one.constraints for one in done.trials[0].trial.study.get_trials()]
+    assert told[:3] == [{LIMIT: EPOCHS - 1}, {LIMIT: -1.0}, {}]  # the last is left paused
+
+
+def test_where_no_trial_keeps_the_constraints_none_is_good(
+    begin: Begin, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    study = begin(url, pruner={"name": "none"}, budget={"trials": 3}, constraints=[LIMIT])
+    run(study, (0.3, 0.4, 0.5), breaking=(0, 1, 2))
+    (found,) = replay_study(study, [PrunerSpec(name="none")]).outcomes
+    assert (found.killed, found.best, found.to_best) == ({}, None, None)
+    monkeypatch.setattr(sys, "argv", ["tuner", "replay", study.name, "--storage", url, "--pruner", "none"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "No complete trial keeps the constraints: none is good, and none the best." in capsys.readouterr().out
 
 
 def test_trials_that_all_end_alike_say_nothing_of_epochs(

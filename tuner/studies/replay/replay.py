@@ -20,7 +20,7 @@ from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
 
 GOOD = 3
-"""So many of the best complete trials are the good ones, though not more than half of all complete ones."""
+"""So many of the best trials that are complete and keep the constraints are good, at most half of all such trials."""
 _AS_RUN = "as run"
 
 
@@ -35,9 +35,9 @@ class Outcome:
         epochs: Epochs trained.
         saved: Share of the known epochs that were not trained.
         killed: For each good trial, the share of replays in which it was stopped or paused for good.
-        best: Best value of a trial that was trained to its last epoch; None where none was.
+        best: Best value of a trial that was trained to its last epoch and keeps the constraints; None where none was.
         to_best: Epochs until the study's best trial, or one as good, was complete, over the replays where it was; None
-            where it never was.
+            where it never was, or none keeps the constraints.
     """
 
     sampler: str
@@ -58,6 +58,7 @@ class Replay:
         epochs: Full length of a trial.
         curves: Trials with at least one epoch.
         complete: How many of them have all epochs.
+        feasible: How many of these keep the constraints: among them are the good and the best ones.
         has_default: Whether the default config has a curve, which no pruner ends.
         correlations: For each epoch, Spearman's rank correlation with the last over the complete trials; None
             where all values are equal.
@@ -70,6 +71,7 @@ class Replay:
     epochs: int
     curves: int
     complete: int
+    feasible: int
     has_default: bool
     correlations: list[float | None]
     first_rung: int
@@ -95,7 +97,7 @@ def replay_study(
     objective = study.spec.objective
     sign = 1 if objective.direction == "maximize" else -1
     trials = study.trials()
-    curves = stored_curves(trials, study.base.epochs, sign)
+    curves = stored_curves(trials, study.base.epochs, sign, study.spec.constraints)
     complete = [curve for curve in curves if curve.complete]
     if not complete and any(trial.state is TrialState.COMPLETE for trial in trials):
         raise StudyError(
@@ -121,6 +123,7 @@ def replay_study(
         epochs=study.base.epochs,
         curves=len(curves),
         complete=len(complete),
+        feasible=sum(curve.feasible for curve in curves),
         has_default=curves[0].is_default,
         correlations=correlations,
         first_rung=trusted_from(correlations),
@@ -133,7 +136,7 @@ def _outcome(
     sampler: str, pruner: PrunerSpec, curves: list[StoredCurve], epochs: int, tries: Sequence[Order]
 ) -> Outcome:
     known = sum(len(curve.values) for curve in curves)
-    ranked = sorted((curve for curve in curves if curve.complete), key=lambda c: (-c.values[-1], c.number))
+    ranked = sorted((curve for curve in curves if curve.feasible), key=lambda c: (-c.values[-1], c.number))
     good = [curve.number for curve in ranked[: min(GOOD, max(1, len(ranked) // 2))]]
     best = {curve.number for curve in ranked if curve.values[-1] == ranked[0].values[-1]}
     spent, bests, to_best = [], [], []

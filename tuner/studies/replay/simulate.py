@@ -5,23 +5,44 @@ One worker, one trial at a time, with the same samplers, pruners and rule of pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.config.study import PrunerSpec
 from tuner.studies.search.promotion import Entrant, goes_on, next_promotion
 from tuner.studies.search.pruners import build_pruner, promotion_rungs
 from tuner.studies.search.quiet_optuna import quiet
-from tuner.studies.search.sampler_view import Sight, as_pruned
+from tuner.studies.search.sampler_view import Sight, as_pruned, with_constraints
 
-Draw = Callable[[optuna.Trial], Sequence[float] | None]
-"""Lets a new trial choose its parameters, and gives its curve: the objective after each epoch, larger is better.
-A curve that ends early ends its trial. None: there are no more trials."""
+
+@dataclass(frozen=True)
+class Curve:
+    """What training a trial would bring; a curve that ends early ends its trial.
+
+    Attributes:
+        values: The objective after each epoch, larger is better.
+        violations: By how much each constraint is violated after each epoch, as far as it is known; empty where there
+            are no constraints.
+    """
+
+    values: Sequence[float]
+    violations: Sequence[Mapping[str, float]] = ()
+
+    def violated(self, epoch: int) -> Mapping[str, float]:
+        """By how much each constraint is violated after an epoch, from 1, as far as it is known."""
+        return self.violations[epoch - 1] if self.violations else {}
+
+    def breaks(self, epoch: int) -> bool:
+        """Whether a constraint is known to be broken after an epoch, from 1."""
+        return any(amount > 0 for amount in self.violated(epoch).values())
+
+
+Draw = Callable[[optuna.Trial], Curve | None]
+"""Lets a new trial choose its parameters, and gives its curve. None: there are no more trials."""
 
 
 @dataclass
@@ -37,7 +58,7 @@ class SimulatedTrial:
     """
 
     trial: optuna.Trial
-    curve: Sequence[float]
+    curve: Curve
     epochs: int = 0
     paused: bool = False
     reached: dict[int, float] = field(default_factory=dict)
@@ -46,7 +67,7 @@ class SimulatedTrial:
     @property
     def stopped(self) -> bool:
         """Whether it ended before its curve does."""
-        return self.epochs < len(self.curve)
+        return self.epochs < len(self.curve.values)
 
 
 @dataclass(frozen=True)
@@ -109,8 +130,12 @@ def _begin(
 ) -> SimulatedTrial | None:
     with quiet():
         study.sampler = sampler(len(trials))
-        paused = [trial.trial._trial_id for trial in trials if trial.paused]
-        trial = (Sight(study, partial(as_pruned, paused=paused)) if paused else study).ask()
+        paused = {trial.trial._trial_id: trial.curve.violated(trial.epochs) for trial in trials if trial.paused}
+
+        def look(known: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+            return with_constraints(as_pruned(known, paused), paused)
+
+        trial = (Sight(study, look) if paused else study).ask()
         curve = draw(trial)
     if curve is None:
         study.tell(trial, state=TrialState.FAIL)
@@ -130,15 +155,15 @@ def _train(
     """Train one trial until it ends, pauses or the budget is spent."""
     one = done.trials[index]
     one.paused = False
-    while one.epochs < len(one.curve):
+    while one.epochs < len(one.curve.values):
         if budget is not None and len(done.order) >= budget:
             return
-        value = float(one.curve[one.epochs])
+        value = float(one.curve.values[one.epochs])
         one.epochs += 1
         done.order.append(index)
         one.trial.report(value, one.epochs)
         if one.epochs == epochs:
-            study.tell(one.trial, value)
+            _tell(study, one, value)
             return
         pruned = one.trial.should_prune() and not one.is_default
         if one.epochs in rungs:
@@ -148,7 +173,14 @@ def _train(
                 return
         if pruned:
             break
-    study.tell(one.trial, state=TrialState.PRUNED)
+    _tell(study, one, None)
+
+
+def _tell(study: optuna.Study, one: SimulatedTrial, value: float | None) -> None:
+    """Tell Optuna how a trial ended, as `tuner.studies.trials.tell` does: complete with a value, or pruned."""
+    for name, amount in one.curve.violated(one.epochs).items():
+        one.trial.set_constraint(name, amount)
+    study.tell(one.trial, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
 
 
 def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
@@ -156,8 +188,14 @@ def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
         Entrant(
             number,
             trial.reached,
-            "paused" if trial.paused else "complete" if trial.epochs == epochs else "stopped",
+            "paused" if trial.paused else "complete" if _keeps(trial, epochs) else "stopped",
             is_default=trial.is_default,
+            broken=frozenset(rung for rung in trial.reached if trial.curve.breaks(rung)),
         )
         for number, trial in enumerate(trials)
     ]
+
+
+def _keeps(trial: SimulatedTrial, epochs: int) -> bool:
+    """Whether a trial is complete with all constraints kept."""
+    return trial.epochs == epochs and not trial.curve.breaks(epochs)

@@ -20,31 +20,37 @@ from tuner.config.study import SamplerSpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import InfeasibleConfig
 from tuner.space.space import SearchSpace
-from tuner.studies.replay.simulate import Draw
+from tuner.studies.replay.simulate import Curve, Draw
+from tuner.studies.search.objective import violations
 from tuner.studies.search.samplers import build_sampler
 from tuner.studies.state.records import GOING, TrialRecord, TrialState
 
 
-@dataclass(frozen=True)
-class StoredCurve:
+@dataclass(frozen=True, kw_only=True)
+class StoredCurve(Curve):
     """A trial with what is known of its curve.
 
     Attributes:
         number: Of the trial.
         params: What the sampler chose.
-        values: The objective after each epoch, from the first; larger is better.
         complete: Whether that are all epochs.
         is_default: Whether it is the default config's.
     """
 
     number: int
     params: dict[str, Any]
-    values: tuple[float, ...]
     complete: bool
     is_default: bool
 
+    @property
+    def feasible(self) -> bool:
+        """Whether it is complete and keeps all constraints."""
+        return self.complete and not self.breaks(len(self.values))
 
-def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list[StoredCurve]:
+
+def stored_curves(
+    trials: Sequence[TrialRecord], epochs: int, sign: int, constraints: Sequence[str] = ()
+) -> list[StoredCurve]:
     """The curves of the trials that have one and do not run, as far as each epoch's value is known, times `sign`.
 
     The default config's is first, where it has one: it was the first to run, whatever number it has.
@@ -53,16 +59,22 @@ def stored_curves(trials: Sequence[TrialRecord], epochs: int, sign: int) -> list
     for trial in trials:
         if trial.state in GOING:  # where it ends is not known
             continue
-        known = {epoch.epoch: epoch.value for epoch in trial.epochs}
+        known = {epoch.epoch: epoch for epoch in trial.epochs}
         values: list[float] = []
         for epoch in count(1):
-            value = known.get(epoch)
-            if value is None:
+            if epoch not in known or (value := known[epoch].value) is None:
                 break
             values.append(sign * value)
         if values:
-            complete = trial.state is TrialState.COMPLETE and len(values) == epochs
-            found.append(StoredCurve(trial.number, trial.params, tuple(values), complete, trial.is_default))
+            curve = StoredCurve(
+                tuple(values),
+                tuple(violations(constraints, known[epoch + 1].metrics) for epoch in range(len(values))),
+                number=trial.number,
+                params=trial.params,
+                complete=trial.state is TrialState.COMPLETE and len(values) == epochs,
+                is_default=trial.is_default,
+            )
+            found.append(curve)
     return sorted(found, key=lambda curve: not curve.is_default)
 
 
@@ -74,11 +86,11 @@ def in_order(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampl
     """The order in which the study ran its trials."""
     drawn: list[int] = []
 
-    def draw(trial: optuna.Trial) -> tuple[float, ...] | None:
+    def draw(trial: optuna.Trial) -> StoredCurve | None:
         if len(drawn) == len(curves):
             return None
         drawn.append(len(drawn))
-        return curves[drawn[-1]].values
+        return curves[drawn[-1]]
 
     return draw, lambda ask: RandomSampler(seed=ask), drawn
 
@@ -92,7 +104,7 @@ def sampled(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int)
     def make(curves: list[StoredCurve]) -> tuple[Draw, Callable[[int], BaseSampler], list[int]]:
         drawn: list[int] = []
 
-        def draw(trial: optuna.Trial) -> tuple[float, ...] | None:
+        def draw(trial: optuna.Trial) -> StoredCurve | None:
             left = [at for at in range(len(curves)) if at not in drawn]
             if not left:
                 return None
@@ -104,7 +116,7 @@ def sampled(spec: SamplerSpec, space: SearchSpace, base: TrialConfig, seed: int)
                 at = min(left, key=lambda i: _distance(trial.params, curves[i].params, distributions))
             drawn.append(at)
             _become(trial, curves[at], distributions)
-            return curves[at].values
+            return curves[at]
 
         return draw, lambda ask: build_sampler(seeded, space, ask, default), drawn
 
