@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from study_cases import WORKER, train
 
-from tuner.config.errors import ConfigError, StudyError
+from tuner.config.errors import ConfigError, FailureKind, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import DataSpec, ObjectiveSpec, StudySpec
 from tuner.config.trial import TrialConfig
@@ -17,6 +17,7 @@ from tuner.studies.deleting import delete_study
 from tuner.studies.enqueue import check_warm_start, read_points, warm_points
 from tuner.studies.opening import create_or_open
 from tuner.studies.study import Study
+from tuner.studies.trust.confirm import plan_confirmation
 
 Begin = Callable[..., Study]
 LEARNING_RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
@@ -141,6 +142,54 @@ def test_a_warm_start_takes_no_config_that_broke_the_constraints(begin: Begin, s
     second = begin_second(study)
     (point,), skipped = warm_points(second.spec, second.space, study)
     assert (point, skipped) == (study.trials()[0].params, [])
+    second.close()
+
+
+def test_what_was_confirmed_comes_first(begin: Begin, sqlite_url: str) -> None:
+    """By single runs the order is 3, 2, 1, 4, 0; over fresh seeds 3 breaks the constraint, and 1 is better than 2."""
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.6"])
+    for value in (0.1, 0.4, 0.5, 0.55, 0.3):
+        run_one(study, value)
+    repeats = plan_confirmation(study, top=3, seeds=2)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, {0: 0.1, 1: 0.45, 2: 0.35, 3: 0.65}[run.params["trial"]])
+    second = begin_second(study)
+    points, skipped = warm_points(second.spec, second.space, study)
+    trials = study.trials()
+    assert points == [trials[number].params for number in (1, 2, 0, 4)]
+    assert skipped == ["trial 3: it does not keep map50 <= 0.6 (0.65 on average)"]
+    second.close()
+
+
+def test_a_confirmation_that_failed_is_said_and_single_runs_are_ranked(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"})
+    for value in (0.3, 0.4, 0.5):
+        run_one(study, value)
+    repeats = plan_confirmation(study, top=2, seeds=2)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        repeats.fail(run, FailureKind.DIVERGED, "the loss is not finite")
+    second = begin_second(study)
+    points, (said,) = warm_points(second.spec, second.space, study)
+    assert points == [trial.params for trial in reversed(study.trials())]
+    assert said.startswith("its confirmation says nothing, so one run of each config counts: the default config")
+    second.close()
+
+
+def test_a_confirmed_default_whose_own_trial_is_not_complete_has_the_thresholds_of_a_fresh_run(
+    begin: Begin, sqlite_url: str
+) -> None:
+    study = begin(sqlite_url, space={"learning_rate": LEARNING_RATE}, pruner={"name": "none"})
+    default = study.next_trial(WORKER)
+    assert default is not None
+    run_one(study, 0.4)
+    study.interrupt(default)
+    repeats = plan_confirmation(study, top=1, seeds=2)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, 0.4 if run.params["trial"] else 0.5)
+    confidence = {"type": "float", "low": 0.05, "high": 0.9, "mode": "sample"}
+    second = begin_second(study, space={"learning_rate": LEARNING_RATE, "confidence": confidence})
+    (first, _), _ = warm_points(second.spec, second.space, study)
+    assert first == {"learning_rate": 0.002, "confidence": 0.4}
     second.close()
 
 

@@ -52,11 +52,11 @@ def with_warm_start(
 ) -> list[dict[str, Any]]:
     """The points, and after them those of the earlier study of this name, if any; says what of it the space lacks."""
     from tuner.studies.enqueue import warm_points
-    from tuner.studies.reading import read_study
+    from tuner.studies.opening import open_study
 
     if warm_start is None:
         return points
-    earlier = read_study(warm_start, spec.storage)
+    earlier = open_study(warm_start, spec.storage)
     try:
         warm, skipped = warm_points(spec, space, earlier)
     finally:

@@ -23,7 +23,9 @@ from tuner.studies.search.quiet_optuna import quiet
 from tuner.studies.state.budgets import counted_trials
 from tuner.studies.state.records import DEFAULT, TrialRecord
 from tuner.studies.study import Study
+from tuner.studies.trials.journal import counted_trials
 from tuner.studies.trials.leases import ASK_SECONDS, asking
+from tuner.studies.trust.confirm import confirmation, measured
 
 WARM_START = 5
 """So many of an earlier study's best configs are taken over."""
@@ -110,10 +112,12 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
         raise StudyError(f"study {earlier.name!r} has no complete trial{limits} to start from")
 
 
-def warm_points(spec: StudySpec, space: SearchSpace, earlier: StudyReader) -> tuple[list[dict[str, Any]], list[str]]:
+def warm_points(spec: StudySpec, space: SearchSpace, earlier: Study) -> tuple[list[dict[str, Any]], list[str]]:
     """The best configs of an earlier study, as far as the space of a new one holds them.
 
-    Post-processing that the earlier study swept and the new one samples is what was found best after the trial.
+    Those that it confirmed come first, by their means over fresh seeds, but for those that break a constraint on
+    average; the others follow by their one run each. Post-processing that the earlier study swept and the new one
+    samples is what was found best after the trial.
 
     Args:
         spec: The new study's.
@@ -129,8 +133,8 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: StudyReader) -> tu
     check_warm_start(spec, earlier)
     base = base_config(spec)
     points: list[dict[str, Any]] = []
-    skipped: list[str] = []
-    for trial in earlier.ranked():
+    ranked, skipped = _ranked(earlier)
+    for trial in ranked:
         if len(points) == WARM_START:
             break
         given = {name: get_value(trial.config, name) for name in space.sampled}
@@ -161,10 +165,28 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: StudyReader) -> tu
     return points, skipped
 
 
-def _found(earlier: StudyReader, trial: TrialRecord, space: SearchSpace) -> dict[str, Any]:
+def _ranked(earlier: Study) -> tuple[list[TrialRecord], list[str]]:
+    """The trials of a study that keep its constraints, in the order of `warm_points`, and what of it is skipped."""
+    trials = earlier.ranked()
+    try:
+        found = confirmation(earlier)
+    except StudyError as error:
+        return trials, [f"its confirmation says nothing, so one run of each config counts: {error.message}"]
+    if found is None:
+        return trials, []
+    confirmed = [one.key for one in found.ranking.estimates]
+    kept = [number for number in confirmed if number not in found.broken]
+    by_number = {trial.number: trial for trial in earlier.trials(numbers=kept, epochs=False)}
+    unconfirmed = [trial for trial in trials if trial.number not in confirmed]
+    broken = [number for number in (trial.number for trial in trials) if number in found.broken]
+    skipped = [f"trial {number}: it does not keep {found.broken[number]}" for number in broken]
+    return [by_number[number] for number in kept] + unconfirmed, skipped
+
+
+def _found(earlier: Study, trial: TrialRecord, space: SearchSpace) -> dict[str, Any]:
     """What a study has swept after a trial, as far as a space samples it."""
     names = SWEPT_FIELDS.keys() & space.sampled.keys() - trial.params.keys()
-    point = earlier.trials(numbers=[trial.number])[0].operating_point if names else None
+    point = measured(earlier, earlier.trials(numbers=[trial.number])[0]).operating_point if names else None
     return {} if point is None else {name: get_value(point, name) for name in sorted(names)}
 
 
