@@ -18,12 +18,13 @@ from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
+from tuner.studies.search.objective import broken_on_average
 from tuner.studies.state.control import no_trial
-from tuner.studies.state.records import TrialState
+from tuner.studies.state.records import TrialRecord, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, measured
 from tuner.studies.trust.confirmation import Confirmation
-from tuner.studies.trust.noise import noise_of
+from tuner.studies.trust.noise import Noise, noise_of
 
 
 class ConfirmedGain(Frozen):
@@ -57,6 +58,7 @@ class Provenance(Frozen):
     objective: ObjectiveSpec
     value: float = Field(description="of the objective, in that one run")
     default_value: float | None = Field(description="of the objective, with the study's default config")
+    default_breaks: str = Field("", description="constraints that the default config does not keep; empty: none")
     confirmed: bool = Field(False, description="whether the config was trained again with fresh seeds")
     confirmation: ConfirmedGain | None = Field(None, description="what these runs said")
     problem: str | None = Field(None, description="why the runs of `tuner confirm`, where there are any, say nothing")
@@ -85,10 +87,11 @@ class Provenance(Frozen):
         if self.gain is None:
             return "unconfirmed: one run, and the study has no finished default trial to compare with"
         why = f" ({self.problem})" if self.problem else ""
+        breaks = f"; the default config itself does not keep {self.default_breaks}" if self.default_breaks else ""
         if self.gain <= 0:
             verdict = "no gain over" if self.gain == 0 else f"{-self.gain:.4f} worse than"
-            return f"unconfirmed{why}: one run; {verdict} the default"
-        noise = f"; {self.noise}" if self.noise else ""
+            return f"unconfirmed{why}: one run; {verdict} the default{breaks}"
+        noise = f"; {self.noise}" if self.noise else breaks
         return f"unconfirmed{why}: one run; a gain of {self.gain:.4f} over the default may be noise{noise}"
 
 
@@ -168,6 +171,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             objective=study.spec.objective,
             value=record.value,
             default_value=default.value if default else None,
+            default_breaks=_default_breaks(study, default, noise),
             confirmed=found is not None,
             confirmation=found,
             problem=problem,
@@ -198,6 +202,13 @@ def _gain_of(confirmed: Confirmation, number: int) -> ConfirmedGain | None:
         stands_out=one == winner and confirmed.stands_out,
         verdict=verdict,
     )
+
+
+def _default_breaks(study: Study, default: TrialRecord | None, noise: Noise | None) -> str:
+    """Which constraints the default config does not keep, in all its runs that there are; empty: none, or no run."""
+    if noise is not None:
+        return noise.broken or ""
+    return "" if default is None or default.metrics is None else broken_on_average(study.spec, [default.metrics])
 
 
 def _fingerprint(study: Study) -> Fingerprint | None:

@@ -253,6 +253,16 @@ def test_a_default_config_that_breaks_the_constraints_is_no_winner(begin: Begin,
     assert production_config(study).provenance.trial == 1
 
 
+def test_a_confirmed_gain_over_a_default_config_that_is_not_allowed_is_called_so(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 >= 0.35"])
+    search(study, 0.3, 0.5)
+    found = confirm(study, 1, 2, {0: 0.3, 1: 0.5})
+    assert found is not None
+    assert found.stands_out
+    assert found.verdict.endswith("; the default config itself does not keep map50 >= 0.35 (0.3016 on average)")
+    assert found.verdict in production_config(study).provenance.trust
+
+
 @pytest.mark.parametrize("epochs", [0, 5])
 @pytest.mark.parametrize("constraints", [[], ["map50 >= 0.45"]])
 def test_a_default_config_whose_own_trial_is_not_complete_is_judged_by_its_fresh_runs(

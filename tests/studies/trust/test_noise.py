@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from study_cases import WORKER, train
 
+from tuner.export.production import production_config
 from tuner.studies.state.records import UNCOUNTED, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, plan_confirmation
@@ -114,6 +115,35 @@ def test_the_default_config_is_known_whatever_its_number(begin: Begin, sqlite_ur
     assert found is not None
     assert found.winner is not None
     assert (found.winner.key, found.winner.mean) == (0, pytest.approx(0.8))
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.2, "map50 >= 0.35 (0.2333 on average)"), (0.5, "")])
+def test_that_the_default_config_breaks_a_constraint_is_said(
+    begin: Begin, sqlite_url: str, value: float, said: str
+) -> None:
+    """A gain over what is not allowed is none over an allowed config. The mean counts where there are several runs."""
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 >= 0.35", "map75 >= 0.1"])
+    run_one(study, 0.3)
+    run_one(study, 0.5)
+    itself = "; the default config itself does not keep "
+    assert production_config(study).provenance.trust.endswith(f"may be noise{itself}map50 >= 0.35 (0.3)")
+    repeats = plan_baseline(study, 3)
+    while (run := repeats.next_trial(WORKER)) is not None:
+        train(repeats, run, value)
+    found, trust = noise_of(study), production_config(study).provenance.trust
+    assert found is not None
+    assert trust.endswith(found.verdict)
+    assert found.verdict.partition(itself)[2] == said
+
+
+def test_a_better_trial_that_breaks_a_constraint_is_not_denied(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, constraints=["map50 <= 0.4"])
+    for value in (0.3, 0.5, 0.2):
+        run_one(study, value)
+    run_all(plan_baseline(study, 3))
+    found = noise_of(study)
+    assert found is not None
+    assert found.verdict.endswith("; no trial that keeps the constraints is better than their mean")
 
 
 def test_equal_runs_leave_a_small_gain_in_doubt(begin: Begin, sqlite_url: str) -> None:

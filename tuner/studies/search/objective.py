@@ -96,6 +96,7 @@ def feasible(spec: StudySpec, metrics: Metrics) -> bool:
 
 def broken_on_average(spec: StudySpec, runs: Sequence[Metrics]) -> str:
     """Which constraints are not known to be kept by the means over some runs, with these means; empty: none."""
+    over = " on average" if len(runs) > 1 else ""
     found = []
     for text in spec.constraints:
         limit = Constraint.parse(text)
@@ -103,7 +104,7 @@ def broken_on_average(spec: StudySpec, runs: Sequence[Metrics]) -> str:
         if len(values) < len(runs):
             found.append(f"{text} (unknown)")
         elif limit.violation(mean := fmean(values)) > 0:
-            found.append(f"{text} ({mean:.4g} on average)")
+            found.append(f"{text} ({mean:.4g}{over})")
     return " and ".join(found)
 
 

@@ -70,7 +70,10 @@ class Confirmation:
     @property
     def verdict(self) -> str:
         """One sentence on the winner's gain over the default config, and on what would make it surer."""
-        return self._verdict + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
+        winner, broken = self.winner, self.broken.get(self.ranking.default)
+        gains = winner is not None and winner.gain > 0
+        over = f"; the default config itself does not keep {broken}" if gains and broken else ""
+        return self._verdict + over + (f" (so far: {self.to_come} runs are to come)" if self.to_come else "")
 
     @property
     def _verdict(self) -> str:

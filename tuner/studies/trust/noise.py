@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
-from tuner.studies.state.records import UNCOUNTED, TrialState
+from tuner.studies.search.objective import broken_on_average
+from tuner.studies.state.records import UNCOUNTED, TrialRecord, TrialState
 from tuner.studies.state.results import best_numbers, default_values
 from tuner.studies.study import Study
 from tuner.studies.trust.confidence import beyond_rounding, chance, hidden_spread
@@ -36,6 +37,7 @@ class Noise:
         luck: Probability that the best of so many trials gains as much though none is better. All that were judged
             count: those that were stopped or paused lost the same race by chance. Those that were never trained do not.
         trial: Number of that best other trial.
+        broken: Which constraints the default config breaks on average; empty: none; None: the study has none.
     """
 
     values: tuple[float, ...]
@@ -43,6 +45,7 @@ class Noise:
     gain: float | None
     luck: float | None
     trial: int | None
+    broken: str | None = None
 
     @property
     def stands_out(self) -> bool:
@@ -57,11 +60,16 @@ class Noise:
     @property
     def verdict(self) -> str:
         """One sentence for status lines."""
+        return self._verdict + (f"; the default config itself does not keep {self.broken}" if self.broken else "")
+
+    @property
+    def _verdict(self) -> str:
         runs = self.measured
         if self.gain is None or self.luck is None:
             return runs
         if self.gain <= 0:
-            return f"{runs}; no trial is better than their mean"
+            keeps = "" if self.broken is None else " that keeps the constraints"
+            return f"{runs}; no trial{keeps} is better than their mean"
         times = f"{self.gain / self.spread:.1f} times that"
         if self.stands_out:
             return f"{runs}; the best trial's gain of {self.gain:.4f} is {times} and stands out"
@@ -99,16 +107,26 @@ def noise_of(study: Study) -> Noise | None:
     if len(values) < 2:
         return None
     spread = float(np.std(values, ddof=1))
+    broken = _broken(study, repeats, default)
     first_two = study.database.run(lambda session: best_numbers(session, study._id, 2))
     best = next((found for found in first_two if found[0] != default.number), None)
     others = study.database.run(lambda session: _judged(session, study._id)) - 1
     if best is None:
-        return Noise(tuple(values), spread, None, None, None)
+        return Noise(tuple(values), spread, None, None, None, broken)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
     gain = float(beyond_rounding(sign * (best[1] - np.mean(values)), values))
     spread = max(spread, hidden_spread([*values, best[1]]))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
-    return Noise(tuple(values), spread, gain, luck, best[0])
+    return Noise(tuple(values), spread, gain, luck, best[0], broken)
+
+
+def _broken(study: Study, repeats: Repeats, default: TrialRecord) -> str | None:
+    """Which constraints the complete runs of the default config break on average; None: there are no constraints."""
+    if not study.spec.constraints:
+        return None
+    runs = repeats.trials(states=[TrialState.COMPLETE], epochs=False)
+    fresh = repeats.trials(numbers=[run.number for run in runs if run.is_default])
+    return broken_on_average(study.spec, [run.metrics for run in (default, *fresh) if run.metrics is not None])
 
 
 def _judged(session: Session, study_id: int) -> int:
