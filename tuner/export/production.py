@@ -85,7 +85,8 @@ class Provenance(Frozen):
         if self.confirmed:
             return "confirmed: trained again with fresh seeds"
         if self.gain is None:
-            return "unconfirmed: one run, and the study has no finished default trial to compare with"
+            noise = f"; {self.noise}" if self.noise else ""
+            return f"unconfirmed: one run, and the study has no finished default trial to compare with{noise}"
         why = f" ({self.problem})" if self.problem else ""
         breaks = f"; the default config itself does not keep {self.default_breaks}" if self.default_breaks else ""
         if self.gain <= 0:

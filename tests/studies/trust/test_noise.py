@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 from study_cases import WORKER, train
 
+from tuner.config.errors import FailureKind
 from tuner.export.production import production_config
 from tuner.studies.state.records import UNCOUNTED, TrialState
 from tuner.studies.study import Study
+from tuner.studies.trust.confidence import chance
 from tuner.studies.trust.confirm import confirmation, plan_confirmation
 from tuner.studies.trust.noise import noise_of, plan_baseline
 from tuner.studies.trust.repeats import Repeats
@@ -92,6 +94,27 @@ def test_the_default_config_gains_nothing_over_itself(begin: Begin, sqlite_url: 
     found = noise_of(study)
     assert found is not None
     assert "no trial is better than their mean" in found.verdict
+
+
+def test_a_default_config_whose_own_trial_failed_is_known_by_its_repeats(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"})
+    default = study.next_trial(WORKER)
+    assert default is not None
+    study.fail(default, FailureKind.DIVERGED, "the loss is not finite")
+    repeats = plan_baseline(study, 3)
+    for value in (0.3, 0.32):
+        assert noise_of(study) is None
+        run = repeats.next_trial(WORKER)
+        assert run is not None
+        train(repeats, run, value)
+    run_one(study, 0.34)
+    found = noise_of(study)
+    assert found is not None
+    assert (found.values, found.trial, found.gain) == ((0.3, 0.32), 1, pytest.approx(0.03))
+    assert found.luck == pytest.approx(chance(0.03, found.spread, 1, 1, 1, 2))
+    assert production_config(study).provenance.trust.endswith(
+        f"no finished default trial to compare with; {found.verdict}"
+    )
 
 
 def test_the_default_config_is_known_whatever_its_number(begin: Begin, sqlite_url: str) -> None:

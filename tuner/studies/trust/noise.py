@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from tuner.storage.tables import TrialRow
 from tuner.studies.search.objective import broken_on_average
-from tuner.studies.state.records import UNCOUNTED, TrialRecord, TrialState
+from tuner.studies.state.records import UNCOUNTED, TrialState
 from tuner.studies.state.results import best_numbers, default_values
 from tuner.studies.study import Study
 from tuner.studies.trust.confidence import beyond_rounding, chance, hidden_spread
@@ -31,7 +31,7 @@ class Noise:
     """What repeated runs of the default config say about the best trial.
 
     Attributes:
-        values: Of the default config, by seed, that of its trial first.
+        values: Of the default config, by seed, that of its trial first, where it is complete.
         spread: Their standard deviation, or what may be hidden where the metric comes in steps.
         gain: Of the best other trial over the mean of the values, positive if better; None before there is one.
         luck: Probability that the best of so many trials gains as much though none is better. All that were judged
@@ -99,18 +99,19 @@ def plan_baseline(study: Study, runs: int) -> Repeats:
 
 
 def noise_of(study: Study) -> Noise | None:
-    """The noise of a study; None before the default config has two complete runs."""
+    """The noise of a study; None before the default config has two complete runs, its own trial or not."""
     repeats, default = find_repeats(study), study.default_trial()
-    if repeats is None or default is None or default.state is not TrialState.COMPLETE or default.value is None:
+    if repeats is None or default is None:
         return None
-    values = [default.value, *study.database.run(lambda session: default_values(session, repeats._id))]
+    ids = (study._id, repeats._id)
+    values = study.database.run(lambda session: [value for own in ids for value in default_values(session, own)])
     if len(values) < 2:
         return None
     spread = float(np.std(values, ddof=1))
-    broken = _broken(study, repeats, default)
+    broken = _broken(study, repeats)
     first_two = study.database.run(lambda session: best_numbers(session, study._id, 2))
     best = next((found for found in first_two if found[0] != default.number), None)
-    others = study.database.run(lambda session: _judged(session, study._id)) - 1
+    others = study.database.run(lambda session: _judged(session, study._id))
     if best is None:
         return Noise(tuple(values), spread, None, None, None, broken)
     sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
@@ -120,18 +121,21 @@ def noise_of(study: Study) -> Noise | None:
     return Noise(tuple(values), spread, gain, luck, best[0], broken)
 
 
-def _broken(study: Study, repeats: Repeats, default: TrialRecord) -> str | None:
+def _broken(study: Study, repeats: Repeats) -> str | None:
     """Which constraints the complete runs of the default config break on average; None: there are no constraints."""
     if not study.spec.constraints:
         return None
-    runs = repeats.trials(states=[TrialState.COMPLETE], epochs=False)
-    fresh = repeats.trials(numbers=[run.number for run in runs if run.is_default])
-    return broken_on_average(study.spec, [run.metrics for run in (default, *fresh) if run.metrics is not None])
+    metrics = []
+    for runs in (study, repeats):
+        complete = runs.trials(states=[TrialState.COMPLETE], epochs=False)
+        own = runs.trials(numbers=[run.number for run in complete if run.is_default])
+        metrics += [run.metrics for run in own if run.metrics is not None]
+    return broken_on_average(study.spec, metrics)
 
 
 def _judged(session: Session, study_id: int) -> int:
-    """How many trials of a study were trained and compared."""
+    """How many trials of a study were trained and compared with the default config."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.PAUSED)
     trained = func.coalesce(TrialRow.kind, "").not_in(UNCOUNTED)
-    judged = (TrialRow.study_id == study_id, TrialRow.state.in_(states), trained)
+    judged = (TrialRow.study_id == study_id, TrialRow.is_default.is_(False), TrialRow.state.in_(states), trained)
     return session.scalar(select(func.count()).where(*judged)) or 0
