@@ -104,6 +104,21 @@ def test_few_studies_without_a_better_config_claim_one_where_the_metric_is_coars
         assert claims < 0.04 * len(values)
 
 
+def test_equal_means_keep_their_order_whatever_rounding_makes_of_them() -> None:
+    values = {0: [0.1, 0.1, 0.1], 5: [0.1, 0.2, 0.3], 3: [0.3, 0.2, 0.1], 4: [0.2, 0.3, 0.1]}
+    assert len({float(np.mean(own)) for own in values.values()}) > 2
+    assert [one.key for one in rank(values, default=0).estimates] == [5, 3, 4, 0]
+    turned = {key: values[key] for key in (0, 4, 3, 5)}
+    assert [one.key for one in rank(turned, default=0).estimates] == [4, 3, 5, 0]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.7])
+def test_where_all_runs_have_the_same_value_more_seeds_promise_nothing(value: float) -> None:
+    found = Confirmation(rank({0: [value] * 3, 7: [value] * 3}, 0), (1, 2, 3), {}, {}, 0, {}, {})
+    assert (found.ranking.spread, found.seeds_to_propose) == (0.0, None)
+    assert found.verdict == "nothing was better than the default config: all runs have the same value"
+
+
 def test_too_little_to_rank() -> None:
     with pytest.raises(ValueError, match="at least two"):
         rank({0: [0.5], 1: [0.6]}, default=0)

@@ -66,7 +66,7 @@ class Ranking:
     Attributes:
         estimates: Of all configs, the default included; those that may not win are behind the others.
         default: Key of the default config.
-        spread: Standard deviation of the noise of one run.
+        spread: Standard deviation of the noise of one run; 0 where all values are equal.
         luck: Probability that the best of so many configs, none better than the default, would gain as much.
         gain_at_least: What the winner gains with `level`, its choice as the best taken into account.
     """
@@ -121,7 +121,9 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     means, by_seed = table.mean(axis=1), table.mean(axis=0)
     residuals = table - means[:, None] - by_seed + table.mean()
     df = (configs - 1) * (seeds - 1)
-    noise = max(float((residuals**2).sum() / df), hidden_spread(table) ** 2)
+    spread = max(math.sqrt((residuals**2).sum() / df), hidden_spread(table))
+    spread = float(beyond_rounding(spread, table))
+    noise = spread**2
     between = float(configs * ((by_seed - table.mean()) ** 2).sum() / (seeds - 1))
     # Noise and what seeds do to all configs alike, with Satterthwaite's degrees of freedom for their sum.
     parts = np.array([between, (configs - 1) * noise])
@@ -139,8 +141,9 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
     above = stats.t.ppf(0.96, freedom) * error
     gains = beyond_rounding(means - means[keys.index(default)], table)
     error_of_gain = math.sqrt(2 * noise / seeds)
-    # The default goes first among equals: nothing is better than it.
-    order = sorted(range(configs), key=lambda i: (keys[i] in barred, -gains[i], keys[i] != default, i))
+    places = _places(means, table)
+    # The default goes first among equals: nothing is better than it. The others keep their order.
+    order = sorted(range(configs), key=lambda i: (keys[i] in barred, places[i], keys[i] != default, i))
     estimates = tuple(
         Estimate(
             key=keys[i],
@@ -153,9 +156,17 @@ def rank(values: Mapping[int, Sequence[float]], default: int, barred: Collection
         )
         for i in order
     )
-    gain, spread = estimates[0].gain, math.sqrt(noise)
+    gain = estimates[0].gain
     bound = _largest(claim_level(seeds), configs - 1, df, 1.0) * spread / math.sqrt(seeds)
     return Ranking(estimates, default, spread, chance(gain, spread, df, configs - 1, seeds, seeds), gain - bound)
+
+
+def _places(means: NDArray[np.float64], values: ArrayLike) -> NDArray[np.int64]:
+    """(n,) places of means from the best on, the same for those that differ by rounding alone."""
+    best_first = np.argsort(-means)
+    places = np.zeros(len(means), dtype=np.int64)
+    places[best_first[1:]] = np.cumsum(beyond_rounding(np.diff(means[best_first]), values) != 0)
+    return places
 
 
 def beyond_rounding(differences: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ class Confirmation:
     @property
     def seeds_to_propose(self) -> int | None:
         """How many seeds might say more: so many as are enough, or twice as many; None where more promise nothing."""
-        if self.stands_out or self.about_equal or len(self.seeds) >= MAX_SEEDS:
+        if self.stands_out or self.about_equal or not self.ranking.spread or len(self.seeds) >= MAX_SEEDS:
             return None
         return self.enough or min(2 * len(self.seeds), MAX_SEEDS)
 
@@ -82,7 +82,8 @@ class Confirmation:
             return "no config keeps the constraints on average"
         if winner.key == ranking.default or winner.probability is None:
             keeps = " that keeps the constraints" if self.broken else ""
-            return f"nothing{keeps} was better than the default config"
+            equal = "" if ranking.spread else ": all runs have the same value"
+            return f"nothing{keeps} was better than the default config{equal}"
         if winner.gain <= 0:
             return (
                 f"trial {winner.key} is the best that keeps the constraints, {winner.gain:+.4f} against the default "
