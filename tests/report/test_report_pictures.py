@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.evidence import example_picture
 from tuner.report.learning_curves import Curve, draw_study_curves, draw_trial_curve
-from tuner.report.pictures import choose_images, colour_of, draw_boxes, encode, write_picture
+from tuner.report.pictures import choose_images, colour_of, draw_boxes, encode, side_by_side, write_picture
 
 counts = st.integers(0, 6)
 
@@ -39,6 +40,22 @@ def test_all_sides_of_a_box_that_fills_the_image_are_drawn() -> None:
     drawn = draw_boxes(image, np.array([[0, 0, 80, 60.0]]), np.array([1]), ["a", "b"]) != image
     assert drawn[30:, [0, -1]].all()
     assert drawn[-1].all()
+
+
+def test_the_label_of_a_crowd_region_says_so() -> None:
+    image = np.full((60, 200, 3), 50, np.uint8)
+    box, labels = np.array([[10, 30, 30, 50.0]]), np.array([0])
+    none, one = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+    plain = draw_boxes(image, box, labels, ["a"])
+    assert (draw_boxes(image, box, labels, ["a"], crowd=none) == plain).all()
+    assert (draw_boxes(image, box, labels, ["a"], crowd=one) == draw_boxes(image, box, labels, ["a (crowd)"])).all()
+
+
+def test_crowd_regions_are_told_from_objects_beside_predictions(tmp_path: Path) -> None:
+    split, _ = load_split(generate(tmp_path, train=1, val=1), "val")
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), np.array([0, 0]))
+    crowds = replace(split, crowd=np.ones_like(split.crowd))
+    assert (side_by_side(split, nothing, [0]) != side_by_side(crowds, nothing, [0])).any()
 
 
 @pytest.mark.parametrize("box", [[10, -30, 30, 0], [-30, 10, 0, 30], [10, 60, 30, 70], [80, 10, 90, 30]])

@@ -60,7 +60,8 @@ def _crop(errors: Explained, image: int, box: NDArray[np.float64], detection: in
     part = pixels[top:bottom, left:right]
     rows = slice(split.offsets[image], split.offsets[image + 1])
     shift = np.array([left, top, left, top])
-    drawn = draw_boxes(part, _corners(split.boxes[rows]) - shift, split.labels[rows], split.classes)
+    truth = _corners(split.boxes[rows]) - shift
+    drawn = draw_boxes(part, truth, split.labels[rows], split.classes, crowd=split.crowd[rows])
     if detection is not None:
         one = slice(detection, detection + 1)
         drawn = draw_boxes(drawn, found.boxes[one] - shift, found.labels[one], split.classes, found.scores[one])

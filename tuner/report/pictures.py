@@ -47,6 +47,7 @@ def draw_boxes(
     labels: NDArray[np.int64],
     classes: Sequence[str],
     scores: NDArray[np.floating] | None = None,
+    crowd: NDArray[np.bool_] | None = None,
 ) -> Image:
     """A copy of the image with boxes, class names and scores drawn.
 
@@ -58,6 +59,7 @@ def draw_boxes(
         labels: (P,) class indices.
         classes: Class names.
         scores: (P,), shown behind the names where given.
+        crowd: (P,), which are crowd regions, neither object nor background; their names say so.
     """
     drawn = np.ascontiguousarray(image.copy())
     thick = max(1, round(max(image.shape[:2]) / 400))
@@ -71,6 +73,8 @@ def draw_boxes(
         colour = colour_of(int(labels[i]))
         cv2.rectangle(drawn, (x1, y1), corner, colour, thick)
         text = classes[int(labels[i])] + (f" {scores[i]:.2f}" if scores is not None else "")
+        if crowd is not None and crowd[i]:
+            text += " (crowd)"
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         left, top = max(0, min(x1, image.shape[1] - 1 - width)), max(y1, height + 2)
         cv2.rectangle(drawn, (left, top - height - 2), (left + width, top), colour, -1)
@@ -116,7 +120,7 @@ def side_by_side(split: Split, detections: Detections, images: Sequence[int]) ->
         found = slice(detections.offsets[i], detections.offsets[i + 1])
         xyxy = split.boxes[truth].copy()
         xyxy[:, 2:] += xyxy[:, :2]
-        left = draw_boxes(small, xyxy * scale, split.labels[truth], split.classes)
+        left = draw_boxes(small, xyxy * scale, split.labels[truth], split.classes, crowd=split.crowd[truth])
         right = draw_boxes(
             small, detections.boxes[found] * scale, detections.labels[found], split.classes, detections.scores[found]
         )
