@@ -93,7 +93,7 @@ def test_one_image_is_told_to_be_too_few(tuner, tmp_path: Path) -> None:
     code, out, err = tuner(results, "--data", truth, "--per-class")
     assert code == 0, err
     assert "cannot be judged on other images than those that chose the point (too few images" in out
-    assert "class never has no boxes: it takes the common threshold" in out
+    assert "classes without boxes take the common threshold: never" in out
 
 
 def test_a_limit_that_is_never_reached_leaves_the_other_points(tuner, tmp_path: Path) -> None:

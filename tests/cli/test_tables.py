@@ -15,7 +15,10 @@ from rich.table import Table
 
 from tests.finished_study import finished_study, make_study
 from tuner.cli.fitting import print_table
-from tuner.cli.tables import aligned
+from tuner.cli.tables import aligned, detail_table
+from tuner.evaluation.counting import CountErrors
+from tuner.evaluation.detail import Detail, RateTable
+from tuner.evaluation.rates import RateRow
 
 words = st.one_of(
     st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40),
@@ -156,3 +159,31 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path, comma
 def test_columns_of_plain_text_stay_straight_below_wide_characters() -> None:
     lines = aligned([("", "猫", "dog"), ("赤血球", "1", "0.5"), ("cell", "10", "0.25")])
     assert lines == ["          猫   dog", "  赤血球   1   0.5", "  cell    10  0.25"]
+
+
+def test_confusion_of_many_classes_is_its_largest_mistakes() -> None:
+    rate = RateRow(**dict.fromkeys(RateRow.model_fields, 0.5))
+    names = [f"c{k}" for k in range(500)]
+    matrix = [[0] * 501 for _ in range(501)]
+    matrix[3][3], matrix[7][499], matrix[500][2], matrix[9][500] = 50, 12, 4, 30
+    counts = CountErrors(
+        mae=None, bias=None, class_mae=dict.fromkeys(names), class_bias=dict.fromkeys(names),
+        negative_images=0, negatives_with_detections=0, false_positives_on_negatives=0,
+    )  # fmt: skip
+    text = detail_table(
+        Detail(
+            micro=rate,
+            macro=rate,
+            classes=dict.fromkeys(names, rate),
+            counts=counts,
+            confusion=tuple(map(tuple, matrix)),
+            curves=RateTable(confidence=(), micro=(), macro=(), classes={}),
+        )
+    )
+    confusion = text[text.index("Confusion") :].splitlines()
+    assert [line.split() for line in confusion[2:]] == [
+        ["c9", "background", "30"],
+        ["c7", "c499", "12"],
+        ["background", "c2", "4"],
+    ]
+    assert max(map(len, text.splitlines())) < 120

@@ -264,8 +264,23 @@ def test_a_class_that_is_looked_for_and_never_shown_is_pointed_out(folder):
         row["category_id"] = 90
     rows.append(rows[0] | {"id": 999, "category_id": 3, "iscrowd": 1})  # a crowd teaches nothing
     folder.write()
-    (warning,) = load_dataset(folder.spec()).warnings
-    assert "has 2 boxes in val and none in train: nothing can learn it" in warning
+    untaught, _ = load_dataset(folder.spec()).warnings
+    assert untaught.startswith("1 class has boxes in val and none in train: 'dog' (2): nothing can learn it")
+
+
+def test_many_classes_of_one_split_alone_are_one_sentence(folder):
+    more = [{"id": 100 + k, "name": f"c{k}"} for k in range(20)]
+    for content in folder.contents.values():
+        content["categories"] += more
+    for name, classes in (("train", range(8)), ("val", range(8, 20))):
+        rows = folder.contents[name]["annotations"]
+        rows += [rows[0] | {"id": 1000 + k, "category_id": 100 + k, "iscrowd": 0} for k in classes]
+    folder.write()
+    untaught, unasked = load_dataset(folder.spec()).warnings
+    assert untaught.startswith("12 classes have boxes in val and none in train: 'c8' (1); 'c9' (1)")
+    assert "and 7 more: nothing can learn them, and mAP counts them as 0" in untaught
+    assert unasked.startswith("8 classes have boxes in train and none in val: 'c0' (1)")
+    assert unasked.endswith("mAP leaves them out, so that no trial is judged by them")
 
 
 def test_boxes_that_would_fit_as_corners_are_pointed_out(folder):

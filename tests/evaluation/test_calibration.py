@@ -63,6 +63,22 @@ def test_a_limit_that_is_not_reached_on_a_part_of_the_images_is_said():
     assert "the limit is not reached on a part of them" in warning
 
 
+def test_classes_with_few_boxes_are_one_sentence_however_many_they_are():
+    classes = 60
+    labels = list(range(1, classes)) * 2  # the first class has none
+    images, boxes = list(range(len(labels))), [[10, 10, 50, 50]] * len(labels)
+    split = make_split(images, labels, boxes, images=len(labels), classes=classes)
+    corners = [[10, 10, 60, 60]] * len(labels)
+    scores = np.linspace(0.5, 0.9, len(labels))
+    raw = make_predictions(RawPredictions, images, labels, corners, scores, images=len(labels))
+    told = calibrate(CocoEvaluator(split), raw, criteria=("f1",), per_class=True).warnings
+    few, none = told[:2]
+    assert few.startswith("classes with fewer than 50 boxes have thresholds drawn towards the common one: ")
+    assert few.endswith("(2) and 54 more")
+    assert none.startswith("classes without boxes take the common threshold: ")
+    assert len(told) == 2
+
+
 def test_nothing_to_find_is_undefined():
     split = make_split([], [], [], images=2, classes=1)
     raw = make_predictions(RawPredictions, [0], [0], [[0, 0, 9, 9]], [0.5], images=2)

@@ -27,6 +27,8 @@ _ROWS = (
     ("AR medium", "ar_medium"),
     ("AR large", "ar_large"),
 )
+_WIDEST = 30
+"""Columns of the widest confusion matrix that is printed."""
 
 
 def metrics_table(found: ModelMetrics) -> str:
@@ -55,8 +57,6 @@ def detail_table(found: Detail) -> str:
         for name, bias in counts.class_bias.items()
     ]
     total = "" if counts.bias is None else f"{counts.bias:+.4f}"
-    names = [*found.classes, "background"]
-    confusion = [(name, *map(str, row)) for name, row in zip(names, found.confusion, strict=True)]
     return "\n".join(
         [
             "",
@@ -68,10 +68,22 @@ def detail_table(found: Detail) -> str:
             f"  {counts.false_positives_on_negatives} detections on {counts.negatives_with_detections} of "
             f"{counts.negative_images} images without objects",
             "",
-            "Confusion: rows the true class, columns the detected one",
-            *aligned([("", *names), *confusion]),
+            *_confusion([*found.classes, "background"], found.confusion),
         ]
     )
+
+
+def _confusion(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[str]:
+    """Lines of a confusion matrix, or of its largest mistakes where it is too wide to be read."""
+    if len(names) <= _WIDEST:
+        rows = [(name, *map(str, row)) for name, row in zip(names, matrix, strict=True)]
+        return ["Confusion: rows the true class, columns the detected one", *aligned([("", *names), *rows])]
+    cells = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if count and i != j]
+    worst = sorted(cells, key=lambda cell: -cell[0])[:_WIDEST]
+    return [
+        f"Confusion: the {len(worst)} most frequent of {len(cells)} kinds of mistakes; --json has the whole matrix",
+        *aligned([("true class", "detected", "times"), *((names[i], names[j], str(count)) for count, i, j in worst)]),
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

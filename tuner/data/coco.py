@@ -77,7 +77,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             *doubled_notes(split for split in splits.values() if reports[split.name].doubled),
             *_fractions(splits.values()),
             *_without_areas(splits.values()),
-            *_untaught(train, splits["val"]),
+            *_one_sided(train, splits["val"]),
         ),
     )
 
@@ -170,14 +170,20 @@ def _without_areas(splits: Iterable[Split]) -> list[str]:
     return warnings
 
 
-def _untaught(train: Split, val: Split) -> list[str]:
-    """Sentences on classes that are looked for and never shown."""
-    taught, asked = (np.bincount(s.labels[~s.crowd], minlength=len(s.classes)).tolist() for s in (train, val))
-    return [
-        f"class {name!r} has {boxes} boxes in val and none in train: nothing can learn it, and mAP counts it as 0"
-        for name, seen, boxes in zip(train.classes, taught, asked, strict=True)
-        if boxes and not seen
-    ]
+def _one_sided(train: Split, val: Split) -> list[str]:
+    """Sentences on classes that are looked for and never shown, and on those that are shown and never looked for."""
+    taught, asked = (np.bincount(s.labels[~s.crowd], minlength=len(s.classes)) for s in (train, val))
+    warnings = []
+    for there, lacking, here, effect in (
+        (asked, taught, "val and none in train", "nothing can learn {}, and mAP counts {} as 0"),
+        (taught, asked, "train and none in val", "mAP leaves {} out, so that no trial is judged by {}"),
+    ):
+        alone = np.flatnonzero((there > 0) & (lacking == 0)).tolist()
+        if alone:
+            have, them = ("class has", "it") if len(alone) == 1 else ("classes have", "them")
+            names = listed(f"{train.classes[k]!r} ({there[k]})" for k in alone)
+            warnings.append(f"{len(alone)} {have} boxes in {here}: {names}: {effect.format(them, them)}")
+    return warnings
 
 
 def _overlaps(splits: list[Split]) -> tuple[str, ...]:

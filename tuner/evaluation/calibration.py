@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config.trial import WHOLE, NmsKind, Tiles
+from tuner.data.check import listed
 from tuner.evaluation.coco import IOU_THRESHOLDS, MAX_DETECTIONS, CocoEvaluator, interpolated
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes
@@ -72,12 +73,15 @@ def calibrate(
     )
     classes = evaluator.split.classes
     few = few_boxes(rows[0].hits, classes) if per_class else {}
-    warnings = [
-        f"class {name} has {count} boxes, fewer than {FEW_BOXES}: its threshold is drawn towards the common one"
-        if count
-        else f"class {name} has no boxes: it takes the common threshold"
-        for name, count in few.items()
-    ]
+    rare = [f"{name} ({count})" for name, count in few.items() if count]
+    absent = [name for name, count in few.items() if not count]
+    warnings = []
+    if rare:
+        warnings.append(
+            f"classes with fewer than {FEW_BOXES} boxes have thresholds drawn towards the common one: {listed(rare)}"
+        )
+    if absent:
+        warnings.append(f"classes without boxes take the common threshold: {listed(absent)}")
     curves = (row.hits.curve() for row in rows)  # one at a time is held in memory
     f1 = [[np.nan if (here := curve.at(c)) is None else here.f1 for c in GRID.tolist()] for curve in curves]
     points = best_operating_points(rows, criteria, classes=classes if per_class else None)
