@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from tuner.data.check import header_sizes, turn_notes
 
 from tuner.config.errors import DataError
-from tuner.data.image_checks import turn_notes
-from tuner.data.images import frames, image_size, read_image, turned_seen
+from tuner.data.images import frames, image_size, read_image, seems_cut_off, turned_seen
 
 RNG = np.random.default_rng(3)
 COARSE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -229,13 +229,15 @@ def test_images_up_to_a_limit_are_read(tmp_path, name):
         assert "Cut it into tiles" in error.value.hint
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.webp", "x.tif"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.gif", "x.webp", "x.tif"])
 def test_a_truncated_file_is_named(tmp_path, name):
     path = tmp_path / name
     Image.fromarray(RGB).save(path)
+    assert not seems_cut_off(path)  # so that nobody waits for whole files to be decoded
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(DataError, match=name):
-        read_image(path)
+    for read in (read_image, lambda path: header_sizes([path])):
+        with pytest.raises(DataError, match=name):
+            read(path)
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path):

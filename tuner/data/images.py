@@ -27,6 +27,8 @@ _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _QUARTER_TURNS = (5, 6, 7, 8)
 _SAME_SHAPE = (2, 3, 4)
+_TIFF_PARTS = ((273, 279), (324, 325))
+"""Tags of a TIFF that say where its strips or tiles begin, and how many bytes they have."""
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TRAILER = 4096
 _HINT = "Replace the file, or remove the image from the annotation file."
@@ -122,18 +124,41 @@ def _opened(source: Path | BytesIO, path: Path, failed: str = "cannot be decoded
 
 
 def seems_cut_off(path: Path) -> bool:
-    """Whether a JPEG or PNG lacks the mark of its end; a small trailer behind it, as some cameras write, is fine.
+    """Whether a file is shorter than its header says, or lacks the mark of its end; `read_image` tells whether it is.
 
-    A mark never stands within compressed data, so a file that was cut there has none. Without
-    one it may be whole still: `read_image` tells.
+    In a JPEG or PNG the mark never stands within compressed data, and a small trailer behind it, as some cameras write,
+    is fine.
     """
+    length = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(12)
+        if head.startswith(b"RIFF"):
+            return length < 8 + int.from_bytes(head[4:8], "little")
+        if head.startswith(b"BM"):
+            return length < int.from_bytes(head[2:6], "little")
+        if head.startswith((b"II*\0", b"MM\0*")):
+            return length < _end_of_tiff(path)
+        if head.startswith(b"GIF8"):
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b";"
         end = next((end for start, end in _ENDS.items() if head.startswith(start)), None)
         if end is None:
             return False
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TRAILER))
+        file.seek(max(0, length - _TRAILER))
         return end not in file.read()
+
+
+def _end_of_tiff(path: Path) -> int:
+    """Where the pixels of a TIFF's first picture end, as its header says; 0 where it says nothing that can be read."""
+    try:
+        with Image.open(path) as file:
+            tags = file.tag_v2 if isinstance(file, TiffImageFile) else {}
+            for starts, counts in _TIFF_PARTS:
+                if starts in tags and counts in tags:
+                    return int(max(start + count for start, count in zip(tags[starts], tags[counts], strict=True)))
+    except (OSError, SyntaxError, TypeError, ValueError):
+        pass  # what is wrong with it, reading it will tell
+    return 0
 
 
 def frames(path: Path) -> int:
