@@ -258,6 +258,15 @@ def test_areas_of_zero_are_pointed_out(folder):
     assert warning.startswith("2 of 2 objects of val have `area` 0, and so count as small")
 
 
+def test_boxes_that_were_turned_after_they_were_written_are_pointed_out(folder):
+    for row, angle in zip(folder.contents["train"]["annotations"], (30.5, 180.0, 0.0), strict=True):
+        row["attributes"] = {"occluded": False, "rotation": angle}
+    folder.contents["val"]["annotations"][0]["attributes"] = {"rotation": "none"}
+    folder.write()
+    (warning,) = load_dataset(folder.spec()).warnings
+    assert warning.startswith("1 of 3 boxes of train are rotated (`attributes.rotation`, as CVAT has it)")
+
+
 def test_a_class_that_is_looked_for_and_never_shown_is_pointed_out(folder):
     rows = folder.contents["train"]["annotations"]
     for row in rows:

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tuner.data.check import header_sizes, turn_notes
 
 from tuner.config.errors import DataError
+from tuner.data.image_checks import header_sizes, turn_notes
 from tuner.data.images import frames, image_size, read_image, seems_cut_off, turned_seen
 
 RNG = np.random.default_rng(3)

@@ -20,6 +20,7 @@ from tuner.data.columns import (
     positive_whole,
     refuse_doubles,
     refuse_unclean,
+    rotated,
     rows_of,
     texts_of,
     with_boxes,
@@ -157,7 +158,7 @@ def parse_annotations(
         classes=classes,
         category_ids=tuple(category_ids.tolist()),
     )
-    return split, report.model_copy(update={"from_polygons": from_polygons})
+    return split, report.model_copy(update={"from_polygons": from_polygons, "rotated": rotated(annotations)})
 
 
 class _Descriptions(Sequence[str]):

@@ -28,6 +28,7 @@ class BoxReport(Frozen):
         dropped: Boxes that were left out: without area, in the file or after clipping, or doubled (repair only).
         examples: The first bad boxes, each in words.
         from_polygons: Boxes that the file does not have, made around its polygons.
+        rotated: Boxes that the file says were turned, and has as they were before.
         corners: Whether there are bad boxes and all boxes would fit, were they [x1, y1, x2, y2].
     """
 
@@ -40,6 +41,7 @@ class BoxReport(Frozen):
     dropped: int = 0
     examples: tuple[str, ...] = ()
     from_polygons: int = 0
+    rotated: int = 0
     corners: bool = False
 
     @property

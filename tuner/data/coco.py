@@ -74,6 +74,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         warnings=(
             *_overlaps(list(splits.values())),
             *_from_polygons(reports.values()),
+            *_rotated(reports.values()),
             *doubled_notes(split for split in splits.values() if reports[split.name].doubled),
             *_fractions(splits.values()),
             *_without_areas(splits.values()),
@@ -140,6 +141,17 @@ def _from_polygons(reports: Iterable[BoxReport]) -> list[str]:
         "around their polygons are taken"
         for report in reports
         if report.from_polygons
+    ]
+
+
+def _rotated(reports: Iterable[BoxReport]) -> list[str]:
+    """Sentences on boxes that are not around their objects, since the tool wrote them as they were before a turn."""
+    return [
+        f"{report.rotated} of {report.boxes} boxes of {report.split} are rotated (`attributes.rotation`, as CVAT has "
+        "it), and their `bbox` is what they were before, which is not around the object: write the upright box around "
+        "each turned one, or draw them as polygons and leave `bbox` out"
+        for report in reports
+        if report.rotated
     ]
 
 

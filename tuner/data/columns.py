@@ -200,6 +200,13 @@ def crowd_of(rows: Rows, ids: NDArray[np.int64], path: Path) -> NDArray[np.bool_
     return np.array([bool(value) for value in values], np.bool_)
 
 
+def rotated(rows: Rows) -> int:
+    """How many boxes were turned after they were written, as CVAT says in `attributes.rotation`, in degrees."""
+    attributes = [each for row in rows if isinstance(each := row.get("attributes"), dict)]
+    angles = [each.get("rotation") for each in attributes]
+    return sum(isinstance(angle, int | float) and bool(angle % 180) for angle in angles)
+
+
 def _is_area(value: object) -> bool:
     found = _numbers([value])
     return found is not None and found[0] >= 0

@@ -23,7 +23,6 @@ from tuner.studies.search.quiet_optuna import quiet
 from tuner.studies.state.budgets import counted_trials
 from tuner.studies.state.records import DEFAULT, TrialRecord
 from tuner.studies.study import Study
-from tuner.studies.trials.journal import counted_trials
 from tuner.studies.trials.leases import ASK_SECONDS, asking
 from tuner.studies.trust.confirm import confirmation, measured
 
