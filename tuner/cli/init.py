@@ -65,6 +65,8 @@ def init(
     from tuner.cli.survey_report import print_survey
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights
+    from tuner.data.alike import alike_notes
+    from tuner.data.check import turn_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.find_splits import find_data
     from tuner.data.image_checks import turn_notes
@@ -97,7 +99,7 @@ def init(
         if on_bad_boxes is None:
             _refuse_corners(found.data, dataset)
         files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
-        seen = (*turn_notes(files), *narrow_range_notes(files))
+        seen = (*turn_notes(files), *narrow_range_notes(files), *alike_notes(dataset.train, dataset.val))
         numbers = survey(dataset)
         cuda = slots[0].device == "cuda"
         proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)

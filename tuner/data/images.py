@@ -68,6 +68,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _read_with_pillow(data, path)
 
 
+def thumbnail(path: Path, side: int) -> NDArray[np.uint8]:
+    """An image as a small grey square, (side, side); of a JPEG only a part is decoded, and no image is turned.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with _opened(path, path) as file:
+        file.draft("L", (2 * side, 2 * side))
+        grey = cv2.cvtColor(_rgb(file), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """An image as a person sees it whose file has it in an EXIF orientation, 1 … 8."""
     if orientation in (5, 7):
