@@ -203,3 +203,11 @@ def test_at_most_half_of_few_images_are_put_aside(tmp_path: Path, count: int, em
     assert 1 <= len(val) <= len(train)
     assert set(val.tolist()) & set(range(count))
     assert set(train.tolist()) & set(range(count))
+
+
+def test_datumaros_own_format_is_named_with_the_way_out(tmp_path: Path) -> None:
+    content = {"info": {}, "categories": {"label": {"labels": [{"name": "dog"}]}}, "items": [{"id": "a"}]}
+    write_json(tmp_path / "train.json", content)
+    with pytest.raises(DataError, match=r"train\.json: annotations in Datumaro's own format") as error:
+        find_data(tmp_path, [tmp_path], None, None, stem=tmp_path / "study")
+    assert "datum convert" in error.value.hint

@@ -12,8 +12,8 @@ from tuner.data.other_formats import (
     CONVERT,
     json_files,
     lists_images,
-    refuse_labelme,
     refuse_other_formats,
+    refuse_other_json,
 )
 from tuner.data.roles import ROLES, role_of
 
@@ -100,7 +100,10 @@ def _expand(folder: Path, apart: Collection[Path]) -> tuple[list[Path], list[Pat
     files = [file for file in json_files(folder) if file.absolute() not in apart]
     if not files:
         refuse_other_formats(folder)
-        raise DataError(f"there is no annotation file in {folder}", hint="Name the COCO JSON files themselves.")
+        raise DataError(
+            f"there is no annotation file in {folder}",
+            hint="Name the COCO JSON files themselves; convert what is in another format, such as CSV, to it first.",
+        )
     taken = files
     if any(role_of(file) == "train" for file in files):
         taken = [file for file in files if role_of(file)]
@@ -113,7 +116,7 @@ def _refuse_no_coco(files: Sequence[Path]) -> None:
     """Raise a `DataError` where none of several files is COCO's, as tools write one for each image."""
     if files:
         smallest = min(files, key=lambda file: file.stat().st_size)
-        refuse_labelme(read_json(smallest, "annotation file"), smallest)
+        refuse_other_json(read_json(smallest, "annotation file"), smallest)
         if not any(map(lists_images, files)):
             raise DataError(f"no JSON file lists images, as COCO's do: {listed(files)}", hint=CONVERT)
 

@@ -28,7 +28,7 @@ from tuner.data.columns import (
 from tuner.data.doubled import copies_of
 from tuner.data.image_checks import check_files_exist, header_sizes
 from tuner.data.json_file import read_json
-from tuner.data.other_formats import CONVERT, refuse_labelme
+from tuner.data.other_formats import CONVERT, refuse_other_json
 from tuner.data.split import Split
 
 _JSON_NAMES = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
@@ -181,7 +181,7 @@ def read_content(path: Path) -> dict[str, Any]:
         DataError: The file is missing, cannot be read, is not JSON, no object or of another format.
     """
     content = read_json(path, "annotation file", hint="Check the paths under `data`; they are relative to `data.root`.")
-    refuse_labelme(content, path)
+    refuse_other_json(content, path)
     keys = "images, annotations and categories"
     if not isinstance(content, dict):
         top = _JSON_NAMES[type(content)]

@@ -32,10 +32,18 @@ def refuse_other_formats(folder: Path) -> None:
             )
 
 
-def refuse_labelme(content: object, path: Path) -> None:
-    """Raise a `DataError` where what a JSON file holds is LabelMe's annotation of one image."""
-    if isinstance(content, dict) and "shapes" in content and "imagePath" in content:
+def refuse_other_json(content: object, path: Path) -> None:
+    """Raise a `DataError` where what a JSON file holds is LabelMe's annotation of one image, or Datumaro's of many."""
+    if not isinstance(content, dict):
+        return
+    if "shapes" in content and "imagePath" in content:
         raise DataError(f"{path}: one image's annotations, as LabelMe has them, not COCO JSON", hint=CONVERT)
+    if "items" in content and "images" not in content and isinstance(content.get("categories"), dict):
+        raise DataError(
+            f"{path}: annotations in Datumaro's own format, not COCO JSON",
+            hint="Export them from CVAT as COCO 1.0, or convert the data set: "
+            "datum convert -if datumaro -i DIR -f coco_instances -o OUT -- --save-media",
+        )
 
 
 def lists_images(file: Path) -> bool:
