@@ -58,6 +58,7 @@ def test_an_image_that_a_split_lists_twice_is_reported(folder):
     folder.write()
     (warning,) = load_dataset(folder.spec()).warnings
     assert "val lists 1 images more than once" in warning
+    assert warning.endswith("is background there: merge the entries of each image into one")
     assert "val1.png" in warning
 
 

@@ -130,7 +130,7 @@ def _check_same_classes(first: Split, other: Split, first_path: Path, other_path
             differences.append(f"id {category} is {' but '.join(words)}")
     raise DataError(
         f"the categories of {other_path} differ from those of {first_path}: {listed(differences)}",
-        hint="Give all annotation files the same list of categories, also where a split has none of a class.",
+        hint="Give all annotation files the same categories with the same ids, also where a split has none of a class.",
     )
 
 
@@ -206,7 +206,10 @@ def _overlaps(splits: list[Split]) -> tuple[str, ...]:
     for i, split in enumerate(splits):
         doubled = sorted(name for name, count in counts[i].items() if count > 1)
         if doubled:
-            warnings.append(f"{split.name} lists {len(doubled)} images more than once: {listed(doubled)}")
+            warnings.append(
+                f"{split.name} lists {len(doubled)} images more than once: {listed(doubled)}; what one entry of an "
+                "image annotates and another does not is background there: merge the entries of each image into one"
+            )
         for other, others in zip(splits[i + 1 :], counts[i + 1 :], strict=True):
             both = sorted(counts[i].keys() & others.keys())
             if both:

@@ -29,8 +29,8 @@ def unseen_notes(train: Split, image_size: int) -> list[str]:
         raise DataError(
             f"all {small} boxes of {train.name} are below {MIN_SIDE:g} px in width or height at image size "
             f"{image_size}, so there is nothing to train on",
-            hint="Cut the images into tiles, with their boxes, or set a larger `image_size` under `defaults` in a study "
-            "file (`tuner keys` has all that one may say).",
+            hint="Cut the images into tiles, with their boxes, or set a larger `image_size` under `defaults` in a "
+            "study file (`tuner keys` has all that one may say).",
         )
     return [
         f"{small} of {len(sides)} boxes of {train.name} are below {MIN_SIDE:g} px in width or height at image size "
