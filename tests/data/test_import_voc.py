@@ -59,6 +59,17 @@ def voc(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_objects_that_cvat_turned_after_their_corners_were_written_keep_the_angle(voc: Path) -> None:
+    turned = "<attributes><attribute><name>{}</name><value>{}</value></attribute></attributes></object>"
+    objects = [
+        an_object(11, 6, 30, 45).replace("</object>", turned.format(*attribute))
+        for attribute in (("rotation", "30.5"), ("rotation", "0.0"), ("rotation", "clockwise"), ("occluded", "1"))
+    ]
+    write(voc / "Annotations" / "x000.xml", xml(*objects))
+    rows = content_of(find(voc), "train")["annotations"]
+    assert [row.get("attributes") for row in rows[:4]] == [{"rotation": 30.5}, None, None, None]
+
+
 @given(st.tuples(*[st.integers(0, 5000)] * 2), st.tuples(*[st.integers(1, 5000)] * 2), st.sampled_from([0, 1]))
 def test_a_box_comes_back_from_its_corners(start: tuple[int, int], size: tuple[int, int], first: int) -> None:
     """Pixels from `start` on, as many as `size`: counted from 1 the last of them is xmax, from 0 it is the end."""

@@ -103,7 +103,9 @@ def _with_images(files: Iterable[VocFile], classes: dict[str, int], first: int) 
                 f"{file.path}:{file.size_line}: size {file.size[0]} x {file.size[1]}, but {path} is {size[0]} x "
                 f"{size[1]}"
             )
-        objects = (ImportedObject(classes[each.name], each.box(first), each.difficult) for each in file.objects)
+        objects = (
+            ImportedObject(classes[each.name], each.box(first), each.difficult, each.rotation) for each in file.objects
+        )
         found.append(ImportedImage(path, size, tuple(objects)))
     raise_faults(
         faults,

@@ -22,11 +22,13 @@ class ImportedObject:
         category: Id of its class.
         box: COCO xywh in original pixels.
         ignored: Whether it is neither to be learnt nor to be found: COCO's `iscrowd`.
+        rotation: By how many degrees the object was turned after the box was written, as CVAT has it.
     """
 
     category: int
     box: Box
     ignored: bool = False
+    rotation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,16 @@ def coco_content(images: Sequence[ImportedImage], root: Path, categories: Mappin
     rows: list[dict[str, Any]] = []
     for number, image in enumerate(images, start=1):
         for each in image.objects:
-            row = {"id": len(rows) + 1, "image_id": number, "category_id": each.category, "bbox": list(each.box)}
-            rows.append({**row, "area": max(0.0, each.box[2]) * max(0.0, each.box[3]), "iscrowd": int(each.ignored)})
+            row: dict[str, Any] = {
+                "id": len(rows) + 1,
+                "image_id": number,
+                "category_id": each.category,
+                "bbox": list(each.box),
+            }
+            row |= {"area": max(0.0, each.box[2]) * max(0.0, each.box[3]), "iscrowd": int(each.ignored)}
+            if each.rotation:
+                row["attributes"] = {"rotation": each.rotation}
+            rows.append(row)
     return {
         "images": [
             {

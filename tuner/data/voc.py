@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
@@ -15,11 +16,15 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class VocObject:
-    """One object: the name of its class, its corners as the file has them, and whether it is marked difficult."""
+    """One object: the name of its class, its corners as the file has them, and whether it is marked difficult.
+
+    `rotation` is by how many degrees it was turned after these corners were written, as CVAT says in an attribute.
+    """
 
     name: str
     corners: tuple[float, float, float, float]
     difficult: bool
+    rotation: float = 0.0
 
     def box(self, first: int) -> Box:
         """COCO xywh in pixels, where corners count pixels from 0 or from 1.
@@ -165,7 +170,17 @@ def _object(node: _Node, path: Path) -> VocObject:
             hint="Every <object> needs a <name>, and a <bndbox> with xmin, ymin, xmax and ymax.",
         )
     left, top, right, bottom = (_number(box, tag, path) for tag in _CORNERS)
-    return VocObject(name, (left, top, right, bottom), difficult=node.text_of("difficult") in ("1", "true", "True"))
+    difficult = node.text_of("difficult") in ("1", "true", "True")
+    return VocObject(name, (left, top, right, bottom), difficult, _rotation(node))
+
+
+def _rotation(node: _Node) -> float:
+    for attributes in node.all("attributes"):
+        for attribute in attributes.all("attribute"):
+            if attribute.text_of("name") == "rotation":
+                with suppress(ValueError):  # an attribute of the user's own, of that name
+                    return float(attribute.text_of("value"))
+    return 0.0
 
 
 def _whole(node: _Node, tag: str, path: Path) -> int:
