@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, inspect, select, text, update
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import StorageError
+from tuner.config.errors import StorageAway, StorageError
 from tuner.storage import migrate
 from tuner.storage.database import Database, connect, upgrade
 from tuner.storage.tables import Base, StudyRow, now
@@ -331,6 +331,33 @@ def _refuse_changed_rows(database: Database) -> bool:
     setting = "set session innodb_snapshot_isolation = on"
     event.listen(database.engine, "connect", lambda connection, _: connection.cursor().execute(setting))
     return True
+
+
+@pytest.mark.parametrize("database_url", ["postgres", "mysql"], indirect=True)
+def test_a_server_that_has_become_read_only_is_away_until_a_connection_finds_one_that_writes(database_url: str) -> None:
+    database = connect(database_url)
+    database.engine.dispose()  # so that it has one connection alone from here on
+    characteristics = " characteristics as" if database_url.startswith("postgres") else ""
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql(f"set session{characteristics} transaction read only")
+        connection.commit()
+    write = update(StudyRow).values(name="renamed")
+    with pytest.raises(StorageAway, match=r"(?i)read.only transaction"):
+        database.run(lambda session: session.execute(write) and None)
+    database.run(lambda session: session.execute(write) and None)
+    database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_nothing_outlives_a_transaction_in_a_session_that_a_pooler_may_give_to_another(database_url: str) -> None:
+    database = connect(database_url)
+    prepared = text("select count(*) from pg_prepared_statements")
+    assert [database.run(lambda session: session.scalar(prepared)) for _ in range(10)] == [0] * 10
+    holders = "select state from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory'"
+    with migrate.schema_lock(database.engine), database.engine.connect() as connection:
+        found = connection.scalars(text(f"{holders} and datname = current_database()"))
+        assert found.all() == ["idle in transaction"]
+    database.close()
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mysql"])

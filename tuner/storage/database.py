@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate, optuna_storage
 from tuner.storage.stalled import Connections
 from tuner.storage.texts import require_unicode
-from tuner.storage.trouble import asks_again, translated
+from tuner.storage.trouble import asks_again, is_read_only, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ def _engine(url: URL) -> Engine:
         ) from None
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "handle_error", _leave_standby)
     return engine
 
 
@@ -203,6 +205,7 @@ def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         arguments |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
         arguments["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
+        arguments["prepare_threshold"] = None  # a pooler may run each transaction in another session
     else:
         arguments |= {"read_timeout": 90, "write_timeout": 15}
     return {"pool_pre_ping": True, "connect_args": arguments}
@@ -210,6 +213,12 @@ def _engine_options(url: URL) -> dict[str, Any]:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.execute("pragma foreign_keys = on")
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """Count a server that only reads as gone: after a failover a new connection finds the one that writes."""
+    if is_read_only(context.original_exception):
+        context.is_disconnect = True
 
 
 def _use_wal(url: URL, file: Path) -> None:

@@ -129,18 +129,18 @@ def schema_lock(engine: Engine) -> Iterator[None]:
         finally:
             lock.release()
         return
-    take, give = {
-        "postgresql": (f"select pg_advisory_lock({_LOCK_KEY})", f"select pg_advisory_unlock({_LOCK_KEY})"),
-        "mysql": (f"select get_lock('{VERSION_TABLE}', {_LOCK_SECONDS})", f"select release_lock('{VERSION_TABLE}')"),
-    }[engine.dialect.name]
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        taken = connection.scalar(text(take))
-        if engine.dialect.name == "mysql" and taken != 1:  # 0 after the time; NULL where the server failed
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # until the transaction ends, as a pooler may change sessions after it
+            connection.execute(text(f"select pg_advisory_xact_lock({_LOCK_KEY})"))
+            yield
+            return
+        # 0 after the time; NULL where the server failed
+        if connection.scalar(text(f"select get_lock('{VERSION_TABLE}', {_LOCK_SECONDS})")) != 1:
             raise _busy(engine.url)
         try:
             yield
         finally:
-            connection.execute(text(give))
+            connection.execute(text(f"select release_lock('{VERSION_TABLE}')"))
 
 
 def _busy(url: URL) -> StorageError:

@@ -19,6 +19,7 @@ _POSTGRES_NO_PARENT, _MYSQL_NO_PARENT = "23503", 1452
 """Foreign-key violation."""
 _MYSQL_AGAIN = (1020, 1205, 1213)
 """A row was changed since it was read (MariaDB, by default from 11.6.2 on), lock wait time-out, deadlock."""
+_POSTGRES_READ_ONLY, _MYSQL_READ_ONLY = "25006", (1290, 1792, 1836)
 _SQLITE_NO_ROOM = ("disk I/O error", "unable to open")
 _LEAST_ROOM = 64 * 1024
 """Bytes: about what SQLite's log and shared memory begin with."""
@@ -73,6 +74,13 @@ def _full(detail: str, file: Path) -> bool:
 def _cut(error: BaseException) -> bool:
     """Whether the connection was lost on the way."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_read_only(original: Any) -> bool:
+    """Whether a server refused to write, by the error of its driver: it is a standby, or has become one."""
+    return getattr(original, "sqlstate", None) == _POSTGRES_READ_ONLY or (
+        bool(original.args) and original.args[0] in _MYSQL_READ_ONLY
+    )
 
 
 def refers_to_nothing(error: IntegrityError) -> bool:
