@@ -404,6 +404,20 @@ def test_a_file_system_without_room_of_its_own_is_not_called_full() -> None:
     assert "its folder is writable" in error.value.hint
 
 
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_nothing_is_written_into_a_file_that_is_not_there_any_more(sqlite_url: str, how: str) -> None:
+    database = connect(sqlite_url)
+    file = sqlite_file(resolve(sqlite_url))
+    assert file is not None
+    if how == "replaced":
+        shutil.copy(file, file.with_name("copy.db")).replace(file)
+    else:
+        file.unlink()
+    with pytest.raises(StorageError, match=r"tuner\.db was deleted or replaced while it was in use"):
+        database.run(lambda session: session.scalar(select(now())))
+    database.close()
+
+
 def test_looking_makes_no_database(sqlite_url: str) -> None:
     with pytest.raises(StorageError, match="there is no database"):
         connect(sqlite_url, create=False)

@@ -66,6 +66,16 @@ def test_memory_that_a_cpu_does_not_have_is_memory() -> None:
     assert is_out_of_memory(error.value)
 
 
+def test_a_folder_that_was_removed_is_not_the_trials_fault(tmp_path: Path) -> None:
+    """Trainers of users write there by themselves."""
+    for folder, kind in ((tmp_path, FailureKind.ERROR), (tmp_path / "0", FailureKind.DISK)):
+        with pytest.raises(FileNotFoundError) as error:
+            (folder / "missing" / "state.pt").open("w")
+        ended = ended_by(error.value, folder)
+        assert ended.kind is kind
+        assert "state.pt" in ended.message
+
+
 def test_an_error_is_summed_up_by_itself_not_by_its_notes(tmp_path: Path) -> None:
     error = ValueError("boxes have the wrong shape")
     error.add_note("while loading image 7")

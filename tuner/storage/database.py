@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 60.0
 _RETRIES = 5
+_FILE = "file"
+"""What a connection to SQLite remembers of its file: path and inode."""
 
 
 class Database:
@@ -191,6 +193,7 @@ def _engine(url: URL) -> Engine:
         ) from None
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "checkout", _same_file)
     else:
         event.listen(engine, "handle_error", _leave_standby)
     return engine
@@ -211,8 +214,32 @@ def _engine_options(url: URL) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": arguments}
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.execute("pragma foreign_keys = on")
+    file = Path(connection.execute("pragma database_list").fetchone()[2])
+    record.info[_FILE] = file, _inode(file)
+
+
+def _same_file(connection: Any, record: Any, proxy: Any) -> None:
+    """Look whether the file still is the one that was opened: SQLite would write into one that was deleted.
+
+    Raises:
+        StorageError: It was deleted or replaced.
+    """
+    file, opened = record.info[_FILE]
+    if _inode(file) != opened:
+        raise StorageError(
+            f"the database {file} was deleted or replaced while it was in use",
+            hint="Put it back, with the files beside it that begin with its name; then the same command goes on.",
+        )
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _leave_standby(context: ExceptionContext) -> None:

@@ -66,6 +66,8 @@ def _unforeseen(error: Exception, workdir: Path) -> Ended:
         return Ended("failed", FailureKind.DISK, f"no space left on the disk that holds {workdir}")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return Ended("failed", FailureKind.DISK, f"the disk that holds {workdir} has become read-only")
+    if isinstance(error, OSError) and not workdir.is_dir():
+        return Ended("failed", FailureKind.DISK, f"{workdir} was removed while the trial ran: {error}")
     if is_out_of_memory(error):
         return Ended("failed", FailureKind.OUT_OF_MEMORY, summary)
     broken = is_cuda_error(error)
