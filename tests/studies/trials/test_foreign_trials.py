@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
+from sqlalchemy import event
 from study_cases import WORKER, train
 
 from tuner.space.space import SearchSpace
@@ -75,6 +76,25 @@ def test_a_queued_point_that_another_client_takes_is_its_own(studies_url: str, b
     assert run_one(study, 0.4) == 2
     assert study.trials()[-1].params["learning_rate"] == 0.01
     assert run_one(study, 0.3) == 3
+
+
+def test_a_queued_point_that_is_taken_while_a_worker_looks_is_its_takers(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
+    run_one(study, 0.5)
+    client = client_of(study)
+    for rate in (0.01, 0.02):
+        client.enqueue_trial({"learning_rate": rate})
+    taken: list[int] = []
+
+    def take(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "WHERE trials.trial_id = " in statement and not taken:  # all of one that waited when the worker looked
+            taken.append(-1)
+            taken.append(client.ask().number)
+
+    event.listen(study.database.engine, "before_cursor_execute", take)
+    assert run_one(study, 0.4) == 2
+    assert taken == [-1, 1]
+    assert study.trials()[-1].params["learning_rate"] == 0.02
 
 
 @pytest.mark.parametrize(

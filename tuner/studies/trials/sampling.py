@@ -188,8 +188,10 @@ class TrialSampler:
 
         With `default` it is the default config's alone, which comes before points that an Optuna client has queued.
         """
-        queue = (trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING)
-        waiting = (optuna_rows.read_trial(session, trial_id) for trial_id in queue)
+        queued = (trial._trial_id for trial in heads if trial.state == optuna.trial.TrialState.WAITING)
+        now = (optuna_rows.read_trial(session, trial_id) for trial_id in queued)
+        # Another client may have taken one since its head was read.
+        waiting = (trial for trial in now if trial.state == optuna.trial.TrialState.WAITING)
         return next((trial for trial in waiting if DEFAULT in trial.user_attrs or not default), None)
 
     def _sampler_for(self, waiting: FrozenTrial | None) -> SamplerSpec:
