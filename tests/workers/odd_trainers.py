@@ -38,6 +38,17 @@ def dies(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochRes
     os._exit(7)
 
 
+def exits(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
+    """As a script does whose arguments are wrong."""
+    yield result(task, 1, 0.5)
+    sys.exit(2)
+
+
+def exits_well(task: TrainingTask, stop_requested: StopRequested) -> list[EpochResult]:
+    """As a script does at its end."""
+    sys.exit()
+
+
 def one_epoch(task: TrainingTask, stop_requested: StopRequested) -> Iterator[EpochResult]:
     yield result(task, 1, 0.5)
 

@@ -101,6 +101,8 @@ ITERATOR = "expected an iterator of EpochResult: let it `yield` one after each e
         ("no_number", 1, FailureKind.DIVERGED, "metrics.map: should be a finite number, found nan"),
         ("from_zero", 0, FailureKind.ERROR, "epoch is 0 as the first of this attempt, expected the whole number 1"),
         ("because", 1, FailureKind.ERROR, "because"),
+        ("exits", 1, FailureKind.ERROR, "RuntimeError: the trainer called sys.exit(2) (traceback in {error.log})"),
+        ("exits_well", 0, FailureKind.ERROR, "the trainer reported no epoch"),
     ],
 )
 def test_what_a_trainer_does_wrong_is_named_and_costs_its_trial_alone(
@@ -110,7 +112,8 @@ def test_what_a_trainer_does_wrong_is_named_and_costs_its_trial_alone(
     for _ in range(2):  # the process lives on
         reported, ended = train(slot, task_in(folder))
         assert (len(reported), ended.outcome, ended.kind) == (epochs, "failed", kind)
-        assert ended.message.splitlines()[0] == message
+        log = folder / "0" / "error.log"
+        assert ended.message.splitlines()[0] == message.replace("{error.log}", str(log))
 
 
 def test_a_trainer_that_returns_when_it_shall_stop_is_interrupted(start: Callable[[str], Slot], folder: Path) -> None:

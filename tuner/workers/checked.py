@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,24 +12,30 @@ from pydantic import ValidationError
 
 from tuner.config.problems import explain
 from tuner.evaluation.metrics import Metrics
-from tuner.trainers.contract import Diverged, EpochResult, TrainingTask, TrialFailed
+from tuner.trainers.contract import Diverged, EpochResult, StopRequested, Trainer, TrainingTask, TrialFailed
 
 _MOST_BYTES = 2**63 - 1
 """That databases can hold."""
 
 
-def epochs_of(returned: Any) -> Iterator[Any]:
-    """What a trainer yields, from what it returned.
+def epochs_of(trainer: Trainer, task: TrainingTask, stop_requested: StopRequested) -> Generator[Any]:
+    """What a trainer yields. To exit, as scripts do and what parses their arguments, is to end: the process lives on.
 
     Raises:
-        TrialFailed: It is nothing that yields.
+        TrialFailed: It returns nothing that yields.
+        RuntimeError: It exits with an error.
     """
-    if not isinstance(returned, Iterable):
-        raise TrialFailed(
-            f"the trainer returned {'None' if returned is None else f'a {type(returned).__name__}'}, expected an "
-            "iterator of EpochResult: let it `yield` one after each epoch"
-        )
-    return iter(returned)
+    try:
+        returned: Any = trainer(task, stop_requested)
+        if not isinstance(returned, Iterable):
+            raise TrialFailed(
+                f"the trainer returned {'None' if returned is None else f'a {type(returned).__name__}'}, expected an "
+                "iterator of EpochResult: let it `yield` one after each epoch"
+            )
+        yield from returned
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"the trainer called sys.exit({end.code!r})") from end
 
 
 def checked(result: EpochResult, task: TrainingTask, previous: int | None) -> EpochResult:

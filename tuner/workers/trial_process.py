@@ -71,7 +71,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
                 return ended
         if left:
             task = replace(task, first_epoch=left[-1].epoch + 1)
-        results = epochs_of(trainer(task, mailbox.stop_requested))
+        results = epochs_of(trainer, task, mailbox.stop_requested)
         previous = None
         for reported in results:
             result = checked(reported, task, previous)
@@ -81,8 +81,7 @@ def run_trial(trainer: Trainer, run: Run, mailbox: Mailbox) -> Ended:
             with _folder_in_use(task.workdir):
                 write_result(task.workdir, result)
             if (ended := _report(result, mailbox)) is not None:
-                # Closing a generator lets it clean up; an iterator without `close` has nothing to clean.
-                getattr(results, "close", lambda: None)()
+                results.close()  # lets a trainer clean up
                 return ended
         trained = max(previous or 0, task.first_epoch - 1)
         if trained < task.config.epochs and mailbox.stop.is_set():
