@@ -14,16 +14,22 @@ import pytest
 from finished_study import EPOCHS, finished_study
 
 from tuner.cli.main import main
+from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import load_production
 from tuner.studies.state.provenance import WorkerInfo
 from tuner.studies.study import Study
+from tuner.trainers.contract import EpochResult
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     study = finished_study(tmp_path_factory.mktemp("export"))
     assert study.next_trial(WorkerInfo()) is not None  # number 2 runs
+    of_another_trainer = study.next_trial(WorkerInfo())
+    assert of_another_trainer is not None
+    study.report(of_another_trainer, EpochResult(1, Metrics(map=0.1), {}, 0.01, 1.0, 0.1, 1.0, 0))
+    study.complete(of_another_trainer)
     yield study
     study.close()
 
@@ -87,6 +93,15 @@ def test_refuses_a_trial_that_is_not_complete(
     assert export("--trial", trial, "-o", tmp_path / "none.yaml") == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "none.yaml").exists()
+
+
+def test_a_trial_of_a_trainer_that_knows_no_thresholds_is_refused_as_such(
+    export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("--trial", 3, "-o", tmp_path / "none.yaml") == 1
+    said = capsys.readouterr().err
+    assert "the trainer of trial 3 of study 'scenes' reported no operating point" in said
+    assert "tuner show scenes 3 --json --storage sqlite:///" in said
 
 
 def test_the_database_keeps_exports_and_attempts_and_show_reads_them(

@@ -12,22 +12,22 @@ from tuner.postprocess.operating_point import OperatingPoint
 class Metrics(Frozen):
     """COCO's twelve numbers, AP per class, the operating point, and what a study asked for beyond them.
 
-    None means undefined (no such ground truth), where COCO says -1.
+    None means undefined (no such ground truth, or not measured), where COCO says -1.
     """
 
     map: float | None = Field(description="AP averaged over IoU 0.50:0.95 and classes")
-    map50: float | None
-    map75: float | None
-    map_small: float | None = Field(description="objects of less than 32 x 32 original pixels")
-    map_medium: float | None
-    map_large: float | None = Field(description="objects of more than 96 x 96 original pixels")
-    ar1: float | None = Field(description="average recall with one detection per image")
-    ar10: float | None
-    ar100: float | None
-    ar_small: float | None
-    ar_medium: float | None
-    ar_large: float | None
-    class_map: dict[str, float | None] = Field(description="AP 0.50:0.95 of each class")
+    map50: float | None = None
+    map75: float | None = None
+    map_small: float | None = Field(None, description="objects of less than 32 x 32 original pixels")
+    map_medium: float | None = None
+    map_large: float | None = Field(None, description="objects of more than 96 x 96 original pixels")
+    ar1: float | None = Field(None, description="average recall with one detection per image")
+    ar10: float | None = None
+    ar100: float | None = None
+    ar_small: float | None = None
+    ar_medium: float | None = None
+    ar_large: float | None = None
+    class_map: dict[str, float | None] = Field(default_factory=dict, description="AP 0.50:0.95 of each class")
     operating_point: OperatingPoint | None = None
     count_mae: float | None = Field(
         None, description="mean absolute error of the number of objects on an image, at the operating point"

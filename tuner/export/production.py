@@ -114,7 +114,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
         number: The trial; None: the confirmed winner, else the best complete one.
 
     Raises:
-        StudyError: There is no such trial, or it is not complete.
+        StudyError: There is no such trial, it is not complete, or has no operating point.
     """
     there = storage_option(study.database.url)
     confirmed, problem = None, None
@@ -144,11 +144,18 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
     if found is not None:
         record = measured(study, record)
     metrics, point = record.metrics, record.operating_point
-    if record.state is not TrialState.COMPLETE or metrics is None or point is None or record.value is None:
+    if record.state is not TrialState.COMPLETE or metrics is None or record.value is None:
         raise StudyError(
             f"trial {record.number} of study {study.name!r} is {record.state} after {record.last_epoch} of "
             f"{record.config.epochs} epochs: its thresholds are chosen after the last one",
             hint="Choose a complete trial, or leave --trial out to export the best one.",
+        )
+    if point is None:
+        raise StudyError(
+            f"the trainer of trial {record.number} of study {study.name!r} reported no operating point, which a "
+            "production config holds",
+            hint="A trainer of your own reports `Metrics.operating_point` after its last epoch. The config alone: "
+            f"tuner show {study.name} {record.number} --json{there}",
         )
     default = study.default_trial()
     if default is not None and default.state is not TrialState.COMPLETE:

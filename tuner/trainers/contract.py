@@ -12,8 +12,10 @@ A trainer may end before `task.config.epochs`. The trial is complete then, with 
 hold all that the study needs after a trial's last epoch, such as the operating point for F1. A trainer that ends
 without any epoch has failed, and one that ends early once `stop_requested` said yes counts as interrupted.
 
-Subprocesses of a trainer are killed with the trial's process, as when a trial hangs. The process outlives a trial that
-is pruned or fails, so a trainer that starts some ends them itself, in a `finally` around its epochs.
+Subprocesses of a trainer are killed with the trial's process, as when a trial hangs. The process outlives its trials,
+those that are pruned or fail included, so a trainer ends what it starts in it, such as subprocesses or a process group
+of `torch.distributed`, itself, in a `finally` around its epochs. What it prints is in the log of its slot. Where it
+calls `sys.exit`, it has ended, or failed with what it exits with.
 
 A trial from which nothing is heard for very long is taken for one that hangs, and its process is killed. Epochs are
 heard; where one takes unforeseeably long, such as the first, which prepares the data, or the last, whose results are
@@ -97,7 +99,8 @@ class EpochResult:
 
     Attributes:
         epoch: Number of finished epochs, from 1.
-        metrics: On the validation split, with the EMA weights; the last epoch's has the operating point.
+        metrics: On the validation split, with the EMA weights, as shares from 0 to 1. The mAP alone is enough for a
+            study of it; the last epoch's has the operating point, where the config shall be exported.
         losses: Mean of each loss term over the epoch.
         learning_rate: At the end of the epoch.
         train_seconds: Wall time of the training part.

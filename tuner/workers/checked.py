@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tuner.config.objective import COCO_NAMES
 from tuner.config.problems import explain
 from tuner.evaluation.metrics import Metrics
 from tuner.trainers.contract import Diverged, EpochResult, StopRequested, Trainer, TrainingTask, TrialFailed
@@ -59,6 +60,11 @@ def checked(result: EpochResult, task: TrainingTask, previous: int | None) -> Ep
         metrics = Metrics.model_validate(result.metrics.model_dump())
     except ValidationError as error:
         raise wrong_metrics(error) from None
+    shares = {name: getattr(metrics, name) for name in COCO_NAMES}
+    shares |= {f"class_map[{name!r}]": value for name, value in metrics.class_map.items()}
+    for name, share in shares.items():  # COCO's -1, and percents, would enter objectives and gains
+        if share is not None and not 0 <= share <= 1:
+            raise _wrong(f"metrics.{name}", epoch, repr(share), "a share from 0 to 1, or None where it is undefined")
     return replace(
         result,
         epoch=epoch,
