@@ -369,6 +369,21 @@ def test_a_server_out_of_reach_is_named_without_its_password(backend: str) -> No
     assert "server" in error.value.hint
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("mysql://u:secret@127.0.0.1/d?ssl-mode=REQUIRED", "unexpected keyword argument 'ssl-mode'"),
+        ("mysql://u:secret@127.0.0.1/d?ssl_ca=/none.pem", "No such file or directory"),
+        ("mysql://u:secret@127.0.0.1/d?connect_timeout=soon", "invalid literal for int"),
+    ],
+)
+def test_options_that_a_driver_does_not_know_are_named(url: str, why: str) -> None:
+    with pytest.raises(StorageError, match=why) as error:
+        connect(url)
+    assert error.value.message.startswith("the driver of mysql+pymysql://u:***@127.0.0.1/d?")
+    assert "?ssl_ca=FILE with MySQL" in error.value.hint
+
+
 @pytest.mark.parametrize(("url", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")])
 def test_a_missing_driver_names_the_extra(url: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__

@@ -7,12 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate, optuna_storage
 from tuner.storage.stalled import Connections
 from tuner.storage.texts import require_unicode
-from tuner.storage.trouble import asks_again, is_read_only, translated
+from tuner.storage.trouble import asks_again, refused_options, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
@@ -191,12 +191,24 @@ def _engine(url: URL) -> Engine:
             f"{masked(url)} needs the Python package {error.name!r}, which is not installed",
             hint=f"Install it with: pip install 'tuner[{extra}]'",
         ) from None
+    except (TypeError, ValueError) as error:
+        raise refused_options(url, error) from error
+    event.listen(engine, "do_connect", partial(_connect, url))
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "checkout", _same_file)
     else:
         event.listen(engine, "handle_error", _leave_standby)
     return engine
+
+
+def _connect(url: URL, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except dialect.loaded_dbapi.Error:
+        raise
+    except Exception as error:  # drivers check few of their options
+        raise refused_options(url, error) from error
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

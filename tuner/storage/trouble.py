@@ -60,6 +60,15 @@ def translated(url: URL, error: BaseException) -> TunerError:
     )
 
 
+def refused_options(url: URL, error: Exception) -> StorageError:
+    """What it means that a driver failed with an error that is none of a database's, before it reached one."""
+    return StorageError(
+        f"the driver of {masked(url)} does not connect: {error}",
+        hint="Check the options behind the ? of the URL, and that files that they name are there. TLS is asked for by "
+        "?sslmode=require with PostgreSQL, and by ?ssl_ca=FILE with MySQL.",
+    )
+
+
 def _full(detail: str, file: Path) -> bool:
     """Whether SQLite failed for want of space, which it calls an I/O error where its shared memory has no room."""
     if not any(text in detail for text in _SQLITE_NO_ROOM):
