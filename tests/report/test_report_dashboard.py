@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,15 +18,17 @@ import optuna
 import pytest
 import yaml
 from finished_study import fake_detections, finished_study, make_study, run_trial
-from optuna_dashboard import get_note
+from optuna_dashboard import get_note, save_note
 from sqlalchemy import text
 
 from tuner.config.trial import TrialConfig
+from tuner.evaluation.metrics import Metrics
 from tuner.report.dashboard import DashboardObserver
 from tuner.report.serve import dashboard_of
 from tuner.studies.opening import open_study
 from tuner.studies.state.provenance import WorkerInfo
 from tuner.studies.study import Study
+from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 
@@ -88,6 +91,25 @@ def test_a_trial_that_runs_has_its_full_config(tmp_path: Path) -> None:
     assert body.startswith("**running** after 0 of 3 epochs")
     config = yaml.safe_load(body.partition("```yaml\n")[2].removesuffix("```\n"))
     assert TrialConfig.model_validate(config) == assignment.config
+    study.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "Look at **7**.\n"), ("Mine\n\n", "and mine"), ("no config", None)])
+def test_what_a_reader_wrote_into_a_note_stays(tmp_path: Path, before: str, after: str | None) -> None:
+    study = make_study(tmp_path)
+    observer = DashboardObserver(study)
+    assignment = study.next_trial(WorkerInfo())
+    assert assignment is not None
+    observer.trial_started(assignment, SlotPlan(0, "cpu", 1))
+    page = SimpleNamespace(storage=study.database.optuna, study=study.optuna, _trial_id=assignment.trial_id)
+    save_note(page, before if after is None else before + get_note(page) + after)
+    for epoch in (1, 2):
+        study.report(assignment, EpochResult(epoch, Metrics(map=0.1), {}, 0.01, 1.0, 0.1, 1.0, 0))
+        observer.trial_ended(assignment, Ended("pruned"))
+    note = get_note(page)
+    assert note.startswith(before or "**running** after 2 of 3 epochs")
+    assert note.endswith(after or "```\n")
+    assert note.count("after 2 of 3 epochs") == note.count("```yaml") == 1
     study.close()
 
 

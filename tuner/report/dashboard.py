@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import mimetypes
+import re
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import yaml
 from optuna.artifacts import FileSystemArtifactStore
-from optuna_dashboard import save_note
+from optuna_dashboard import get_note, save_note
 
 from tuner.config.errors import TunerError
 from tuner.evaluation.at_point import hits_of
@@ -34,6 +35,9 @@ from tuner.workers.observer import Observer
 
 ARTIFACTS = "artifacts"
 """Folder of a study's artifacts, in the study's folder."""
+
+_OURS = re.compile(r"\*\*\w+\*\* after \d+ of \d+ epochs, seed .*?```yaml\n.*?```\n?", re.DOTALL)
+"""Our part of a trial's note."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +125,9 @@ class DashboardObserver(Observer):
     def _save_note(self, assignment: Assignment, record: TrialRecord) -> None:
         # `save_note` wants a trial, but making one of Optuna's asks the sampler for values: these are what it reads.
         study, text = self._study.optuna, trial_note(record, self._study.spec.objective.metric)
+        trial = SimpleNamespace(storage=study._storage, study=study, _trial_id=assignment.trial_id)
         with self._study.database.errors():
-            save_note(SimpleNamespace(storage=study._storage, study=study, _trial_id=assignment.trial_id), text)
+            save_note(trial, renewed(get_note(trial), text))
 
     def _attach(self, trial_id: int, file: Path) -> None:
         """Store a file and tell the dashboard of it.
@@ -161,6 +166,18 @@ def trial_note(record: TrialRecord, metric: str) -> str:
         lines.append("Ran with " + ", ".join(f"{k} {v}" for k, v in record.epochs[-1].executed.items()))
     config = yaml.safe_dump(record.config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=72)
     return "\n\n".join(lines) + f"\n\n```yaml\n{config}```\n"
+
+
+def renewed(note: str, ours: str) -> str:
+    """A trial's note with our part as it is now, and what readers of the dashboard have written around it as it was.
+
+    Args:
+        note: As it stands in the dashboard.
+        ours: As of `trial_note`.
+    """
+    found = _OURS.search(note)
+    before, after = (note[: found.start()], note[found.end() :]) if found else (note.rstrip() + "\n\n", "")
+    return before.lstrip() + ours + after
 
 
 def _try(number: int, part: str, make: Callable[[], object]) -> None:
