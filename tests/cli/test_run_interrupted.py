@@ -28,6 +28,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: s
     assert process.returncode == 130, read + out + err
     assert "Traceback" not in err
     assert "same command goes on" in out
+    assert "saving the running trials" in out
     interrupted = project.trials()
     assert any(trial["state"] == "interrupted" for trial in interrupted)
     assert all(trial["attempts"][-1]["outcome"] for trial in interrupted)

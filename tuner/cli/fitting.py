@@ -23,6 +23,11 @@ def screen(width: int | None = None) -> Console:
     return Console(width=width, markup=False, emoji=False)
 
 
+def width_of(table: Table, console: Console) -> int:
+    """Columns of the screen that a table takes where nothing in it is cut or wrapped."""
+    return console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+
+
 def print_table(table: Table) -> None:
     """Print a table of texts in full.
 
@@ -30,7 +35,7 @@ def print_table(table: Table) -> None:
     one gets each row as a record, with the name of its column before each value (as psql's `\\x auto`).
     """
     console = screen()
-    needed = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+    needed = width_of(table, console)
     if needed <= console.width or not console.is_terminal:
         screen(max(needed, console.width)).print(table)
         return

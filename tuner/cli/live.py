@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from tuner.cli.common import duration, metric_name, number
+from tuner.cli.fitting import width_of
 from tuner.cli.progress import Progress
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
@@ -22,12 +24,19 @@ from tuner.workers.observer import WorkerReport
 if TYPE_CHECKING:
     from tuner.studies.reading import StudyReader
 
+_DISPENSABLE = ("", "running", "slot", "time left")
+"""Columns in the order in which a narrow terminal goes without them; the bar has no name."""
+
 
 class LiveTable(Progress):
-    """A row for each running trial; counts, the best so far and the estimated end below."""
+    """Counts, the best so far and the estimated end, and below them a row for each running trial.
+
+    The rows come last, so that the others stay in sight where there are more slots than the terminal has lines.
+    """
 
     def __init__(self, study: StudyReader, console: Console) -> None:
         super().__init__(study)
+        self._console = console
         self._live = Live(self.render(), console=console, auto_refresh=False)
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
@@ -54,45 +63,70 @@ class LiveTable(Progress):
 
     def notice(self, text: str) -> None:
         """Print a line above the table."""
-        self._live.console.print(Text(f"{time.strftime('%H:%M:%S')} {text}", style="yellow"))
+        self._console.print(Text(f"{time.strftime('%H:%M:%S')} {text}", style="yellow"))
 
     def tick(self) -> None:
         """Draw again, with the time left brought up to date."""
         self._live.update(self.render(), refresh=True)
 
     def worker_ended(self, report: WorkerReport) -> None:
-        """Leave the last state on the screen."""
-        self.tick()
+        """Leave the last state on the screen, without rows and times to come."""
+        self._live.update(self.render(ended=True), refresh=True)
         self._live.stop()
 
-    def render(self) -> Group:
-        """The table and the lines below it."""
+    def render(self, *, ended: bool = False) -> Group:
+        """The lines, and the table below them.
+
+        Args:
+            ended: Whether nothing is to come.
+        """
+        lines = [self.title, self._counts("" if ended else self._end())]
+        if not self.repeats:
+            lines.append(self._best())
+        return Group(*map(Text, lines), *([self._table()] if self.running and not ended else []))
+
+    def _table(self) -> Table:
+        """The running trials, in as many columns as the terminal has room for."""
+        for dropped in range(len(_DISPENSABLE) + 1):
+            table = self._table_without(_DISPENSABLE[:dropped])
+            if width_of(table, self._console) <= self._console.width:
+                break
+        return table
+
+    def _table_without(self, dropped: Sequence[str]) -> Table:
         metric = metric_name(self.study.spec.objective.metric)
-        table = Table(title=self.title, title_justify="left", expand=False)
-        for column in ("trial", "slot", "epoch", "", metric, "time left"):
-            table.add_column(column, justify="left" if column in ("slot", "") else "right")
+        shown = [name for name in ("trial", "slot", "epoch", "", metric, "running", "time left") if name not in dropped]
+        table = Table(expand=False)
+        for name in shown:
+            table.add_column(name, justify="left" if name in ("slot", "") else "right", no_wrap=True)
         for trial in self.running.values():
-            table.add_row(
-                trial.label.removeprefix("trial "),
-                trial.place,
-                f"{trial.epoch}/{trial.total}",
-                ProgressBar(total=trial.total, completed=trial.epoch, width=20),
-                number(trial.value),
-                duration(trial.seconds_left()),
-            )
-        lines = [self._counts()] if self.repeats else [self._counts(), self._best(metric)]
-        return Group(table, *map(Text, lines))
+            cells: dict[str, RenderableType] = {
+                "trial": trial.label.removeprefix("trial "),
+                "slot": trial.place,
+                "epoch": f"{trial.epoch}/{trial.total}",
+                "": ProgressBar(total=trial.total, completed=trial.epoch, width=20),
+                metric: number(trial.value),
+                "running": duration(time.monotonic() - trial.started),
+                "time left": duration(trial.seconds_left()),
+            }
+            table.add_row(*(cells[name] for name in shown))
+        return table
 
-    def _counts(self) -> str:
+    def _counts(self, end: str) -> str:
         counts = self.counts_text(" · ")
-        of = self.total
         done = sum(self.counts.values())
-        left = self.seconds_left()
-        end = "" if left is None else time.strftime(" (at %H:%M)", time.localtime(time.time() + left))
-        what, ends = ("runs", "they end") if self.repeats else ("trials", "study ends")
-        return f"{done}{f' of {of}' if of else ''} {what}: {counts} · {ends} in {duration(left)}{end}"
+        what = "runs" if self.repeats else "trials"
+        return f"{done}{f' of {self.total}' if self.total else ''} {what}: {counts}{end}"
 
-    def _best(self, metric: str) -> str:
+    def _end(self) -> str:
+        left = self.seconds_left()
+        if left == 0:
+            return ""
+        at = "" if left is None else time.strftime(" (at %H:%M)", time.localtime(time.time() + left))
+        return f" · {'they end' if self.repeats else 'study ends'} in {duration(left)}{at}"
+
+    def _best(self) -> str:
+        metric = metric_name(self.study.spec.objective.metric)
         if self.best is None:
             return f"best {metric}: no finished trial yet"
         over = self.gain_text()

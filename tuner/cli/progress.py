@@ -72,7 +72,9 @@ class Progress(Observer):
         self.best: tuple[int, float] | None = None
         self._begun = time.monotonic()
         self._begun_here: set[int] = set()
-        self._paused = {trial.number for trial in study.trials(states=[TrialState.PAUSED], epochs=False)}
+        left = study.trials(states=[TrialState.PAUSED, TrialState.INTERRUPTED], epochs=False)
+        self._paused = {trial.number for trial in left if trial.state == TrialState.PAUSED}
+        self._left_at = {trial.number: trial.value for trial in left}
         found = study.summary()
         for state in self.counts:
             self.counts[state] = found.counts.get(TrialState(state), 0)
@@ -102,6 +104,7 @@ class Progress(Observer):
             assignment.config.epochs,
             max(0, assignment.first_epoch - 1),
             time.monotonic(),
+            self._left_at.pop(assignment.number, None),
         )
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
@@ -116,6 +119,8 @@ class Progress(Observer):
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
         trial = self.running.pop(assignment.number)
+        if ended.outcome in ("paused", "interrupted"):
+            self._left_at[assignment.number] = trial.value
         if ended.outcome == "paused":
             self._set_paused(self._paused | {assignment.number})
         elif ended.outcome in self.counts:

@@ -61,12 +61,14 @@ class Ending:
         reason: None while it does not.
         message: The same for a reader.
         since: When that was decided.
+        said: Whether it was said that running trials save their state.
         waits: Whether it was said that the worker waits for the database.
     """
 
     reason: Reason | None = None
     message: str = ""
     since: float = 0.0
+    said: bool = False
     waits: bool = False
 
     def because(self, reason: Reason, message: str = "") -> None:

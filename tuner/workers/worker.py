@@ -181,6 +181,11 @@ class _Worker:
         if self._ending.reason:
             for running in self._ledger.running:
                 running.stop()
+            if self._ledger.running and not self._ending.said and not interrupts.at_once:
+                self._ending.said = True
+                self._audience.notice(
+                    "saving the running trials (Ctrl-C now loses what they did since their last epoch)"
+                )
             if self._line.cut and not self._ending.waits:
                 self._ending.waits = True
                 self._audience.notice("waiting for the database, to deliver what was kept (Ctrl-C ends at once)")
