@@ -1,5 +1,6 @@
 """The command answers at once, and every command explains itself."""
 
+import re
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 import tuner as tuner_package
 from tuner.cli.app import app
+from tuner.cli.main import main
 from tuner.storage.database import connect
 
 HEAVY = ("torch", "optuna", "sqlalchemy", "alembic", "cv2", "matplotlib", "numpy", "plotly")
@@ -58,6 +60,44 @@ def test_version() -> None:
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.strip() == "[]"
     assert answer.stdout.strip() == f"tuner {tuner_package.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["tuner", "conf"], ["confirm"]),
+        (["tuner", "run", "study.yaml", "--ti"], ["--timeout"]),
+        (["tuner", "run", "study.yaml", "--keep", ""], ["best", "all", "none"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(
+    words: list[str], found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TUNER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    assert said(monkeypatch, capsys).split() == found
+
+
+def test_help_fills_its_paragraphs_and_shows_defaults_alike(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for command in commands():
+        shown = said(monkeypatch, capsys, command, "-h")
+        assert "; default:" not in shown  # but [default: …], as typer shows the others
+        usage = next(line for line in shown.splitlines() if "Usage:" in line)
+        assert not re.search(r"[\[{][a-z]", usage.replace("[OPTIONS]", "")), usage  # of a file or name: in capitals
+    assert "it goes on; runs that are finished" in said(monkeypatch, capsys, "confirm", "--help")
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints, called in this process."""
+    monkeypatch.setattr(sys, "argv", ["tuner", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    return capsys.readouterr().out
 
 
 def test_a_wrong_call_is_told_apart_from_a_failure() -> None:

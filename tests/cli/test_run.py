@@ -190,7 +190,7 @@ def test_a_run_of_failures_alone_is_no_success(project: Project) -> None:
         (["run", "missing.yaml"], "missing.yaml: no such file\nWrite a study file with `tuner init DIR`"),
         (["run", "data"], "data: cannot be read: Is a directory\nWrite a study file with `tuner init DIR`"),
         (["run", "study.yaml", "--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
-        (["run", "study.yaml", "--timeout", "soon"], "not a duration"),
+        (["run", "study.yaml", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
         (["status", "cels"], "Did you mean 'cells'?"),
         (["status", "cells@repeats"], "holds the repeats of study 'cells' .*\nName the study: `tuner confirm cells`"),
         (["export", "cells@repeats", "-o", "best.yaml"], "holds the repeats of study 'cells'"),

@@ -6,7 +6,9 @@ what a command needs is imported inside its function, so that `tuner --help` ans
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -40,7 +42,11 @@ from tuner.cli.train import train
 from tuner.cli.worker import worker
 from tuner.config.openmp import spin_briefly
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -68,7 +74,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "delete": delete,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    # Typer would break a paragraph where its source does, and again at the terminal's width.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
+    app.command(_name, help=_help)(_command)
 app.add_typer(db, name="db")
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.calibration_table import table
-from tuner.cli.common import AsJson, ImagesOf, OnBadBoxes, Overlap, SplitName, Tile, print_json, refuse_folder, tiles_of
+from tuner.cli.common import (
+    AsJson,
+    ImagesOf,
+    OnBadBoxes,
+    Overlap,
+    SplitName,
+    Tile,
+    print_json,
+    refuse_folder,
+    tiles_of,
+)
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -22,7 +32,10 @@ if TYPE_CHECKING:
 
 def calibrate(
     source: Annotated[
-        Path, typer.Argument(help="Folder that `tuner train` wrote, or a COCO results JSON of any toolkit.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder that `tuner train` wrote, or a COCO results JSON of any toolkit."
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(help="Ground truth: COCO JSON, or a study file.", show_default="required")
@@ -33,9 +46,9 @@ def calibrate(
     nms: Annotated[
         list[str] | None,
         typer.Option(
-            help="Kind of NMS to try, again for more: greedy, greedy-voting, greedy-agnostic, diou, soft-linear, "
-            "soft-gaussian, wbf, none. Default: greedy and greedy-voting; for detections that are suppressed already, "
-            "greedy and none."
+            help="Kind of NMS to try; may be repeated: greedy, greedy-voting, greedy-agnostic, diou, soft-linear, "
+            "soft-gaussian, wbf, none.",
+            show_default="greedy and greedy-voting; greedy and none where suppressed already",
         ),
     ] = None,
     criterion: Annotated[
@@ -57,7 +70,10 @@ def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; for a model folder.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Find NMS and confidence thresholds for the common criteria, from one set of predictions."""
+    """Find NMS and confidence thresholds for the common criteria, from one set of predictions.
+
+    Example: `tuner calibrate results.json --data annotations/val.json`
+    """
     from typing import get_args
 
     from tuner.config.trial import NmsKind

@@ -51,10 +51,11 @@ SplitName = Annotated[Literal["train", "val", "test"], typer.Option("--split", h
 ImagesOf = Annotated[
     Path | None,
     typer.Option(
-        "--images", help="Folder of a COCO JSON's images; default: `images` beside the file or beside its folder."
+        "--images", help="Folder of a COCO JSON's images.", show_default="images beside the file or beside its folder"
     ),
 ]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `tuner train` wrote.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 

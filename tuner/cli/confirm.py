@@ -10,7 +10,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
-from tuner.cli.options import TIMEOUT_HELP, Device, Slots, TrainerPath
+from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import cut_short, exit_code, work_on_repeats
 from tuner.config.counts import MAX_RUNS
 
@@ -25,9 +25,11 @@ def confirm(
     top: Annotated[int, typer.Option(min=1, help="Configs to confirm, the default one aside.")] = 5,
     seeds: Annotated[int, typer.Option(min=2, max=MAX_RUNS, help="Fresh seeds to train each with.")] = 3,
     storage: Storage = None,
-    timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
+    timeout: Timeout = None,
     device: Device = None,
     slots: Slots = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = None,
     as_json: AsJson = False,
     trainer: TrainerPath = None,
 ) -> None:
@@ -39,17 +41,18 @@ def confirm(
     from tuner.cli.own_trainer import check_trainer
     from tuner.cli.supervise import supervised
     from tuner.cli.trust import confirmed_json, trust_of
-    from tuner.config.load import parse_duration
     from tuner.studies.opening import open_study
     from tuner.studies.trust.confirm import plan_confirmation
     from tuner.workers.devices import plan_slots
 
     check_trainer(trainer)
-    deadline = time.monotonic() + parse_duration(timeout) if timeout else None
+    asked = device_of(device, gpus)
+    deadline = time.monotonic() + timeout if timeout else None
 
     def begin(first: bool) -> int:
         opened = open_study(study, storage)
-        plans = plan_slots(device or opened.spec.device, slots or opened.spec.slots)
+        count = slots or (None if per_gpu else opened.spec.slots)
+        plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
         repeats = plan_confirmation(opened, top, seeds)
         chosen = len({trial for trial, _ in repeats.asked or ()}) - 1
         if first and chosen < top and not as_json:

@@ -13,7 +13,7 @@ Reason = Annotated[str, typer.Option(help="Why, for whoever watches the workers.
 
 def stop(
     study: StudyName,
-    trial: Annotated[int | None, typer.Argument(metavar="TRIAL", help="Number of a trial; default: all.")] = None,
+    trial: Annotated[int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", show_default="all")] = None,
     reason: Reason = "",
     storage: Storage = None,
 ) -> None:

@@ -7,11 +7,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.common import AsJson, DeviceName, ImagesOf, OnBadBoxes, Overlap, Point, SplitName, Tile, tiles_of
+from tuner.cli.common import (
+    AsJson,
+    DeviceName,
+    ImagesOf,
+    ModelFolder,
+    OnBadBoxes,
+    Overlap,
+    Point,
+    SplitName,
+    Tile,
+    tiles_of,
+)
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
+    model: ModelFolder,
     data: Annotated[Path, typer.Option(help="COCO JSON, or a study file.")],
     split: SplitName = "test",
     images: ImagesOf = None,
@@ -37,6 +48,8 @@ def evaluate(
     """Print COCO metrics, and rates, counts and confusion at the model's operating point or another.
 
     With --json also precision, recall and F1 at every confidence from 0 to 1, in hundredths.
+
+    Example: `tuner evaluate model/ --data annotations/test.json --errors`
     """
     from tuner.cli.common import print_json
     from tuner.cli.error_tables import cost_table, error_table

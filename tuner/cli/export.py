@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def export(
     study: StudyName,
     output: Annotated[Path, typer.Option("-o", "--output", help="YAML file to write.")],
-    trial: Annotated[int | None, typer.Option(help="Number of the trial; default: the confirmed or best one.")] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Number of the trial.", show_default="the confirmed or best one")
+    ] = None,
     storage: Storage = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:

@@ -66,7 +66,6 @@ def init(
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights
     from tuner.data.alike import alike_notes
-    from tuner.data.check import turn_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.find_splits import find_data
     from tuner.data.image_checks import turn_notes

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.common import Point, refuse_folder
+from tuner.cli.common import ModelFolder, Point, refuse_folder
 from tuner.config.paths import check_output
 
 
 def onnx(
-    model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
+    model: ModelFolder,
     output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
     batch: Annotated[int, typer.Option(min=1, help="Images that it takes at a time.")] = 1,
     point: Point = None,

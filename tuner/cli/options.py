@@ -8,7 +8,31 @@ import typer
 
 from tuner.config.counts import MAX_SLOTS
 
-TIMEOUT_HELP = "Stop after this wall time, such as 90s, 30m or 2h; running trials save their state."
+
+def _seconds(text: str) -> float:
+    """What `--timeout` means.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
+    from tuner.config.errors import ConfigError
+    from tuner.config.load import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ConfigError as error:
+        raise ConfigError(f"--timeout: {error.message}", hint=error.hint) from None
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="DURATION",
+        parser=_seconds,
+        help="Stop after this wall time, such as 90s, 30m or 1h30m; running trials save their state.",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="the study file's, else auto")
 ]

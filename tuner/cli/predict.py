@@ -11,13 +11,15 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.common import DeviceName, Overlap, Point, Tile, tiles_of
+from tuner.cli.common import DeviceName, ModelFolder, Overlap, Point, Tile, tiles_of
 from tuner.config.errors import ConfigError, DataError
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder that `tuner train` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them, with the folders in them.")],
+    model: ModelFolder,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them, with the folders in them.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("predictions"),
     point: Point = None,
     tile: Tile = None,

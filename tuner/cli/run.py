@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
 from tuner.config.counts import MAX_RUNS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file; `tuner init` writes one.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Finished trials after which the study ends.")] = None,
-    timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
+    timeout: Timeout = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Full training length of each trial.")] = None,
     storage: Storage = None,
     device: Device = None,
@@ -58,6 +58,8 @@ def run(
     """Run a study, or go on with it where it stopped.
 
     Ctrl-C once saves the running trials; the same command then goes on with them.
+
+    Example: `tuner run study.yaml --hours 8`
     """
     from tuner.cli.common import print_json, print_notes
     from tuner.cli.dry_run import plan_json, show_plan

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def show(
     study: StudyName,
-    trial: Annotated[int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.")] = None,
+    trial: Annotated[int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", show_default="all")] = None,
     storage: Storage = None,
     curves: Annotated[Path | None, typer.Option(help="Draw all learning curves into this file, png or svg.")] = None,
     as_json: AsJson = False,

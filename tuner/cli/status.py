@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Name of the study; default: all.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Name of the study.", show_default="all")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:

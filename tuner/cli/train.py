@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="File that `tuner export` wrote.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="File that `tuner export` wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Training length; default: the study's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Full training length.", show_default="the study's")] = None,
     data: Annotated[Literal["train", "train+val"], typer.Option(help="What to train on.")] = "train",
-    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Seed; default: the trial's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Seed.", show_default="the trial's")] = None,
     device: DeviceName = "auto",
 ) -> None:
     """Train the production model; called again after Ctrl-C, it goes on where it stopped."""

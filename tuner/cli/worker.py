@@ -12,7 +12,7 @@ import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import Storage
-from tuner.cli.options import TIMEOUT_HELP, Device, Gpus, PerGpu, Slots, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import exit_code, work
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def worker(
         typer.Option("--data", help="Folder of the data set here.", show_default="where it was when the study began"),
     ] = None,
     storage: Storage = None,
-    timeout: Annotated[str | None, typer.Option(help=TIMEOUT_HELP)] = None,
+    timeout: Timeout = None,
     device: Device = None,
     slots: Slots = None,
     gpus: Gpus = None,
@@ -40,19 +40,20 @@ def worker(
 
     Without a study, takes those that have budget left, highest priority first, until none is left. One that is paused
     meanwhile is left for the next until it is resumed; one whose last trials others run is taken again at the end.
+
+    Example: `tuner worker --study cells --data /data/cells --storage postgresql://host/name`
     """
     from tuner.cli.own_trainer import check_trainer
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError, DeviceError, StudyError
-    from tuner.config.load import parse_duration
     from tuner.storage.database import require_database
     from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 
     check_trainer(trainer)
     require_database(storage)  # one without studies may get some: a worker may be there first
-    deadline = time.monotonic() + parse_duration(timeout) if timeout else None
+    deadline = time.monotonic() + timeout if timeout else None
     asked = device_of(device, gpus)
     foreign: tuple[type[Exception], ...] = (DataError,) if asked else (DataError, DeviceError)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.errors import listed
 from tuner.config.trial import WHOLE, NmsKind, Tiles
-from tuner.data.image_checks import listed
 from tuner.evaluation.coco import IOU_THRESHOLDS, MAX_DETECTIONS, CocoEvaluator, interpolated
 from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.choice import FEW_BOXES, few_boxes

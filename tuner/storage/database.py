@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.engine import URL, Dialect, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from tuner.config.errors import NoStudies, StorageError, TunerError
 from tuner.storage import migrate, optuna_storage
 from tuner.storage.stalled import Connections
 from tuner.storage.texts import require_unicode
-from tuner.storage.trouble import asks_again, refused_options, translated
+from tuner.storage.trouble import asks_again, is_read_only, refused_options, translated
 from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
