@@ -33,7 +33,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: s
     assert any(trial["state"] == "interrupted" for trial in interrupted)
     assert all(trial["attempts"][-1]["outcome"] for trial in interrupted)
     project.misbehave()
-    assert "goes on at epoch" in project.run()
+    out = project.run()
+    assert "goes on at epoch" in out
+    assert "left 0 s" not in out
     trials = project.trials()
     check_curves(trials)
     assert len(trials) == 4

@@ -119,6 +119,8 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
             "study.yaml:5: pruner.first_rung: should be whole epochs, such as 3, or a share of all between 0 and 1, "
             "such as 0.25, found 1.0",
         ),
+        (MINIMAL + "device: gpu\n", "study.yaml:5: device: expected auto, cpu, cuda or cuda:N, found 'gpu'"),
+        (MINIMAL + "space: my.yaml\n", "my.yaml: no such file\nstudy.yaml:5: space: write a path that starts"),
         (MINIMAL + "budget:\n  timeout: soon\n", "study.yaml:6: budget.timeout: 'soon' is not a duration"),
         (
             MINIMAL + "sampler: tpe\n",
@@ -204,6 +206,12 @@ def test_defaults_are_laid_over_those_of_trial_config(tmp_path: Path, lines: str
 )
 def test_errors_name_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
     assert message in refused(tmp_path, text)
+
+
+def test_a_value_of_the_command_line_is_not_looked_for_in_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL + "device: cpu\n")
+    with pytest.raises(ConfigError, match=r"^device: expected auto, cpu, cuda or cuda:N, found 'gpu'$"):
+        load_study_spec(file, {"device": "gpu"})
 
 
 def test_limits_may_leave_a_single_value(tmp_path: Path) -> None:

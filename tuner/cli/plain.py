@@ -53,9 +53,11 @@ class PlainLog(Progress):
         if self.best:
             over = self.gain_text()
             best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
+        left = self.seconds_left()
+        to_come = "" if left == 0 else f" · left {duration(left)}"
         self._say(
             f"{trial.label} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
-            f" · {number(trial.value)}{why} · {counts}{best} · left {duration(self.seconds_left())}"
+            f" · {number(trial.value)}{why} · {counts}{best}{to_come}"
         )
 
     def notice(self, text: str) -> None:

@@ -116,6 +116,8 @@ def run(
     begun = mmap(-1, 1)  # shared by all starts, of which the first may have died before it had the study
 
     def begin(first: bool) -> int:
+        if first:
+            typer.echo("Reading the data set …", err=True)  # a large one takes a while
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         if begun[0]:
             study = _open_again(laid_out)

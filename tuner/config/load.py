@@ -68,7 +68,8 @@ def load_study_spec(path: Path | str, overrides: Mapping[str, Any] | None = None
     space = data.get("space", spec.space)
     if isinstance(space, str) and is_path(space):
         file = folder / expanded(space, where(data, ("space",)))
-        space = read_yaml(file)
+        place = where(data, ("space",))
+        space = read_yaml(file, hint=f"{place}write a path that starts from the study file's folder, or a known name.")
         _weights_from_folder(space, file.parent)
     elif isinstance(space, dict):
         _weights_from_folder(space, folder)
@@ -186,6 +187,8 @@ def _override(data: Section, name: str, value: Any) -> None:
             raise ConfigError(f"{where(data, tuple(parents[: depth + 1]))}should be a mapping, found {child!r}")
         node = child
     node[last] = value
+    if isinstance(node, Section):
+        node.lines.pop(last, None)  # the line holds another value
 
 
 def _undotted(data: Mapping[str, Any]) -> Mapping[str, Any]:

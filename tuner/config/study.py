@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -199,6 +200,13 @@ class StudySpec(Frozen):
     slots: Count | None = Field(
         None, le=MAX_SLOTS, description="trials at the same time on this machine; default: by the device"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, text: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", text):
+            raise ValueError(f"expected auto, cpu, cuda or cuda:N, found {text!r}")
+        return text
 
     @field_validator("objectives")
     @classmethod
