@@ -20,6 +20,7 @@ from tuner.cli.common import (
     refuse_folder,
     tiles_of,
 )
+from tuner.cli.image_progress import image_progress
 from tuner.config.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -226,7 +227,8 @@ def _predict(
     check_classes(model.info, annotated, data)
     tiles = tiles or model.operating_point.tiles
     note = trained_on_note(model.info, annotated)
-    raw = predict_raw(model, annotated, where, tiles=tiles)
+    with image_progress() as told:
+        raw = predict_raw(model, annotated, where, tiles=tiles, told=told)
     return raw, model.config.max_detections, tiles, [note] if note else []
 
 

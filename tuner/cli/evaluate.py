@@ -19,6 +19,7 @@ from tuner.cli.common import (
     Tile,
     tiles_of,
 )
+from tuner.cli.image_progress import image_progress
 
 
 def evaluate(
@@ -93,7 +94,8 @@ def evaluate(
     check_classes(loaded.info, annotated, data)
     if (note := trained_on_note(loaded.info, annotated)) is not None:
         typer.echo(f"note: {note}", err=as_json)
-    found = detect(loaded, annotated, where, tiles=tiles)
+    with image_progress() as told:
+        found = detect(loaded, annotated, where, tiles=tiles, told=told)
     metrics = evaluate_model(
         loaded,
         annotated,
@@ -105,8 +107,8 @@ def evaluate(
     parts: dict[str, Frozen] = {"detail": closer}
     tables = [detail_table(closer)]
     if errors:
-        parts["errors"] = told = report(explain(annotated, found))
-        tables.append(error_table(told))
+        parts["errors"] = costs = report(explain(annotated, found))
+        tables.append(error_table(costs))
     if pictures is not None:
         shown = found.subset(is_shown(found, loaded.operating_point, loaded.classes))
         written = draw_worst(explain(annotated, shown), pictures)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import DeviceName, ModelFolder, Overlap, Point, Tile, tiles_of
+from tuner.cli.image_progress import image_progress
 from tuner.config.errors import ConfigError, DataError
 
 
@@ -55,7 +56,8 @@ def predict(
 
     loaded = load_model(model, resolve_device(device), point=point)
     output.mkdir(parents=True, exist_ok=True)
-    found = predicting.predict(loaded, paths, tiles=tiles)
+    with image_progress() as told:
+        found = predicting.predict(loaded, paths, tiles=tiles, told=told)
     each = found.by_image()
     if not each:
         raise _unreadable(found.faults)

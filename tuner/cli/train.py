@@ -42,6 +42,7 @@ def train(
     found = _compare_data(production)
     plan = make_plan(production, output, epochs=epochs, seed=seed, part=data, data=found)
     _explain(plan)
+    typer.echo(f"Training {plan.config.model}: {plan.config.epochs} epochs on {plan.part}.")
     try:
         with Interrupts() as interrupts, EpochProgress(plan.config.epochs, judged=data == "train") as progress:
             judged = train_production(

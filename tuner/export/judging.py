@@ -20,7 +20,7 @@ from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
 from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
-from tuner.export.predicting import images_of, predict_raw
+from tuner.export.predicting import Told, images_of, nobody, predict_raw
 from tuner.models.predictions import Detections
 from tuner.postprocess.nms import suppress
 from tuner.trainers.detection.cost import measure_cost
@@ -43,7 +43,9 @@ class Judged:
     found: Detections
 
 
-def detect(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
+def detect(
+    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
+) -> Detections:
     """Detections after NMS, with no confidence threshold.
 
     Args:
@@ -51,9 +53,10 @@ def detect(model: LoadedModel, split: Split, device: torch.device, *, tiles: Til
         split: Images with the model's classes.
         device: That the model is on.
         tiles: How images are cut; None: as the model's operating point says.
+        told: Hears how far it is.
     """
     point = model.operating_point
-    raw = predict_raw(model, split, device, tiles=tiles)
+    raw = predict_raw(model, split, device, tiles=tiles, told=told)
     return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 

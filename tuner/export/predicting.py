@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,13 @@ CHUNK = 256
 BATCH = 8
 """Images or tiles that the network sees at a time, where memory holds as many."""
 
+Told = Callable[[int, int], None]
+"""Called now and then with the number of images that are done, and of all."""
+
+
+def nobody(done: int, total: int) -> None:
+    """Where nobody waits for the images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
@@ -48,16 +55,19 @@ class Predicted:
         return [(Path(name), self.detections.of_image(i)) for i, name in enumerate(self.split.file_names)]
 
 
-def predict(model: LoadedModel, paths: Sequence[Path | str], *, tiles: Tiles | None = None) -> Predicted:
+def predict(
+    model: LoadedModel, paths: Sequence[Path | str], *, tiles: Tiles | None = None, told: Told = nobody
+) -> Predicted:
     """Detections on image files at the model's operating point.
 
     Args:
         model: Of `load_model`, on the device that computes.
         paths: Image files.
         tiles: How images are cut; None: as the model's operating point says.
+        told: Hears how far it is.
     """
     split, faults = unlabelled_split([Path(path) for path in paths], model.info)
-    return Predicted(split, predict_shown(model, split, model.device, tiles=tiles), tuple(faults))
+    return Predicted(split, predict_shown(model, split, model.device, tiles=tiles, told=told), tuple(faults))
 
 
 def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, list[str]]:
@@ -113,7 +123,7 @@ def images_of(split: Split, rows: slice) -> Split:
 
 
 def predict_raw(
-    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None
+    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
 ) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
@@ -122,28 +132,35 @@ def predict_raw(
         split: Images of any sizes.
         device: Where to compute.
         tiles: How images are cut; None: as the model's operating point says.
+        told: Hears how far it is.
 
     Raises:
         DataError: An image cannot be read, or has another size than the split says; named.
     """
     tiles = tiles or model.operating_point.tiles
-    return _joined(list(_predict_chunks(model, split, device, tiles)), RawPredictions)
+    return _joined(list(_predict_chunks(model, split, device, tiles, told)), RawPredictions)
 
 
-def predict_shown(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> Detections:
+def predict_shown(
+    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
+) -> Detections:
     """What production shows on a split; see `predict_raw` and `shown_at`."""
     point, most = model.operating_point, model.config.max_detections
-    chunks = _predict_chunks(model, split, device, tiles or point.tiles)
+    chunks = _predict_chunks(model, split, device, tiles or point.tiles, told)
     return _joined([shown_at(raw, point, model.classes, max_detections=most) for raw in chunks], Detections)
 
 
-def _predict_chunks(model: LoadedModel, split: Split, device: torch.device, tiles: Tiles) -> Iterator[RawPredictions]:
+def _predict_chunks(
+    model: LoadedModel, split: Split, device: torch.device, tiles: Tiles, told: Told
+) -> Iterator[RawPredictions]:
     at_once = at_once_on(device, BATCH, model.config, model.canvas, len(model.classes))
     precision = inference_precision(model.config, device)
+    told(0, len(split))
     for start in range(0, len(split), CHUNK):
         part = images_of(split, slice(start, start + CHUNK))
         found, at_once = as_many_as_fit(at_once, partial(_predict_part, model, part, tiles, precision))
         yield found
+        told(min(start + CHUNK, len(split)), len(split))
 
 
 def _predict_part(model: LoadedModel, part: Split, tiles: Tiles, precision: Precision, at_once: int) -> RawPredictions:
