@@ -32,6 +32,17 @@ def test_one_of_the_current_folder_is_taken(project: Project) -> None:
     project.call("run", "study.yaml", "--dry-run", "--trainer", "own:train")
 
 
+def test_the_readmes_example_runs_and_what_it_leaves_out_is_named(project: Project) -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    example = next(block for block in readme.read_text("utf-8").split("```") if "stop_requested" in block)
+    Path(project.folder, "my_trainer.py").write_text(example.removeprefix("python"), encoding="utf-8")
+    project.write(budget={"trials": 2})
+    out = project.call("run", "study.yaml", "--trainer", "my_trainer:train")
+    assert "2 complete" in out
+    out = project.call("export", "cells", "-o", "best.yaml", code=1)
+    assert "has no operating point: its trainer reported none" in out
+
+
 @pytest.mark.parametrize(
     "command", [["run", "study.yaml", "--dry-run"], ["confirm", "cells"], ["worker"], ["demo", "--folder", "demo"]]
 )

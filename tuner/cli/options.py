@@ -55,7 +55,15 @@ PerGpu = Annotated[
         show_default="1",
     ),
 ]
-TrainerPath = Annotated[str | None, typer.Option("--trainer", hidden=True, help="module:callable to train with.")]
+TrainerPath = Annotated[
+    str | None,
+    typer.Option(
+        "--trainer",
+        metavar="MODULE:NAME",
+        help="Your own training, as `tuner.trainers.contract` describes it.",
+        show_default="the built-in trainer",
+    ),
+]
 
 
 def device_of(device: str | None, gpus: str | None) -> str | None:
