@@ -67,6 +67,7 @@ def init(
     from tuner.config.weights import NAMED, require_weights
     from tuner.data.alike import alike_notes
     from tuner.data.crowded import crowded_notes
+    from tuner.data.doubled import nearly_doubled_notes
     from tuner.data.find_splits import find_data
     from tuner.data.image_checks import turn_notes
     from tuner.data.narrow_range import narrow_range_notes
@@ -99,6 +100,7 @@ def init(
             _refuse_corners(found.data, dataset)
         files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
         seen = (*turn_notes(files), *narrow_range_notes(files), *alike_notes(dataset.train, dataset.val))
+        doubled = nearly_doubled_notes(dataset.val)
         numbers = survey(dataset)
         cuda = slots[0].device == "cuda"
         proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)
@@ -113,7 +115,9 @@ def init(
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
     empty = _empty_class_notes(numbers)
-    print_survey(dataset, numbers, proposal, (*found.notes, *dataset.warnings, *empty, *seen, *unseen, *crowded))
+    print_survey(
+        dataset, numbers, proposal, (*found.notes, *dataset.warnings, *doubled, *empty, *seen, *unseen, *crowded)
+    )
     typer.echo()
     for path in found.files:
         typer.echo(f"wrote {path}")

@@ -69,6 +69,13 @@ def test_where_three_epochs_have_many_steps_the_usual_rungs_suit(dataset: Datase
     assert propose(dataset, many, cuda=False, slots=2).pruner == {}
 
 
+def test_the_fewest_epochs_of_many_images_are_not_said_to_be_what_detectors_need(dataset: Dataset) -> None:
+    many = with_train(survey(dataset), images=118_287)
+    epochs = propose(dataset, many, cuda=True, slots=1).defaults["epochs"]
+    assert epochs.value == 12
+    assert epochs.reason.startswith("about 177430 optimiser steps, more than the 3000 that are usual")
+
+
 @pytest.mark.parametrize(
     ("boxes", "rate"), [(4, 1e-3), (100, 1e-3), (400, 2e-3), (1600, 4e-3), (6400, 8e-3), (10**6, 8e-3)]
 )

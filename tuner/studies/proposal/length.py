@@ -57,6 +57,8 @@ def first_length(
     reason = f"about {epochs * steps:.0f} optimiser steps"
     if epochs < wanted:
         reason += f" instead of the {target:.0f} that are usual: {survey.train.images} images are few, and more help"
+    elif target / steps < FEWEST_EPOCHS:
+        reason += f", more than the {target:.0f} that are usual: fewer epochs leave little to stop weak trials by"
     elif not pretrained:
         reason += ", which small detectors need from scratch"
     if cuda or model != "dense-tiny":
