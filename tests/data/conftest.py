@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from yolo_layouts import write, write_split
 
 from tuner.config.study import DataSpec
 from tuner.data.split import Split
@@ -76,3 +77,12 @@ def make_split(tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def ultralytics(tmp_path: Path) -> Path:
+    """Labels of 6 images to train on and 4 to validate on, each with one blue box from (36, 16), 24 x 32."""
+    for role, count in (("train", 6), ("val", 4)):
+        write_split(tmp_path / "images" / role, tmp_path / "labels" / role, role, count)
+    write(tmp_path / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: blue\n")
+    return tmp_path

@@ -25,7 +25,7 @@ from tuner.studies.deleting import delete_study
 from tuner.studies.opening import create_or_open, open_study
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.search.plan import make_plan
-from tuner.studies.state.records import DEFAULT, Assignment, TrialState
+from tuner.studies.state.records import DEFAULT, Assignment
 from tuner.studies.study import Study
 from tuner.studies.trials.leases import AskBusy
 
@@ -192,50 +192,6 @@ def test_results_are_read_where_the_folder_cannot_be_looked_into(
     assert best.value == 0.5
 
 
-MODELS = {"type": "categorical", "choices": ["dense-small", "dense-tiny"]}
-SMALL = {"epochs": EPOCHS, "image_size": 96, "model": "dense-small"}
-GIVEN = {"anchors": "custom", "anchor_sizes": [[[10, 10]], [[20, 30]], [[90, 80]]]}
-
-
-@pytest.mark.parametrize(
-    ("defaults", "space", "message"),
-    [
-        (
-            {"weights": "default"},
-            {"model": MODELS},
-            "model.choices: model = 'dense-tiny' cannot be trained: weights: dense-tiny has no pretrained weights",
-        ),
-        (
-            {},
-            {"model": MODELS, "weights": {"type": "categorical", "choices": ["none", "default"]}},
-            "model.choices: model = 'dense-tiny', weights = 'default' cannot be trained: weights: dense-tiny has no",
-        ),
-        (
-            GIVEN,
-            {"model": {"type": "categorical", "choices": ["dense-small", "retinanet-resnet50"]}},
-            "model.choices: model = 'retinanet-resnet50' cannot be trained: anchor_sizes: 3 levels, but",
-        ),
-        (
-            {},
-            {"anchors": {"type": "categorical", "choices": ["default", "custom"]}},
-            "anchors.choices: anchors = 'custom' cannot be trained: anchors: 'custom' without anchor_sizes",
-        ),
-    ],
-)
-def test_choices_that_do_not_go_together_are_refused_before_a_trial_has_them(
-    sqlite_url: str, begin: Begin, defaults: dict[str, Any], space: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message) as error:
-        begin(sqlite_url, defaults=SMALL | defaults, space=space)
-    assert "`when`" in error.value.hint
-    assert list_studies(sqlite_url) == []
-
-
-def test_a_condition_keeps_choices_apart_that_do_not_go_together(sqlite_url: str, begin: Begin) -> None:
-    weights = {"type": "categorical", "choices": ["none", "default"], "when": {"model": "dense-small"}}
-    begin(sqlite_url, defaults=SMALL, space={"model": MODELS, "weights": weights})
-
-
 def test_broken_data_make_no_study(sqlite_url: str, data: DataSpec) -> None:
     broken = data.model_copy(update={"train": Path("annotations/none.json")})
     with pytest.raises(DataError):
@@ -336,47 +292,6 @@ def test_a_study_whose_default_config_had_a_rate_of_another_model_goes_on(
     assert default.is_default
     assert (default.params, default.config.learning_rate) == ({"learning_rate": 2e-3}, 2e-3)
     assert not any(trial.is_default or trial.params == default.params for trial in others)
-
-
-def test_a_grid_ends_when_it_is_walked(sqlite_url: str, begin: Begin) -> None:
-    space = {"anchors": SPACE["anchors"], "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]}}
-    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
-    seen = []
-    while (assignment := study.next_trial(WORKER)) is not None:
-        seen.append((assignment.params["anchors"], assignment.params["optimizer"]))
-        train(study, assignment, 0.5)
-    assert seen[0] == ("default", "adamw")
-    assert sorted(seen) == sorted((a, o) for a in ("default", "kmeans-iou") for o in ("adamw", "sgd"))
-
-
-def test_points_that_repeat_others_cost_a_grid_none_of_its_own(sqlite_url: str, begin: Begin) -> None:
-    space = {"batch_size": {"type": "categorical", "choices": [4, 8, 16]}}
-    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
-    for _ in range(2):
-        study.optuna.enqueue_trial({"batch_size": 8})
-    seen = []
-    while (assignment := study.next_trial(WORKER)) is not None:
-        seen.append(assignment.params["batch_size"])
-        train(study, assignment, 0.5)
-    assert sorted(seen) == [4, 8, 8, 8, 16]
-
-
-def test_points_that_do_not_fit_together_are_told_and_do_not_count(sqlite_url: str, begin: Begin) -> None:
-    space = {"warmup_epochs": {"type": "float", "low": 1.0, "high": 20.0}}
-    study = begin(sqlite_url, space=space, sampler={"name": "random"}, budget={"trials": 4})
-    handed_out = []
-    while (assignment := study.next_trial(WORKER)) is not None:
-        handed_out.append(assignment.config.warmup_epochs)
-        train(study, assignment, 0.5)
-    assert len(handed_out) == 4
-    assert max(handed_out) <= EPOCHS
-    unfit = [trial for trial in study.trials() if trial.kind == "infeasible"]
-    assert unfit
-    for record in unfit:
-        frozen = study.optuna.trials[record.number]
-        assert (record.state, record.attempts) == (TrialState.PRUNED, ())
-        assert frozen.constraints == {"config": 1.0}
-        assert frozen.params["warmup_epochs"] > EPOCHS
 
 
 def _ask(study: Study) -> Assignment | None:

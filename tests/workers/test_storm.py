@@ -16,7 +16,6 @@ import pytest
 from hosts import LIMIT, check_whole, epochs_of, make_study, outcome, start_host, trial_processes, until
 
 from tuner.config.study import DataSpec
-from tuner.data.scenes import generate
 from tuner.studies.deleting import delete_study
 from tuner.studies.state.records import TrialState
 from tuner.studies.study import Study
@@ -25,11 +24,6 @@ from tuner.workers.worker import run_worker
 
 TRIALS, HOSTS = 30, 3
 Hosts = list[subprocess.Popen[str]]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
-    return generate(tmp_path_factory.mktemp("scenes"), train=4, val=2, test=1, size=(64, 48))
 
 
 @pytest.fixture

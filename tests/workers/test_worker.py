@@ -3,20 +3,17 @@
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from recording import SLOT, TRAINER, Recorder
 from sqlalchemy import update
 
 from tuner.cli.progress import Progress
 from tuner.config.errors import StorageAway
-from tuner.config.study import BudgetSpec, DataSpec, PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow, now
-from tuner.studies.opening import create_or_open
 from tuner.studies.state.provenance import WorkerInfo
 from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.study import Study
@@ -26,59 +23,6 @@ from tuner.workers.devices import SlotPlan
 from tuner.workers.messages import Ended
 from tuner.workers.observer import Background, Observer, WorkerReport
 from tuner.workers.worker import Timing, run_worker
-
-TRAINER = "fake_trainer:train"
-SLOT = [SlotPlan(0, "cpu", 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
-    return generate(tmp_path_factory.mktemp("scenes"), train=4, val=2, test=1, size=(64, 48))
-
-
-@pytest.fixture
-def make_study(tmp_path: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Study]]:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    studies = []
-
-    def make(trials: int = 1, epochs: int = 3, **plan: Any) -> Study:
-        (tmp_path / "plan.json").write_text(json.dumps({"*": plan}))
-        study = create_or_open(
-            StudySpec(
-                name="cells", data=data, defaults={"epochs": epochs, "image_size": 64},
-                space={"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
-                pruner=PrunerSpec(name="none"), budget=BudgetSpec(trials=trials),
-                storage=f"sqlite:///{tmp_path}/tuner.db",
-            )
-        )  # fmt: skip
-        studies.append(study)
-        return study
-
-    yield make
-    for study in studies:
-        study.close()
-
-
-class Recorder(Observer):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
-        self.events.append(f"start {assignment.number} at {assignment.first_epoch}")
-
-    def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
-        self.events.append(f"epoch {assignment.number}.{result.epoch}")
-
-    def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
-        self.events.append(f"{ended.outcome} {assignment.number}")
-
-    def notice(self, text: str) -> None:
-        self.events.append(text)
-
-    def worker_ended(self, report: WorkerReport) -> None:
-        self.events.append("end")
 
 
 def test_observers_hear_everything_in_order(make_study: Callable[..., Study]) -> None:
@@ -214,59 +158,6 @@ def test_a_slow_observer_hears_of_the_last_pause_of_a_trial_alone() -> None:
     assert heard == [(1, "paused"), (0, "complete")]
 
 
-def test_a_trial_that_hangs_is_ended_and_tried_again(make_study: Callable[..., Study]) -> None:
-    study = make_study(1, 3, action="hang", epoch=3, times=1)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(hang_floor=2.0))
-    assert report.complete == 1
-    (trial,) = study.trials()
-    assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3]
-    assert [attempt.outcome for attempt in trial.attempts] == ["killed", "complete"]
-    assert "no epoch and no sign of life within" in (trial.attempts[0].message or "")
-
-
-def test_the_first_epoch_is_watched_by_what_other_trials_took(make_study: Callable[..., Study]) -> None:
-    study = make_study(2, 2, action="hang", epoch=1, times=1, only=1)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(hang_floor=2.0))
-    assert report.complete == 2
-    assert [attempt.outcome for attempt in study.trials()[1].attempts] == ["killed", "complete"]
-
-
-def test_a_first_epoch_without_any_to_compare_has_a_limit_too(make_study: Callable[..., Study]) -> None:
-    study = make_study(1, 2, action="hang", epoch=1, times=1)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
-    assert report.complete == 1
-    assert "no epoch and no sign of life within 8 s" in (study.trials()[0].attempts[0].message or "")
-
-
-def test_a_trial_that_gives_signs_of_life_takes_as_long_as_it_takes(make_study: Callable[..., Study]) -> None:
-    study = make_study(1, 2, action="work", epoch=1, long=12.0)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
-    assert report.complete == 1
-    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["complete"]
-
-
-def test_a_trial_that_gives_no_more_signs_of_life_is_ended(make_study: Callable[..., Study]) -> None:
-    study = make_study(1, 2, action="work", epoch=1, long=12.0, quiet=1000, times=1)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, timing=Timing(first_epoch=8.0))
-    assert report.complete == 1
-    (trial,) = study.trials()
-    assert [attempt.outcome for attempt in trial.attempts] == ["killed", "complete"]
-    assert "no sign of life within 8 s" in (trial.attempts[0].message or "")
-    assert (study.folder / "trials" / "0" / "worked long.txt").exists()
-
-
-def test_a_device_that_fails_again_and_again_is_put_aside(make_study: Callable[..., Study]) -> None:
-    study = make_study(3, 2, action="BrokenDevice", epoch=2)
-    recorder = Recorder()
-    report = run_worker(study, slots=SLOT, trainer=TRAINER, observers=[recorder])
-    assert report.reason == "failed"
-    assert "no device of this host works: BrokenDevice" in report.message
-    assert any("is put aside" in event for event in recorder.events)
-    (trial,) = study.trials()
-    assert trial.state is TrialState.INTERRUPTED  # left to hosts that work
-    assert [attempt.outcome for attempt in trial.attempts] == ["device", "device"]
-
-
 def test_a_full_disk_pauses_the_study_and_ends_its_worker(make_study: Callable[..., Study]) -> None:
     study = make_study(2, 2, action="full disk", epoch=2, times=1, only=0)
     report = run_worker(study, slots=SLOT, trainer=TRAINER)
@@ -349,72 +240,8 @@ def test_a_spent_budget_starts_no_process(make_study: Callable[..., Study]) -> N
     assert (report.reason, report.epochs) == ("finished", 0)
 
 
-def states(study: Study) -> list[TrialState]:
-    return [trial.state for trial in study.trials()]
-
-
-def test_a_trial_that_always_kills_its_process_fails_and_the_study_goes_on(
-    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tuner.workers.slot.RESTART_DELAY", 0.1)
-    study = make_study(3, 3, action="exit", epoch=2, only=1)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER)
-    assert states(study) == [TrialState.COMPLETE, TrialState.FAILED, TrialState.COMPLETE]
-    assert (report.complete, report.failed) == (2, 1)
-    failed = study.trials()[1]
-    assert "exit code 7" in (failed.reason or "")
-    assert len(failed.attempts) == 4
-    assert [epoch.epoch for epoch in failed.epochs] == [1]
-
-
-def test_the_same_config_error_twice_ends_the_study(make_study: Callable[..., Study]) -> None:
-    study = make_study(9, 3, action="BadConfig")
-    report = run_worker(study, slots=SLOT, trainer=TRAINER)
-    assert report.reason == "failed"
-    assert "two trials failed with the same error: BadConfig" in report.message
-    assert states(study) == [TrialState.FAILED] * 2
-
-
-def test_failures_in_a_row_end_the_worker(make_study: Callable[..., Study]) -> None:
-    study = make_study(9, 3, action="bug", epoch=2)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER)
-    assert report.reason == "failed"
-    assert "3 trials failed one after the other, the last with error: ZeroDivisionError" in report.message
-    assert states(study) == [TrialState.FAILED] * 3
-
-
-def test_bad_data_end_the_worker_at_once_and_cost_the_study_no_trial(make_study: Callable[..., Study]) -> None:
-    study = make_study(2, 3, action="BadData", epoch=2)
-    report = run_worker(study, slots=SLOT, trainer=TRAINER)
-    assert (report.reason, report.message, report.epochs) == ("failed", "BadData", 1)
-    assert states(study) == [TrialState.INTERRUPTED]
-    make_study(2, 3)
-    assert run_worker(study, slots=SLOT, trainer=TRAINER).complete == 2
-    assert [attempt.outcome for attempt in study.trials()[0].attempts] == ["bad_data", "complete"]
-
-
-def test_divergence_and_lack_of_memory_are_results(make_study: Callable[..., Study]) -> None:
-    for action in ("Diverged", "OutOfMemory"):
-        study = make_study(4 if action == "Diverged" else 8, 2, action=action, epoch=2)
-        report = run_worker(study, slots=SLOT, trainer=TRAINER)
-        assert (report.reason, report.pruned, report.failed) == ("finished", 4, 0)
-        assert set(states(study)) == {TrialState.PRUNED}
-
-
-def test_a_trainer_that_cannot_be_imported_ends_the_worker_with_the_reason(
-    make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tuner.workers.slot.RESTART_DELAY", 0.1)
-    study = make_study()
-    report = run_worker(study, slots=SLOT, trainer="no_such_module:train")
-    assert report.reason == "failed"
-    assert "no trial process could be started" in report.message
-    assert "no_such_module" in report.message
-    assert states(study) == [TrialState.INTERRUPTED]  # not the trial's fault: another worker may go on with it
-
-
 def test_the_time_is_up(make_study: Callable[..., Study]) -> None:
     study = make_study(2, 3, action="hang", epoch=2)
     report = run_worker(study, slots=SLOT, trainer=TRAINER, timeout=2.0, timing=Timing(stop_grace=0.5))
     assert (report.reason, report.interrupted, report.complete) == ("timeout", 1, 0)
-    assert states(study) == [TrialState.INTERRUPTED]
+    assert [trial.state for trial in study.trials()] == [TrialState.INTERRUPTED]

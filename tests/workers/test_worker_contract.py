@@ -18,7 +18,6 @@ from odd_trainers import GROUP, MESSAGES
 from tuner.config.errors import FailureKind
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
-from tuner.data.scenes import generate
 from tuner.studies.state.records import TrialState
 from tuner.trainers.contract import EpochResult, TrainingTask
 from tuner.workers.devices import SlotPlan
@@ -27,11 +26,6 @@ from tuner.workers.slot import Slot, last_lines
 from tuner.workers.worker import run_worker
 
 SLOT = [SlotPlan(0, "cpu", 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSpec:
-    return generate(tmp_path_factory.mktemp("scenes"), train=4, val=2, test=1, size=(64, 48))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from study_cases import WORKER, forget_worker, result, train
+from study_cases import EPOCHS, SPACE, WORKER, forget_worker, result, train
 
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
@@ -98,3 +98,44 @@ def test_the_points_of_a_space() -> None:
     assert space.params_of(TrialConfig(batch_size=8, optimizer="sgd", momentum=0.9)) in points
     assert space.points(POINTS - 1) is None
     assert load_space("default").points() is None
+
+
+def test_a_grid_ends_when_it_is_walked(sqlite_url: str, begin: Begin) -> None:
+    space = {"anchors": SPACE["anchors"], "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]}}
+    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
+    seen = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        seen.append((assignment.params["anchors"], assignment.params["optimizer"]))
+        train(study, assignment, 0.5)
+    assert seen[0] == ("default", "adamw")
+    assert sorted(seen) == sorted((a, o) for a in ("default", "kmeans-iou") for o in ("adamw", "sgd"))
+
+
+def test_points_that_repeat_others_cost_a_grid_none_of_its_own(sqlite_url: str, begin: Begin) -> None:
+    space = {"batch_size": {"type": "categorical", "choices": [4, 8, 16]}}
+    study = begin(sqlite_url, space=space, sampler={"name": "grid"}, pruner={"name": "none"})
+    for _ in range(2):
+        study.optuna.enqueue_trial({"batch_size": 8})
+    seen = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        seen.append(assignment.params["batch_size"])
+        train(study, assignment, 0.5)
+    assert sorted(seen) == [4, 8, 8, 8, 16]
+
+
+def test_points_that_do_not_fit_together_are_told_and_do_not_count(sqlite_url: str, begin: Begin) -> None:
+    space = {"warmup_epochs": {"type": "float", "low": 1.0, "high": 20.0}}
+    study = begin(sqlite_url, space=space, sampler={"name": "random"}, budget={"trials": 4})
+    handed_out = []
+    while (assignment := study.next_trial(WORKER)) is not None:
+        handed_out.append(assignment.config.warmup_epochs)
+        train(study, assignment, 0.5)
+    assert len(handed_out) == 4
+    assert max(handed_out) <= EPOCHS
+    unfit = [trial for trial in study.trials() if trial.kind == "infeasible"]
+    assert unfit
+    for record in unfit:
+        frozen = study.optuna.trials[record.number]
+        assert (record.state, record.attempts) == (TrialState.PRUNED, ())
+        assert frozen.constraints == {"config": 1.0}
+        assert frozen.params["warmup_epochs"] > EPOCHS

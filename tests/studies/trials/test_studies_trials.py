@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, update
 from study_cases import EPOCHS, WORKER, forget_worker, metrics, result, train
 
-from tuner.config.errors import FailureKind, StorageError, StudyError
+from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.models import anchors
@@ -23,7 +23,6 @@ from tuner.studies.state.records import LeaseLost, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trials import ending, journal
 from tuner.studies.trials.leases import AskBusy
-from tuner.trainers.contract import BadConfig, TrialFailed
 
 Begin = Callable[..., Study]
 State = optuna.trial.TrialState
@@ -109,17 +108,6 @@ def test_weak_trials_are_pruned_and_the_default_never(studies_url: str, begin: B
     assert summary.best == (3, pytest.approx(0.6))
     assert summary.default_value == pytest.approx(0.2)
     assert (summary.epochs, summary.full_epochs) == (3 * EPOCHS + 1, 4 * EPOCHS)
-
-
-def test_no_trial_is_complete_without_an_epoch(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
-    first = study.next_trial(WORKER)
-    assert first is not None
-    with pytest.raises(TrialFailed, match="the trainer reported no epoch"):
-        study.complete(first)
-    assert study.trials()[0].state is TrialState.RUNNING
-    assert study.fail(first, FailureKind.ERROR, "the trainer reported no epoch") is TrialState.FAILED
-    assert study.optuna.trials[0].state is State.FAIL
 
 
 def test_a_row_that_the_database_refuses_is_not_taken_for_a_study_that_was_deleted(
@@ -299,79 +287,6 @@ def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin
     assert states == [(TrialState.PRUNED, 0.001), (TrialState.COMPLETE, 0.7)]
     assert [t.state for t in other.optuna.trials[2:4]] == [State.PRUNED, State.COMPLETE]
     other.close()
-
-
-def test_kinds_of_failure(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
-    outcomes = {
-        FailureKind.OUT_OF_MEMORY: (TrialState.PRUNED, State.PRUNED),
-        FailureKind.DIVERGED: (TrialState.PRUNED, State.PRUNED),
-        FailureKind.ERROR: (TrialState.FAILED, State.FAIL),
-    }
-    for number, (kind, (state, told)) in enumerate(outcomes.items()):
-        assignment = study.next_trial(WORKER)
-        assert assignment is not None
-        study.report(assignment, result(1, 0.2))
-        assert study.fail(assignment, kind, f"because of {kind}") is state
-        record = study.trials(numbers=[number])[0]
-        assert (record.state, record.kind, record.reason) == (state, kind, f"because of {kind}")
-        frozen = study.optuna.trials[number]
-        assert frozen.state == told
-        assert frozen.user_attrs["reason"] == f"because of {kind}"
-        assert frozen.constraints == ({"memory": 1.0} if kind is FailureKind.OUT_OF_MEMORY else {})
-        assert frozen.value == (0.2 if told == State.PRUNED else None)
-
-
-def test_a_trial_that_kills_its_worker_each_time_is_given_up(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
-    for attempt in range(1, 4):
-        assignment = study.next_trial(WORKER)
-        assert assignment is not None
-        assert (assignment.number, assignment.attempt_id) == (0, attempt)
-        if attempt == 2:
-            forget_worker(study, assignment)
-        else:
-            assert study.fail(assignment, FailureKind.KILLED, "signal 9") is TrialState.INTERRUPTED
-    for kind in 3 * (FailureKind.DISK, FailureKind.BAD_DATA):  # these end the run, which somebody begins again
-        assignment = study.next_trial(WORKER)
-        assert assignment is not None
-        assert study.fail(assignment, kind, "full") is TrialState.INTERRUPTED
-    last = study.next_trial(WORKER)
-    assert last is not None
-    assert study.fail(last, FailureKind.KILLED, "signal 9") is TrialState.FAILED
-    following = study.next_trial(WORKER)
-    assert following is not None
-    assert following.number == 1
-    for _ in range(4):
-        forget_worker(study, following)
-        taken = study.next_trial(WORKER)
-        assert taken is not None
-        following = taken
-    assert following.number == 2
-    given_up = study.trials(numbers=[1])[0]
-    assert (given_up.state, given_up.kind) == (TrialState.FAILED, FailureKind.LOST)
-    assert given_up.reason is not None
-    assert given_up.reason.startswith("4 attempts failed")
-
-
-def test_the_same_config_error_twice_ends_the_study(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
-    for message in ("image size 96 is too small", "no such weights", "image size 128 is too small"):
-        assignment = study.next_trial(WORKER)
-        assert assignment is not None
-        study.fail(assignment, FailureKind.BAD_CONFIG, message)
-    with pytest.raises(StudyError, match="the same error: image size 128 is too small"):
-        study.next_trial(WORKER)
-    assert study.summary().problem is not None
-    assert begin(studies_url).next_trial(WORKER) is not None  # run again, it goes on
-
-
-def test_an_undefined_objective_is_a_bad_config(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, objective={"metric": "map_small"})
-    assignment = study.next_trial(WORKER)
-    assert assignment is not None
-    with pytest.raises(BadConfig, match="map_small is undefined"):
-        study.report(assignment, result(1, 0.3, map_small=None))
 
 
 def test_a_trial_that_is_lost_while_its_anchors_are_made_is_left_to_its_new_worker(
