@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tuner.export.model import load_model as load_model
     from tuner.export.predicting import predict as predict
     from tuner.export.production import production_config as production_config
+    from tuner.export.yaml_files import load_production as load_production
     from tuner.export.yaml_files import save_production as save_production
     from tuner.studies.opening import create_or_open as create_or_open
     from tuner.studies.opening import open_study as open_study
@@ -41,6 +42,7 @@ _HOMES = {
     "TunerError": "tuner.config.errors",
     "create_or_open": "tuner.studies.opening",
     "load_model": "tuner.export.model",
+    "load_production": "tuner.export.yaml_files",
     "load_study_spec": "tuner.config.load",
     "open_study": "tuner.studies.opening",
     "predict": "tuner.export.predicting",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.project import Project
+from tuner.export.yaml_files import load_production
 
 FORM = "is not of the form package.module:callable"
 
@@ -32,15 +33,13 @@ def test_one_of_the_current_folder_is_taken(project: Project) -> None:
     project.call("run", "study.yaml", "--dry-run", "--trainer", "own:train")
 
 
-def test_the_readmes_example_runs_and_what_it_leaves_out_is_named(project: Project) -> None:
+def test_the_readmes_example_runs(project: Project) -> None:
     readme = Path(__file__).parents[2] / "README.md"
     example = next(block for block in readme.read_text("utf-8").split("```") if "stop_requested" in block)
     Path(project.folder, "my_trainer.py").write_text(example.removeprefix("python"), encoding="utf-8")
     project.write(budget={"trials": 2})
     out = project.call("run", "study.yaml", "--trainer", "my_trainer:train")
     assert "2 complete" in out
-    out = project.call("export", "cells", "-o", "best.yaml", code=1)
-    assert "has no operating point: its trainer reported none" in out
 
 
 @pytest.mark.parametrize(
@@ -58,3 +57,71 @@ def test_a_confirmation_is_not_begun_with_it(project: Project) -> None:
     before = project.call("status", "cells", "--json")
     project.call("confirm", "cells", "--trainer", "json", code=1)
     assert project.call("status", "cells", "--json") == before
+
+
+BOX_GAIN = """
+from tuner.evaluation.metrics import Metrics
+from tuner.trainers.callbacks import reported
+from tuner.trainers.contract import EpochResult
+
+
+def train(task, stop_requested):
+    def fit(report):
+        for epoch in range(task.first_epoch, task.config.epochs + 1):
+            good = 1 - abs(task.config.own.box_gain - 5) / 10 - 0.1 * (task.config.own.loss == "giou")
+            report(EpochResult(epoch, Metrics(map=good * epoch / 10), {}, 0.1, 0.1, 0.1, 0.1, 0))
+
+    yield from reported(fit)
+"""
+GAINS = {
+    "own.box_gain": {"type": "float", "low": 1.0, "high": 10.0},
+    "own.loss": {"type": "categorical", "choices": ["giou", "ciou"]},
+}
+
+
+def test_its_own_hyperparameters_are_searched_and_exported(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.folder / "box_gain.py").write_text(BOX_GAIN)
+    project.write(defaults={"epochs": 2, "own": {"box_gain": 9, "loss": "giou"}}, space=GAINS)
+    out = project.call("run", "study.yaml", "--trainer", "box_gain:train")
+    assert "own.box_gain=9" in out
+    assert "tuner export" in out
+    assert "tuner train" not in out  # which could do nothing with them
+    default, *others = project.trials()
+    assert default["params"] == {"own.box_gain": 9.0, "own.loss": "giou"}
+    assert len({trial["params"]["own.box_gain"] for trial in others}) == 3
+    out = project.main(capsys, "export", "cells", "-o", str(project.folder / "best.yaml"))
+    assert "Next: train with it as box_gain:train does: tuner.load_production(" in out
+    best = load_production(project.folder / "best.yaml")
+    assert best.config.own.values.keys() == {"box_gain", "loss"}
+    assert best.operating_point is None
+    out = project.main(capsys, "train", "best.yaml", "-o", "model", code=1)
+    assert "error: the config was found with the trainer box_gain:train: the built-in one cannot train it" in out
+    assert not (project.folder / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "trainer", "why"),
+    [
+        (
+            {"space": GAINS},
+            ["--trainer", "box_gain:train"],
+            "own.box_gain is a dimension of the search space, but the ",
+        ),
+        ({"defaults": {"own": {"box_gain": 9}}}, [], "own.box_gain: own.… is for a trainer of your own"),
+        ({"defaults": {"own": {"box gain": 9}}}, [], "defaults.own.box gain: cannot be the name of a hyperparameter"),
+        ({"defaults": {"own": {"gains": [1, 2]}}}, [], "defaults.own.gains: should be a number, text or truth value"),
+        ({"space": {"own.copy": 3}}, [], "own.copy: cannot be the name of a hyperparameter"),
+    ],
+)
+def test_its_hyperparameters_are_checked(
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    trainer: list[str],
+    why: str,
+) -> None:
+    (project.folder / "box_gain.py").write_text(BOX_GAIN)
+    project.write(**changes)
+    assert why in project.main(capsys, "run", "study.yaml", "--dry-run", *trainer, code=1)

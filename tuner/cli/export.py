@@ -46,7 +46,12 @@ def export(
     secho(source.trust, fg="yellow" if not source.confirmed else None)
     if equal is not None:
         typer.echo(f"The default config, about equal, is exported by --trial {equal}.")
-    typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")
+    if source.own_trainer is None:
+        typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")
+    else:
+        typer.echo(
+            f"Next: train with it as {source.own_trainer} does: tuner.load_production({str(output)!r}).config in Python"
+        )
 
 
 def _against(source: Provenance) -> str:

@@ -73,7 +73,7 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
         inside = field.annotation
         if model is StudySpec and name == "defaults":
             inside = TrialConfig
-        if isinstance(inside, type) and issubclass(inside, BaseModel):
+        if isinstance(inside, type) and issubclass(inside, BaseModel) and inside.model_fields:
             yield from _fields(inside, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field

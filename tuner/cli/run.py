@@ -75,7 +75,7 @@ def run(
     from tuner.space.load import load_space
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.state.specs import stored
-    from tuner.workers.devices import plan_slots, refuse_fp16_on_cpu
+    from tuner.workers.devices import check_built_in, plan_slots
 
     if as_json and not dry_run:
         raise ConfigError("--json shows what --dry-run finds", hint="Give both, or `tuner show STUDY --json` later.")
@@ -96,7 +96,7 @@ def run(
     plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
     check_trainer(trainer)
     if trainer is None:
-        refuse_fp16_on_cpu(plans, load_space(spec.space), base_config(spec))
+        check_built_in(plans, load_space(spec.space), base_config(spec))
     if dry_run:
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)

@@ -163,7 +163,7 @@ def print_cost(found: StudySummary) -> None:
 def next_commands(study: Study) -> list[str]:
     """What to type next."""
     storage = storage_option(study.database.url)
-    found = study.summary()
+    found, best = study.summary(), study.best()
     others = found.counts[TrialState.COMPLETE] - (found.default_value is not None)
     confirmable = others and not study.spec.plan  # which confirms by itself
     return [
@@ -171,5 +171,5 @@ def next_commands(study: Study) -> list[str]:
         f"  tuner dashboard{storage}",
         *([f"  tuner confirm {study.name}{storage}"] if confirmable else []),
         f"  tuner export {study.name} -o best.yaml{storage}",
-        "  tuner train best.yaml -o model/",
+        *(["  tuner train best.yaml -o model/"] if best is None or best.own_trainer is None else []),
     ]

@@ -66,7 +66,7 @@ def train(
         from tuner.export.model import PICTURES
         from tuner.report.evidence import draw_evidence
 
-        draw_evidence(judged.found, production.operating_point, judged.split, output / PICTURES)
+        draw_evidence(judged.found, plan.operating_point, judged.split, output / PICTURES)
         if judged.metrics.split == "val":
             secho(
                 "The data set has no test split. These numbers are of val, by which the config was chosen: "
@@ -102,6 +102,8 @@ def _compare_data(production: ProductionConfig) -> Fingerprint:
 
 
 def _explain(plan: Plan) -> None:
+    if trainer := plan.production.provenance.own_trainer:
+        secho(f"The config was found with the trainer {trainer}; the built-in one trains it here.", fg="yellow")
     asked, chosen = plan.config.epochs, plan.production.config.epochs
     if asked != chosen:
         secho(

@@ -6,13 +6,25 @@ import hashlib
 import json
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    model_validator,
+)
 
 from tuner.config.counts import MAX_COUNT
 from tuner.config.problems import KeyProblem
 
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 """So many of something, at least one."""
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+"""What a hyperparameter may be."""
 
 _STORED = object()
 

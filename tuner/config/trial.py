@@ -6,12 +6,14 @@ searches are narrower ranges of the same fields (`search_spaces/`).
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, model_validator
 
-from tuner.config.base import Count, Frozen
+from tuner.config.base import Count, Frozen, Value
 from tuner.config.counts import MAX_COUNT
+from tuner.config.problems import KeyProblem
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 AnchorSizes = tuple[tuple[tuple[PositiveFloat, PositiveFloat], ...], ...]
@@ -91,6 +93,38 @@ def _backbone_lr_factor(given: dict[str, Any]) -> float:
     return 0.5 if str(given.get("model")).startswith("dense") else 1.0
 
 
+class Own(Frozen):
+    """Hyperparameters of a trainer of your own, under names of your own, which the built-in trainer has no use for."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Value]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_and_values(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if problem := cls.problem(str(name), value):
+                raise KeyProblem((name,), problem)
+        return data
+
+    @classmethod
+    def problem(cls, name: str, value: Any) -> str | None:
+        """Why there can be no such hyperparameter, in words; None where there can."""
+        if not name.isidentifier() or name.startswith("_") or hasattr(cls, name):
+            return "cannot be the name of a hyperparameter: take letters, digits and '_', as in box_gain"
+        if not isinstance(value, bool | int | float | str) or value != value or value in (math.inf, -math.inf):
+            return f"should be a number, text or truth value, found {value!r}"
+        return None
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """All of them by name."""
+        return dict(self.__pydantic_extra__)
+
+
+NO_OWN = Own()
+
+
 class TrialConfig(Frozen):
     """One fully described training run, except for its seed.
 
@@ -153,6 +187,12 @@ class TrialConfig(Frozen):
     nms_iou: float = Field(0.6, gt=0.0, le=1.0, description="IoU above which a weaker box is suppressed")
     confidence: Probability = Field(0.25, description="score below which a detection is not shown in production")
     max_detections: Count = Field(100, description="detections kept per image")
+
+    own: Own = Field(
+        NO_OWN,
+        exclude_if=lambda own: own == NO_OWN,
+        description="hyperparameters of a trainer of your own (--trainer), by name",
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:

@@ -20,6 +20,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
 from tuner.studies.search.objective import broken_on_average
 from tuner.studies.state.control import no_trial
+from tuner.studies.state.provenance import TRAINER
 from tuner.studies.state.records import TrialRecord, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, measured
@@ -65,6 +66,11 @@ class Provenance(Frozen):
     noise: str | None = Field(None, description="what repeated runs of the default config say about the best trial")
 
     @property
+    def own_trainer(self) -> str | None:
+        """Import path of the user's own trainer that the config was found with; None: the built-in one."""
+        return self.software.get(TRAINER)
+
+    @property
     def gain(self) -> float | None:
         """How much better than the default config, positive whatever the objective's direction."""
         if self.default_value is None:
@@ -100,7 +106,7 @@ class ProductionConfig(Frozen):
     """What to train, how to post-process it, and where both came from."""
 
     config: TrialConfig
-    operating_point: OperatingPoint
+    operating_point: OperatingPoint | None = Field(description="none: the user's own trainer chose none")
     metrics: Metrics = Field(description="of the trial, or of a run with a fresh seed, on the validation split")
     default_metrics: Metrics | None = Field(None, description="of the study's default config on the same split")
     provenance: Provenance
@@ -114,7 +120,7 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
         number: The trial; None: the confirmed winner, else the best complete one.
 
     Raises:
-        StudyError: There is no such trial, it is not complete, or has no operating point.
+        StudyError: There is no such trial, or it is not complete.
     """
     there = storage_option(study.database.url)
     confirmed, problem = None, None
@@ -149,13 +155,6 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
             f"trial {record.number} of study {study.name!r} is {record.state} after {record.last_epoch} of "
             f"{record.config.epochs} epochs: its thresholds are chosen after the last one",
             hint="Choose a complete trial, or leave --trial out to export the best one.",
-        )
-    if point is None:
-        raise StudyError(
-            f"the trainer of trial {record.number} of study {study.name!r} reported no operating point, which a "
-            "production config holds",
-            hint="A trainer of your own reports `Metrics.operating_point` after its last epoch. The config alone: "
-            f"tuner show {study.name} {record.number} --json{there}",
         )
     default = study.default_trial()
     if default is not None and default.state is not TrialState.COMPLETE:

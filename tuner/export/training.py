@@ -32,6 +32,7 @@ from tuner.export.model import (
 )
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import write_text
+from tuner.postprocess.operating_point import OperatingPoint
 from tuner.postprocess.swept import NOTHING
 from tuner.studies.state.provenance import software_versions
 from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
@@ -52,6 +53,7 @@ class Plan:
     Attributes:
         production: Where it comes from.
         config: What is trained; differs from `production.config` at most in its epochs.
+        operating_point: Of `production`.
         seed: Seed of weights, shuffling and augmentation.
         part: What is trained on.
         folder: The model folder.
@@ -59,6 +61,7 @@ class Plan:
 
     production: ProductionConfig
     config: TrialConfig
+    operating_point: OperatingPoint
     seed: int
     part: Part
     folder: Path
@@ -90,17 +93,23 @@ def make_plan(
             compared. Nor is it where a version that kept none began the training.
 
     Raises:
-        ConfigError: The epochs do not fit the config; the folder holds a finished model, or another training
-            that was interrupted after it had saved its state.
+        ConfigError: The config is for a trainer of the user's own; the epochs do not fit it; the folder holds a
+            finished model, or another training that was interrupted after it had saved its state.
     """
-    config = production.config
+    config, point = production.config, production.operating_point
+    trainer = production.provenance.own_trainer
+    if config.own.values or point is None:
+        raise ConfigError(
+            f"the config was found with the trainer {trainer or 'of somebody'}: the built-in one cannot train it",
+            hint="Train with it as that one does: tuner.load_production(FILE).config in Python.",
+        )
     if epochs is not None:
         values = config.model_dump() | {"epochs": epochs}
         try:
             config = TrialConfig.model_validate(values)
         except ValidationError as error:
             raise located(error, values, TrialConfig) from None
-    plan = Plan(production, config, production.provenance.seed if seed is None else seed, part, folder)
+    plan = Plan(production, config, point, production.provenance.seed if seed is None else seed, part, folder)
     wanted: dict[str, Any] = {"config": config.digest(), "seed": plan.seed, "data": part}
     if data is not None:
         splits = {"train": data.train, "val": data.val}
@@ -179,7 +188,7 @@ def train_production(
             category_ids=own.category_ids,
             canvas=canvas,
             config=plan.config,
-            operating_point=plan.production.operating_point,
+            operating_point=plan.operating_point,
             trained_on=plan.part,
             seed=plan.seed,
             software=software_versions(),

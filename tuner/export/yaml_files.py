@@ -32,7 +32,9 @@ def save_production(production: ProductionConfig, path: Path | str, *, force: bo
         f"{source.objective.metric} {source.value:.4f} on the validation split"
         + (f", {source.default_value:.4f} with the default config" if source.default_value is not None else ""),
         source.trust,
-        f"Train it with: tuner train {shlex.quote(path.name)} -o model/",
+        f"Train it with: tuner train {shlex.quote(path.name)} -o model/"
+        if source.own_trainer is None
+        else f"It was found with the trainer {source.own_trainer}: read it with tuner.load_production(FILE).config",
     ]
     write_yaml(production, path, header, force=force)
 

@@ -12,7 +12,7 @@ from tuner.space.dimension import (
     FixedDimension,
     FloatDimension,
 )
-from tuner.space.fields import FIXED_PER_STUDY, search_fields
+from tuner.space.fields import FIXED_PER_STUDY, search_field, search_fields
 
 SWEPT_FIELDS: dict[str, type[FloatDimension] | type[CategoricalDimension]] = {
     "tiles.size": CategoricalDimension,
@@ -30,7 +30,7 @@ def check_dimension(name: str, dimension: Dimension) -> None:
     at = ("dimensions", name)
     if name in FIXED_PER_STUDY:
         raise KeyProblem(at, f"cannot be a dimension: {FIXED_PER_STUDY[name]}")
-    field = search_fields().get(name)
+    field = search_field(name)
     if field is None:
         raise KeyProblem(at, f"no such field of a trial's config. {nearest(name, search_fields())}")
     if isinstance(dimension, FixedDimension):

@@ -7,16 +7,14 @@ import sys
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from tuner.config.base import Frozen
+from tuner.config.base import Frozen, Value
 from tuner.config.problems import KeyProblem
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
-
-Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 def _as_list(value: Any) -> Any:

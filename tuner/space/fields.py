@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from tuner.config.errors import ConfigError
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import Own, TrialConfig
 
+OWN = "own."
+"""What the names of a trainer's own hyperparameters begin with (`tuner.config.trial.Own`)."""
 FIXED_PER_STUDY = {
     "epochs": "all trials of a study have the same number of epochs, since pruning compares them epoch by epoch; "
     "set it under `defaults`",
@@ -34,6 +35,24 @@ class InfeasibleConfig(ConfigError):
     the sampler learns the border (as with out-of-memory, decision 8); clipping the value instead would store
     a parameter that was not used.
     """
+
+
+class OwnField:
+    """A hyperparameter of a trainer of the user's own, which may have any value.
+
+    Attributes:
+        name: Dotted name, such as "own.box_gain".
+        kind: Type of its values.
+    """
+
+    kind: type = float
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def problem(self, value: Any) -> str | None:
+        """Why there can be no such hyperparameter, in words; None where there can."""
+        return Own.problem(self.name.removeprefix(OWN), value)
 
 
 class SearchField:
@@ -80,28 +99,51 @@ class SearchField:
 
 @functools.cache
 def search_fields() -> dict[str, SearchField]:
-    """Every field of `TrialConfig` that a dimension may have, by its dotted name."""
+    """Every field of `TrialConfig` that a dimension may have, by its dotted name; `own` has further ones."""
     return {name: SearchField(name, info) for name, info in _leaves(TrialConfig, "") if name not in FIXED_PER_STUDY}
+
+
+def search_field(name: str) -> SearchField | OwnField | None:
+    """The field that a dimension of this dotted name is about; None where there is none."""
+    return OwnField(name) if name.startswith(OWN) else search_fields().get(name)
 
 
 @functools.cache
 def sections() -> frozenset[str]:
     """Names of the fields of `TrialConfig` that hold further fields, such as "augment"."""
-    return frozenset(name.rpartition(".")[0] for name, _ in _leaves(TrialConfig, "") if "." in name)
+    return frozenset(name for name, info in TrialConfig.model_fields.items() if _is_section(info))
+
+
+def _is_section(info: FieldInfo) -> bool:
+    return isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
 
 
 def _leaves(model: type[BaseModel], prefix: str) -> list[tuple[str, FieldInfo]]:
     leaves: list[tuple[str, FieldInfo]] = []
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            leaves += _leaves(info.annotation, f"{prefix}{name}.")
+        if _is_section(info):
+            leaves += _leaves(cast("type[BaseModel]", info.annotation), f"{prefix}{name}.")
         else:
             leaves.append((prefix + name, info))
     return leaves
 
 
+def has_value(config: BaseModel, name: str) -> bool:
+    """Whether a config has a value of a dotted name: what is `own.` to one study, another may not know."""
+    return not (name.startswith(OWN) and isinstance(config, TrialConfig)) or name.removeprefix(OWN) in config.own.values
+
+
 def get_value(config: BaseModel, name: str) -> Any:
-    """The value of a field of a config, or of what holds some of its fields, by its dotted name."""
+    """The value of a field of a config, or of what holds some of its fields, by its dotted name.
+
+    Raises:
+        ConfigError: A hyperparameter of a trainer of the user's own has no value in the config.
+    """
+    if not has_value(config, name):
+        raise ConfigError(
+            f"{name} is a dimension of the search space, but the default config has no value for it",
+            hint=f"The first trial is the default config: give `{name}` a value under `defaults` in the study file.",
+        )
     return functools.reduce(getattr, name.split("."), config)
 
 
@@ -120,7 +162,7 @@ def with_values(config: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
         data = {name: value for name, value in data.items() if name not in _DERIVED or value != getattr(own, name)}
     for name, value in values.items():
         *parents, last = name.split(".")
-        functools.reduce(operator.getitem, parents, data)[last] = value
+        functools.reduce(lambda inner, key: inner.setdefault(key, {}), parents, data)[last] = value
     if data["anchors"] != "custom" and any(data[name] != getattr(config, name) for name in _ANCHORS_DEPEND_ON):
         data["anchor_sizes"] = None
     try:

@@ -15,7 +15,7 @@ from tuner.config.source import read_yaml_list, where
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.checks import SWEPT_FIELDS
-from tuner.space.fields import InfeasibleConfig, get_value, search_fields
+from tuner.space.fields import OWN, InfeasibleConfig, get_value, has_value, search_fields
 from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.reading import StudyReader
@@ -136,7 +136,7 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: Study) -> tuple[li
     for trial in ranked:
         if len(points) == WARM_START:
             break
-        given = {name: get_value(trial.config, name) for name in space.sampled}
+        given = {name: get_value(trial.config, name) for name in space.sampled if has_value(trial.config, name)}
         found = _found(earlier, trial, space)
         given |= {name: value for name, value in found.items() if space.sampled[name].contains(value)}
         try:
@@ -156,7 +156,10 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: Study) -> tuple[li
             skipped.append(f"trial {trial.number}: {text}; {params[name]!r} is taken")
         config = space.apply(base, params)
         fixed = search_fields().keys() - space.sampled.keys() - space.swept.keys()
-        lost = sorted(n for n in fixed | trial.params.keys() if get_value(config, n) != get_value(trial.config, n))
+        names = fixed | trial.params.keys() | {f"{OWN}{name}" for name in trial.config.own.values}
+        lost = sorted(
+            n for n in names if not has_value(config, n) or get_value(config, n) != get_value(trial.config, n)
+        )
         if lost:
             skipped.append(f"trial {trial.number}: this space has no {', '.join(lost)}; the default's values are taken")
         if not any(same_params(params, other) for other in points):

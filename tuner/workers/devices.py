@@ -18,6 +18,7 @@ from typing import Literal
 from tuner.config.errors import ConfigError, DeviceError
 from tuner.config.trial import TrialConfig
 from tuner.space.dimension import CategoricalDimension
+from tuner.space.fields import OWN
 from tuner.space.space import SearchSpace
 from tuner.studies.state.machines import recorded_gpu
 
@@ -170,10 +171,10 @@ def plan_slots(
     return _gpu_slots(gpus, slots, per_gpu)
 
 
-def refuse_fp16_on_cpu(plans: Sequence[SlotPlan], space: SearchSpace, base: TrialConfig) -> None:
-    """Refuse a study that may ask a slot on the CPU for fp16, before each of its trials fails there.
+def check_built_in(plans: Sequence[SlotPlan], space: SearchSpace, base: TrialConfig) -> None:
+    """Refuse what the built-in trainer cannot train, before each of a study's trials fails there.
 
-    The built-in trainer computes fp16 on GPUs alone (`tuner.trainers.detection.precision`).
+    It computes fp16 on GPUs alone (`tuner.trainers.detection.precision`), and knows its own hyperparameters only.
 
     Args:
         plans: The slots of this machine.
@@ -181,8 +182,15 @@ def refuse_fp16_on_cpu(plans: Sequence[SlotPlan], space: SearchSpace, base: Tria
         base: What the study fixes (`tuner.config.load.base_config`).
 
     Raises:
-        DeviceError: It may; a worker with GPUs can take it.
+        ConfigError: The study has hyperparameters of a trainer of the user's own.
+        DeviceError: It may ask a slot on the CPU for fp16; a worker with GPUs can take it.
     """
+    own = sorted({*(f"{OWN}{name}" for name in base.own.values), *(n for n in space.dimensions if n.startswith(OWN))})
+    if own:
+        raise ConfigError(
+            f"{', '.join(own)}: {OWN}… is for a trainer of your own, and the built-in one has no use for it",
+            hint="Name your trainer: --trainer package.module:callable.",
+        )
     dimension = space.dimensions.get("precision")
     sampled = dimension.choices if isinstance(dimension, CategoricalDimension) else ()
     if "fp16" in (space.default_config(base).precision, *sampled) and any(plan.device == "cpu" for plan in plans):

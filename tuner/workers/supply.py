@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tuner.config.errors import StorageAway, StudyError
-from tuner.studies.state.provenance import WorkerInfo
+from tuner.studies.state.provenance import TRAINER, WorkerInfo, software_versions
 from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.trials.leases import AskBusy
 from tuner.workers.audience import Audience
@@ -38,11 +38,18 @@ class Supply:
     """
 
     def __init__(
-        self, study: WorkableStudy, ledger: Ledger, audience: Audience, ending: Ending, timing: Timing
+        self,
+        study: WorkableStudy,
+        own_trainer: str | None,
+        ledger: Ledger,
+        audience: Audience,
+        ending: Ending,
+        timing: Timing,
     ) -> None:
         self.may_ask = True
         self.not_before = 0.0
         self._study = study
+        self._versions = software_versions() | ({} if own_trainer is None else {TRAINER: own_trainer})
         self._ledger = ledger
         self._audience = audience
         self._ending = ending
@@ -109,7 +116,7 @@ class Supply:
             self._ledger.call(study.ping)
         # Read before a trial is held: where the data are not the study's, that holds for whoever gets the trial here.
         self._ledger.call(lambda: study.fingerprint, patience=patience)
-        worker, asked = WorkerInfo(device=plan.recorded), time.monotonic()
+        worker, asked = WorkerInfo(device=plan.recorded, versions=self._versions), time.monotonic()
         assignment = self._ledger.call(partial(study.next_trial, worker), patience=patience)
         if assignment is None:
             return False

@@ -18,7 +18,7 @@ from tuner.studies.state.control import BY_HAND
 from tuner.studies.state.presence import REPEATS
 from tuner.studies.trials import leases
 from tuner.workers.audience import Audience
-from tuner.workers.devices import SlotPlan, plan_slots, refuse_fp16_on_cpu
+from tuner.workers.devices import SlotPlan, check_built_in, plan_slots
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.ledger import Ledger
@@ -77,7 +77,7 @@ def run_worker(
     if slots is None:
         slots = plan_slots(study.spec.device, study.spec.slots)
     if trainer == BUILT_IN_TRAINER:
-        refuse_fp16_on_cpu(slots, study.space, base_config(study.spec))
+        check_built_in(slots, study.space, base_config(study.spec))
     return _Worker(study, slots, trainer, timeout, observers, elsewhere, timing).run()
 
 
@@ -103,7 +103,8 @@ class _Worker:
         silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
         self._ledger = Ledger(study, self._line, self._audience, self._left, certain=silence)
         self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
-        self._supply = Supply(study, self._ledger, self._audience, self._ending, timing)
+        own_trainer = None if trainer == BUILT_IN_TRAINER else trainer
+        self._supply = Supply(study, own_trainer, self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
         self._outcomes: Counter[str] = Counter()
         self._obeyed = self._looked = self._wondered = self._started

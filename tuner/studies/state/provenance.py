@@ -40,6 +40,10 @@ def git_commit() -> str | None:
     return said.stdout.strip()[:64] or None
 
 
+TRAINER = "trainer"
+"""Under which a trial's versions name the trainer, where that is a user's own."""
+
+
 @dataclass(frozen=True)
 class WorkerInfo:
     """Who runs a trial.
