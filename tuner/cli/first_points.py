@@ -35,8 +35,8 @@ def check_source(warm_start: str | None, spec: StudySpec) -> None:
     Raises:
         StudyError: There is no such study, it has another objective, or no complete trial.
     """
-    from tuner.studies.enqueue import check_warm_start
     from tuner.studies.reading import read_study
+    from tuner.studies.trust.warm_start import check_warm_start
 
     if warm_start is None:
         return
@@ -51,8 +51,8 @@ def with_warm_start(
     points: list[dict[str, Any]], warm_start: str | None, spec: StudySpec, space: SearchSpace
 ) -> list[dict[str, Any]]:
     """The points, and after them those of the earlier study of this name, if any; says what of it the space lacks."""
-    from tuner.studies.enqueue import warm_points
     from tuner.studies.opening import open_study
+    from tuner.studies.trust.warm_start import warm_points
 
     if warm_start is None:
         return points
