@@ -10,12 +10,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import odd_trainers
 import psutil
 import pytest
 from hosts import make_study, until
 from odd_trainers import GROUP, MESSAGES
 
-from tuner.config.errors import FailureKind
+from tuner.config.errors import ConfigError, FailureKind
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.studies.state.records import TrialState
@@ -108,6 +109,14 @@ def test_what_a_trainer_does_wrong_is_named_and_costs_its_trial_alone(
         assert (len(reported), ended.outcome, ended.kind) == (epochs, "failed", kind)
         log = folder / "0" / "error.log"
         assert ended.message.splitlines()[0] == message.replace("{error.log}", str(log))
+
+
+def test_a_trainer_that_is_no_import_path_is_refused_at_once(data: DataSpec, folder: Path) -> None:
+    study = make_study(data, f"sqlite:///{folder}/tuner.db")
+    itself: Any = odd_trainers.one_epoch
+    with pytest.raises(ConfigError, match=r"function one_epoch .* is not of the form package\.module:callable"):
+        run_worker(study, slots=SLOT, trainer=itself)
+    study.close()
 
 
 def test_a_trainer_that_returns_when_it_shall_stop_is_interrupted(start: Callable[[str], Slot], folder: Path) -> None:

@@ -18,10 +18,10 @@ class Metrics(Frozen):
     map: float | None = Field(description="AP averaged over IoU 0.50:0.95 and classes")
     map50: float | None = None
     map75: float | None = None
-    map_small: float | None = Field(None, description="objects of less than 32 x 32 original pixels")
+    map_small: float | None = Field(default=None, description="objects of less than 32 x 32 original pixels")
     map_medium: float | None = None
-    map_large: float | None = Field(None, description="objects of more than 96 x 96 original pixels")
-    ar1: float | None = Field(None, description="average recall with one detection per image")
+    map_large: float | None = Field(default=None, description="objects of more than 96 x 96 original pixels")
+    ar1: float | None = Field(default=None, description="average recall with one detection per image")
     ar10: float | None = None
     ar100: float | None = None
     ar_small: float | None = None
@@ -30,10 +30,12 @@ class Metrics(Frozen):
     class_map: dict[str, float | None] = Field(default_factory=dict, description="AP 0.50:0.95 of each class")
     operating_point: OperatingPoint | None = None
     count_mae: float | None = Field(
-        None, description="mean absolute error of the number of objects on an image, at the operating point"
+        default=None, description="mean absolute error of the number of objects on an image, at the operating point"
     )
-    count_bias: float | None = Field(None, description="mean error of that number over all images; above 0: too many")
+    count_bias: float | None = Field(
+        default=None, description="mean error of that number over all images; above 0: too many"
+    )
     criteria: dict[str, float | None] = Field(
         default_factory=dict, description="such as recall@precision=0.9; 0 where the limit is never reached"
     )
-    cost: ImageCost | None = Field(None, description="what an image costs; none: not measured")
+    cost: ImageCost | None = Field(default=None, description="what an image costs; none: not measured")

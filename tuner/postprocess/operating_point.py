@@ -44,13 +44,15 @@ class OperatingPoint(Merging):
     class_confidence: dict[str, Probability] = Field(
         default_factory=dict, description="thresholds of single classes, where they differ from `confidence`"
     )
-    criterion: str = Field("f1", description="what the point was chosen by")
+    criterion: str = Field(default="f1", description="what the point was chosen by")
     precision: Probability
     recall: Probability
     f1: Probability
     f1_spread: float | None = Field(
-        None, ge=0.0, description="standard deviation of F1 over folds of the images; none: not cross-fitted"
+        default=None, ge=0.0, description="standard deviation of F1 over folds of the images; none: not cross-fitted"
     )
     count_error: float | None = Field(
-        None, ge=0.0, description="mean absolute error of the number of detections per image, as expected as the rest"
+        default=None,
+        ge=0.0,
+        description="mean absolute error of the number of detections per image, as expected as the rest",
     )

@@ -37,6 +37,21 @@ OWNER = "study.txt"
 """File in a trial's folder that tells whose trial it is (`Run.study`)."""
 
 
+def trainer_parts(path: str) -> tuple[str, str]:
+    """Module and name of a trainer, of its import path.
+
+    Raises:
+        ConfigError: It has another form, or is the trainer itself.
+    """
+    module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if not module or not name:
+        raise ConfigError(
+            f"trainer {path!r} is not of the form package.module:callable",
+            hint="Name it by where it is imported from, as in 'mine:train': other processes import it.",
+        )
+    return module, name
+
+
 def load_trainer(path: str) -> Trainer:
     """Import a trainer.
 
@@ -46,9 +61,7 @@ def load_trainer(path: str) -> Trainer:
     Raises:
         ConfigError: The path has another form, or the module has no such callable.
     """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise ConfigError(f"trainer {path!r} is not of the form package.module:callable")
+    module, name = trainer_parts(path)
     trainer = getattr(importlib.import_module(module), name, None)
     if not callable(trainer):
         raise ConfigError(f"module {module!r} has no callable {name!r} to train with")

@@ -29,6 +29,7 @@ from tuner.workers.observer import Observer, WorkerReport
 from tuner.workers.pool import Pool
 from tuner.workers.running import Ending, Running
 from tuner.workers.supply import Supply
+from tuner.workers.trial_process import trainer_parts
 from tuner.workers.watching import watch
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ def run_worker(
         timing: Times by which the worker acts.
 
     Raises:
+        ConfigError: The trainer is not given by an import path.
         StorageError: The database refuses.
         DataError: The data set is missing, broken, or not the one that the study was begun with.
         DeviceError: The built-in trainer cannot compute what the study may ask for on these slots.
 
     Whatever is raised, running trials have saved their state.
     """
+    trainer_parts(trainer)
     study.make_folder()
     if slots is None:
         slots = plan_slots(study.spec.device, study.spec.slots)
