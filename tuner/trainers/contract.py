@@ -17,9 +17,11 @@ those that are pruned or fail included, so a trainer ends what it starts in it, 
 of `torch.distributed`, itself, in a `finally` around its epochs. What it prints is in the log of its slot. Where it
 calls `sys.exit`, it has ended, or failed with what it exits with.
 
-A trial from which nothing is heard for very long is taken for one that hangs, and its process is killed. Epochs are
-heard; where one takes unforeseeably long, such as the first, which prepares the data, or the last, whose results are
-looked at more closely, a trainer may call `task.alive` in between.
+A trial from which nothing is heard for very long (ten minutes, or twenty of its longest epochs; six hours before the
+study has seen any) is taken for one that hangs, and its process is killed. Epochs are heard; where one takes
+unforeseeably long, such as the first, which prepares the data, or the last, whose results are looked at more closely, a
+trainer may call `task.alive` in between. One that shall stop has a minute to save its state: where an epoch takes
+longer, it asks `stop_requested` within it.
 """
 
 from __future__ import annotations
