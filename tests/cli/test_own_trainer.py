@@ -36,7 +36,7 @@ def test_one_of_the_current_folder_is_taken(project: Project) -> None:
 def test_the_readmes_example_runs(project: Project) -> None:
     readme = Path(__file__).parents[2] / "README.md"
     example = next(block for block in readme.read_text("utf-8").split("```") if "stop_requested" in block)
-    Path(project.folder, "my_trainer.py").write_text(example.removeprefix("python"), encoding="utf-8")
+    Path(project.folder, "my_trainer.py").write_text(example.removeprefix("py"), encoding="utf-8")
     project.write(budget={"trials": 2})
     out = project.call("run", "study.yaml", "--trainer", "my_trainer:train")
     assert "2 complete" in out
