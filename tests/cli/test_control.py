@@ -56,6 +56,7 @@ def test_a_worker_that_waits_says_that_its_study_was_deleted(
     process = project.start_run()
     until(process, r"epoch 1/4")
     project.main(capsys, "pause", "cells")
+    assert "│ paused" in project.main(capsys, "list")
     until(process, r"the study is paused")
     wait_for(project, "interrupted", "complete")
     project.main(capsys, "delete", "cells", "--yes")

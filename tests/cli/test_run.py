@@ -173,12 +173,17 @@ def test_bugs_in_a_row_end_the_study_and_leave_their_traceback(project: Project)
     assert "ZeroDivisionError" in logs[0].read_text()
 
 
-def test_a_run_of_failures_alone_is_no_success(project: Project) -> None:
+def test_a_run_of_failures_alone_is_no_success(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.misbehave(all={"action": "bug"})
     project.write(budget={"trials": 1})
     out = project.run(code=1)
     assert re.search("error: no trial has a result; trial 0 failed: .*nobody foresaw this", out)
     assert "tuner delete cells" in out
+    assert "nobody foresaw this" in project.main(capsys, "status", "cells")
+    assert "│ finished │" in project.main(capsys, "list")
+    shown = project.main(capsys, "show", "cells", "0")
+    assert "  augment.mosaic: 0." in shown  # as it is written in a study file
+    assert "learning rate" not in shown  # of no epoch
     assert "pruning" not in out  # a failed trial saved no epochs
     project.misbehave()
     project.run("--trials", "2")

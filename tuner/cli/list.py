@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from tuner.cli.common import AsJson, Storage, duration, number, print_json
 from tuner.cli.fitting import print_table
+
+if TYPE_CHECKING:
+    from tuner.studies.state.records import StudySummary
 
 
 def list_(storage: Storage = None, as_json: AsJson = False) -> None:
@@ -31,11 +36,12 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
         return
     states = list(studies[0].counts)
     table = Table()
-    for column in ("study", *states, "best", "default", "epochs", "training"):
-        table.add_column(column, justify="left" if column == "study" else "right")
+    for column in ("study", "is", *states, "best", "default", "epochs", "training"):
+        table.add_column(column, justify="left" if column in ("study", "is") else "right")
     for study in studies:
         table.add_row(
             study.name,
+            _standing(study),
             *(str(study.counts.get(state, 0)) for state in states),
             number(study.best[1] if study.best else None),
             number(study.default_value),
@@ -43,3 +49,15 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
             duration(study.cost.seconds),
         )
     print_table(table)
+
+
+def _standing(study: StudySummary) -> str:
+    """Whether it was paused or stopped, has ended, or goes on where a worker takes it."""
+    from tuner.studies.state.records import TrialState
+
+    if study.control:
+        return study.control
+    if study.problem:
+        return "ended"
+    under_way = study.counts[TrialState.RUNNING] + study.counts[TrialState.INTERRUPTED]
+    return "finished" if study.spent and not under_way else "open"

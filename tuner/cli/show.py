@@ -141,7 +141,9 @@ def _print_trial(trial: TrialRecord, metric: str) -> None:
     print_config(trial)
     typer.echo("config:")
     for name, value in trial.config.model_dump(mode="json").items():
-        typer.echo(f"  {name}: {value}")
+        parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+        for dotted, part in parts.items():
+            typer.echo(f"  {dotted}: {part}")
     table = Table()
     for column in ("epoch", metric, "AP50", "learning rate", "losses", "train s", "eval s"):
         table.add_column(column, justify="right")
@@ -151,7 +153,8 @@ def _print_trial(trial: TrialRecord, metric: str) -> None:
             str(epoch.epoch), number(epoch.value), number(epoch.metrics.map50), f"{epoch.learning_rate:.3g}", losses,
             f"{epoch.train_seconds:.1f}", f"{epoch.eval_seconds:.1f}",
         )  # fmt: skip
-    print_table(table)
+    if trial.epochs:
+        print_table(table)
     for attempt in trial.attempts:
         _print_attempt(attempt)
     for export in trial.exports:

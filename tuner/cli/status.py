@@ -21,7 +21,7 @@ def status(
     """Show counts, running trials, the best so far and the cost."""
     from dataclasses import asdict
 
-    from tuner.cli.summary import print_cost, print_findings
+    from tuner.cli.summary import last_failure, only_failures, print_cost, print_findings
     from tuner.cli.trust import Trust, print_trust, shown_gain, trust_json
     from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies, read_study
@@ -47,8 +47,10 @@ def status(
         print_trust(trust)
         for t in running:
             typer.echo(f"running    trial {t.number} at epoch {t.last_epoch}/{t.config.epochs}, {number(t.value)}")
-        opened.close()
         print_cost(found)
+        if only_failures(found):
+            secho(f"failed     {last_failure(opened)}", fg="red")
+        opened.close()
         if found.control:
             why = found.control_reason or "by an order from outside"
             there = storage_option(opened.database.url)

@@ -13,6 +13,7 @@ from tuner.studies.state.records import TrialState
 
 if TYPE_CHECKING:
     from tuner.cli.trust import ShownGain, Trust
+    from tuner.studies.reading import StudyReader
     from tuner.studies.state.records import StudySummary
     from tuner.studies.study import Study
     from tuner.workers.observer import WorkerReport
@@ -49,9 +50,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
     elif report.message:
         secho(f"error: {report.message}", fg="red", err=True)
     if report.reason == "finished" and only_failures(found):
-        failed = study.trials(states=[TrialState.FAILED], epochs=False)
-        last = max(failed, key=lambda trial: trial.finished_at or 0.0)
-        secho(f"error: no trial has a result; trial {last.number} failed: {last.reason}", fg="red", err=True)
+        secho(f"error: no trial has a result; {last_failure(study)}", fg="red", err=True)
     print_findings(found, shown_gain(found, study.spec, trust))
     print_cost(found)
     typer.echo(
@@ -67,11 +66,11 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
     typer.echo("")
     if report.reason == "paused":
         typer.echo("Free space there, or mend what else is wrong; then the same command goes on with the study.")
-    elif report.reason == "failed":
+    elif report.reason == "failed" and not (found.spent and only_failures(found)):
         typer.echo("The same command goes on with the study, once what failed is mended.")
     elif report.reason == "timeout" and by_plan:
         typer.echo("A larger --hours goes on with the search.")
-    elif report.reason not in ("finished", "elsewhere"):
+    elif report.reason not in ("finished", "elsewhere", "failed"):
         typer.echo("The same command goes on with the study.")
     elif only_failures(found):
         command = f"tuner delete {study.name}{storage_option(study.database.url)}"
@@ -83,6 +82,13 @@ def print_next(study: Study) -> None:
     if study.summary().best is not None:
         for line in next_commands(study):
             typer.echo(line)
+
+
+def last_failure(study: StudyReader) -> str:
+    """Which trial failed last, and why."""
+    failed = study.trials(states=[TrialState.FAILED], epochs=False)
+    last = max(failed, key=lambda trial: trial.finished_at or 0.0)
+    return f"trial {last.number} failed: {last.reason}"
 
 
 def only_failures(found: StudySummary) -> bool:
