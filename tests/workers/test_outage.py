@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -121,6 +123,24 @@ def test_a_connection_whose_answers_are_lost_is_given_up_for_a_new_one(study: St
     assert (trial.state, len(trial.epochs)) == (TrialState.COMPLETE, EPOCHS)
     assert any("has not answered within 1 s" in text for text in cutter.notices), cutter.notices
     assert any("answers again" in text for text in cutter.notices)
+
+
+@postgres
+def test_a_second_ctrl_c_waits_for_no_database(study: Study, proxy: Proxy) -> None:
+    class Impatient(Observer):
+        def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
+            if result.epoch == 2:
+                proxy.freeze()
+                for seconds in (0.5, 1.0):
+                    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    timing = Timing(patience=1000.0, stop_grace=1000.0)
+    with pytest.raises(StorageAway, match="has not answered within 2 s") as error:
+        run_worker(
+            study, slots=[SlotPlan(0, "cpu", 1)], trainer="fake_trainer:train", observers=[Impatient()], timing=timing
+        )
+    assert "goes on once it answers" in error.value.hint
+    proxy.thaw()
 
 
 @postgres

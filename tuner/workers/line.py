@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from tuner.config.errors import DiskError, StorageAway, TunerError
@@ -14,6 +14,10 @@ from tuner.config.errors import DiskError, StorageAway, TunerError
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 10.0
+_LOOK = 0.2
+"""Seconds between two looks whether to wait on for an answer."""
+_HURRY = 2.0
+"""Seconds that a call may take where the worker shall end at once."""
 
 
 class Line:
@@ -28,6 +32,7 @@ class Line:
         abandon: Ends what a call waits for, so that it fails.
         patience: Seconds that a call may take.
         stalled: Seconds that a call or a ping may go on before it is abandoned.
+        at_once: Whether the worker shall end at once, and wait for no answer for long.
         pause: Seconds before the first question whether the database is back; doubled up to ten.
 
     Attributes:
@@ -42,6 +47,7 @@ class Line:
         *,
         patience: float,
         stalled: float,
+        at_once: Callable[[], bool] = lambda: False,
         pause: float = 0.5,
     ) -> None:
         self.trouble: StorageAway | None = None
@@ -50,6 +56,7 @@ class Line:
         self._abandon = abandon
         self._patience = patience
         self._stalled = stalled
+        self._at_once = at_once
         self._asked: float | None = None
         """When the thread asked what it waits for; None while it waits for no answer."""
         self._pause = pause
@@ -73,11 +80,13 @@ class Line:
         if self.trouble is not None:
             raise StorageAway(self.trouble.message, hint=self.trouble.hint)
         answer = self._submit(work)
-        limit = patience or self._patience
+        limit, asked = patience or self._patience, time.monotonic()
+        while not answer.done() and time.monotonic() - asked < (min(limit, _HURRY) if self._at_once() else limit):
+            wait([answer], min(_LOOK, limit))
         try:
-            return answer.result(limit)
+            return answer.result(0)
         except TimeoutError:
-            why = StorageAway(f"the database has not answered within {limit:.0f} s")
+            why = StorageAway(f"the database has not answered within {time.monotonic() - asked:.0f} s")
         except StorageAway as error:
             why = error
         except DiskError as error:

@@ -68,8 +68,8 @@ def run_worker(
         timing: Times by which the worker acts.
 
     Raises:
-        ConfigError: The trainer is not given by an import path.
-        StorageError: The database refuses.
+        ConfigError: The trainer is not given by an import path, or the study is not for it.
+        StorageError: The database refuses, or was away at the end.
         DataError: The data set is missing, broken, or not the one that the study was begun with.
         DeviceError: The built-in trainer cannot compute what the study may ask for on these slots.
 
@@ -102,7 +102,11 @@ class _Worker:
         self._deadline = self._started + timeout if timeout is not None else float("inf")
         self._ending = Ending()
         self._audience = Audience(observers)
-        self._line = Line(study.ping, study.database.abandon, patience=timing.patience, stalled=timing.stalled)
+        self._interrupts = Interrupts()
+        self._line = Line(
+            study.ping, study.database.abandon, patience=timing.patience, stalled=timing.stalled,
+            at_once=lambda: self._interrupts.at_once,
+        )  # fmt: skip
         silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
         self._ledger = Ledger(study, self._line, self._audience, self._left, certain=silence)
         self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
@@ -116,7 +120,7 @@ class _Worker:
     def run(self) -> WorkerReport:
         self._audience.tell(lambda observer: observer.worker_started([slot.plan for slot in self._pool.slots]))
         failure: TunerError | None = None
-        with Interrupts() as interrupts:
+        with self._interrupts as interrupts:
             try:
                 self._ledger.longest_epoch = self._study.longest_epoch(socket.gethostname())
                 self._loop(interrupts)
@@ -126,6 +130,9 @@ class _Worker:
             finally:
                 self._pool.close(0.0 if interrupts.at_once else self._timing.stop_grace)
         self._ledger.release()
+        if failure is None and self._line.trouble is not None:  # nor should a caller ask it for what came of the run
+            hint = "The same command goes on once it answers; epochs that it missed are in the folders of their trials."
+            failure = StorageAway(self._ending.message or self._line.trouble.message, hint=hint)
         self._line.close()
         report = WorkerReport(
             reason=self._ending.reason or "finished",
