@@ -288,6 +288,7 @@ def test_a_class_without_a_box_is_noted_and_one_class_has_no_balance(tmp_path: P
     output = run_init("--images", tmp_path / "images", "--annotations", annotations, "-o", tmp_path / "s.yaml")
     assert "note: 1 of the 2 classes has no box in any split: 'placeholder'; " in output
     assert "balance" not in output
+    assert "note: objects of val: just 1, images with objects: 1. Which trial is best is mostly luck" in output
     assert "1 of the 4 images of all.json was put aside" in output
 
 

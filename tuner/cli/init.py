@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tuner.data.find_splits import FoundData
     from tuner.data.survey import Survey
 
+_FEW_OBJECTS = 30
+"""Objects of val below which a single one more or less that is found moves recall by more than 3 %. On BCCD the
+better half of random configs lies within 2 % of mAP."""
+
 
 def init(
     folder: Annotated[
@@ -114,9 +118,9 @@ def init(
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
-    empty = _empty_class_notes(numbers)
+    few = (*_few_notes(numbers), *_empty_class_notes(numbers))
     print_survey(
-        dataset, numbers, proposal, (*found.notes, *dataset.warnings, *doubled, *empty, *seen, *unseen, *crowded)
+        dataset, numbers, proposal, (*found.notes, *dataset.warnings, *doubled, *few, *seen, *unseen, *crowded)
     )
     typer.echo()
     for path in found.files:
@@ -186,6 +190,18 @@ def _load(found: FoundData, on_bad_boxes: str, folder: Path) -> Dataset:
         return load_dataset(found.data.model_copy(update=changes))
     except TunerError as error:
         raise type(error)(error.message.replace(str(folder), str(folder.parent)), hint=error.hint) from None
+
+
+def _few_notes(numbers: Survey) -> list[str]:
+    """A sentence where there are too few objects to judge trials by."""
+    val = numbers.splits[1]
+    objects, images = sum(val.class_boxes), val.images - val.empty
+    if objects >= _FEW_OBJECTS:
+        return []
+    return [
+        f"objects of val: just {objects}, images with objects: {images}. Which trial is best is mostly luck then: "
+        "annotate more to judge by, and let `tuner confirm` check the winner"
+    ]
 
 
 def _empty_class_notes(numbers: Survey) -> list[str]:
