@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.coco_files import coco, names_of, write_images, write_json
+from tuner.config.errors import DataError
 from tuner.config.load import base_config, load_study_spec
 from tuner.data.coco import Dataset, load_dataset
 from tuner.data.survey import Survey, survey
@@ -60,6 +61,17 @@ def test_objects_without_a_size_are_laid_out_for(study: Path) -> None:
     dataset = load_dataset(load_study_spec(study).data)
     for cuda, size in ((False, 416), (True, 1280)):
         assert propose(dataset, survey(dataset), cuda=cuda, slots=1).defaults["image_size"].value == size
+
+
+def test_objects_that_no_image_size_here_shows_are_for_tiles(study: Path) -> None:
+    content = json.loads((study.parent / "all.json").read_text())
+    for annotation in content["annotations"]:
+        annotation |= {"bbox": [10, 10, 2, 2], "area": 4}
+    write_json(study.parent / "all.json", content)
+    dataset = load_dataset(load_study_spec(study).data)
+    with pytest.raises(DataError, match="below 1 px in width or height at image size 416") as error:
+        propose(dataset, survey(dataset), cuda=False, slots=1)
+    assert error.value.hint.startswith("Cut the images into tiles")
 
 
 @pytest.mark.parametrize("images", [2_000, 118_287])
