@@ -88,6 +88,7 @@ def test_its_own_hyperparameters_are_searched_and_exported(
     assert "own.box_gain=9" in out
     assert "tuner export" in out
     assert "tuner train" not in out  # which could do nothing with them
+    assert "tuner confirm cells --trainer box_gain:train" in out
     default, *others = project.trials()
     assert default["params"] == {"own.box_gain": 9.0, "own.loss": "giou"}
     assert len({trial["params"]["own.box_gain"] for trial in others}) == 3
@@ -96,6 +97,8 @@ def test_its_own_hyperparameters_are_searched_and_exported(
     best = load_production(project.folder / "best.yaml")
     assert best.config.own.values.keys() == {"box_gain", "loss"}
     assert best.operating_point is None
+    for command in (["worker", "--study", "cells"], ["confirm", "cells", "--top", "1", "--seeds", "2"]):
+        assert "own.box_gain, own.loss: own.… is for a trainer of your own" in project.call(*command, code=1)
     out = project.main(capsys, "train", "best.yaml", "-o", "model", code=1)
     assert "error: the config was found with the trainer box_gain:train: the built-in one cannot train it" in out
     assert not (project.folder / "model").exists()
@@ -125,3 +128,13 @@ def test_its_hyperparameters_are_checked(
     (project.folder / "box_gain.py").write_text(BOX_GAIN)
     project.write(**changes)
     assert why in project.main(capsys, "run", "study.yaml", "--dry-run", *trainer, code=1)
+
+
+def test_no_other_trainer_goes_on_with_its_study(project: Project) -> None:
+    project.run("--trials", "2")
+    for command in (["run", "study.yaml"], ["worker", "--study", "cells"], ["confirm", "cells", "--seeds", "2"]):
+        said = project.call(*command, code=1)
+        assert "study 'cells" in said
+        assert "was begun with the trainer fake_trainer:train, and the built-in one would go on with it" in said
+        assert "Add --trainer fake_trainer:train" in said
+    assert len(project.trials()) == 2

@@ -7,7 +7,8 @@ from tuner.config.errors import ConfigError, DeviceError
 from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
 from tuner.workers import devices
-from tuner.workers.devices import Gpu, available_cores, plan_slots, refuse_fp16_on_cpu, visible_as
+from tuner.workers.devices import Gpu, available_cores, plan_slots, visible_as
+from tuner.workers.trainer_choice import check_built_in
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_slots_on_a_cpu_compute_no_fp16() -> None:
     sampled = load_space({"precision": {"type": "categorical", "choices": ["bf16", "fp16"]}})
     for space, precision in ((other, "fp16"), (sampled, "bf16")):
         base = TrialConfig.model_validate({"precision": precision})
-        refuse_fp16_on_cpu(plan_slots("cuda"), space, base)
+        check_built_in(plan_slots("cuda"), space, base)
         with pytest.raises(DeviceError, match="fp16, which needs a GPU, but there are slots on the CPU"):
-            refuse_fp16_on_cpu(plan_slots("cpu", 1), space, base)
-    refuse_fp16_on_cpu(plan_slots("cpu", 1), other, TrialConfig(precision="bf16"))
+            check_built_in(plan_slots("cpu", 1), space, base)
+    check_built_in(plan_slots("cpu", 1), other, TrialConfig(precision="bf16"))

@@ -25,7 +25,8 @@ from tuner.data.scenes import generate
 from tuner.studies.opening import open_study
 from tuner.workers.devices import SlotPlan
 from tuner.workers.observer import Observer
-from tuner.workers.worker import BUILT_IN_TRAINER, Timing, run_worker
+from tuner.workers.trainer_choice import BUILT_IN_TRAINER
+from tuner.workers.worker import Timing, run_worker
 
 SLOT = [SlotPlan(0, "cpu", 1)]
 

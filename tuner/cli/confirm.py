@@ -79,6 +79,7 @@ def confirm(
 
 def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
     """What the finished runs say, and what to do next."""
+    from tuner.cli.own_trainer import trainer_option
     from tuner.cli.trust import Trust, confirmed_json
     from tuner.storage.urls import storage_option
     from tuner.studies.trust.confirm import confirmation
@@ -92,20 +93,23 @@ def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
         print_confirmation(found, opened.spec.objective.metric)
         seeds = found.seeds_to_propose
         if seeds is not None:
-            command = f"tuner confirm {opened.name} --top {top} --seeds {seeds}{storage_option(opened.database.url)}"
+            options = f"{storage_option(opened.database.url)}{trainer_option(opened)}"
+            command = f"tuner confirm {opened.name} --top {top} --seeds {seeds}{options}"
             typer.echo(f"To be surer, train more seeds, those above included: {command}")
         typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened.database.url)}")
 
 
 def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> None:
     """Runs of earlier calls that are not asked for now, and what goes on with them."""
+    from tuner.cli.own_trainer import trainer_option
     from tuner.storage.urls import storage_option
     from tuner.studies.trust.confirm import left_over
 
     left = left_over(study, repeats)
     if left is None:
         return
-    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{storage_option(study.database.url)}"
+    options = f"{storage_option(study.database.url)}{trainer_option(study)}"
+    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{options}"
     how = f"`{command}`" if left.top else f"`tuner run` with --baseline-repeats {left.seeds + 1}"
     secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.studies.workable import WorkableStudy
 
 _IMPORT = """
 import sys
@@ -18,6 +23,14 @@ except Exception as error:
     what = " ".join(f"{type(error).__name__}: {error}".split())
     sys.exit(f"trainer {sys.argv[1]!r} cannot be imported: {what}")
 """
+
+
+def trainer_option(study: WorkableStudy) -> str:
+    """The option, with a blank before it, by which a command goes on with a study as it was begun; mostly none."""
+    from tuner.studies.state.provenance import BUILT_IN
+
+    found = study.trained_by()
+    return "" if found in (None, BUILT_IN) else f" --trainer {shlex.quote(str(found))}"
 
 
 def check_trainer(path: str | None) -> None:

@@ -81,7 +81,7 @@ def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, 
     from tuner.models.anchors import resolve_anchors
     from tuner.space.load import load_space
     from tuner.workers.timing import time_epoch
-    from tuner.workers.worker import BUILT_IN_TRAINER
+    from tuner.workers.trainer_choice import BUILT_IN_TRAINER
 
     config = resolve_anchors(load_space(spec.space).default_config(base_config(spec)), load_dataset(spec.data).train)
     typer.echo("Timing an epoch of the default config …", err=True)

@@ -75,7 +75,8 @@ def run(
     from tuner.space.load import load_space
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.state.specs import stored
-    from tuner.workers.devices import check_built_in, plan_slots
+    from tuner.workers.devices import plan_slots
+    from tuner.workers.trainer_choice import check_built_in
 
     if as_json and not dry_run:
         raise ConfigError("--json shows what --dry-run finds", hint="Give both, or `tuner show STUDY --json` later.")

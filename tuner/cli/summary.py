@@ -8,6 +8,7 @@ import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import change, duration, metric_name, number
+from tuner.cli.own_trainer import trainer_option
 from tuner.storage.urls import storage_option
 from tuner.studies.state.records import TrialState
 
@@ -169,13 +170,13 @@ def print_cost(found: StudySummary) -> None:
 def next_commands(study: Study) -> list[str]:
     """What to type next."""
     storage = storage_option(study.database.url)
-    found, best = study.summary(), study.best()
+    found, trainer = study.summary(), trainer_option(study)
     others = found.counts[TrialState.COMPLETE] - (found.default_value is not None)
     confirmable = others and not study.spec.plan  # which confirms by itself
     return [
         "Next:",
         f"  tuner dashboard{storage}",
-        *([f"  tuner confirm {study.name}{storage}"] if confirmable else []),
+        *([f"  tuner confirm {study.name}{storage}{trainer}"] if confirmable else []),
         f"  tuner export {study.name} -o best.yaml{storage}",
-        *(["  tuner train best.yaml -o model/"] if best is None or best.own_trainer is None else []),
+        *([] if trainer else ["  tuner train best.yaml -o model/"]),
     ]

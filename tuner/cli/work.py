@@ -41,7 +41,8 @@ def work(
     from tuner.cli.trust import print_trust, trust_of
     from tuner.report.dashboard import DashboardObserver
     from tuner.workers.observer import Background
-    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+    from tuner.workers.trainer_choice import BUILT_IN_TRAINER
+    from tuner.workers.worker import run_worker
 
     report = run_worker(
         study,
@@ -62,7 +63,8 @@ def work_on_repeats(
 ) -> WorkerReport:
     """Run what is planned, with a display; says why where not all of it was run."""
     from tuner.cli.summary import REASONS
-    from tuner.workers.worker import BUILT_IN_TRAINER, run_worker
+    from tuner.workers.trainer_choice import BUILT_IN_TRAINER
+    from tuner.workers.worker import run_worker
 
     report = run_worker(
         repeats,

@@ -20,7 +20,7 @@ from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
 from tuner.studies.search.objective import broken_on_average
 from tuner.studies.state.control import no_trial
-from tuner.studies.state.provenance import TRAINER
+from tuner.studies.state.provenance import own_trainer
 from tuner.studies.state.records import TrialRecord, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, measured
@@ -68,7 +68,7 @@ class Provenance(Frozen):
     @property
     def own_trainer(self) -> str | None:
         """Import path of the user's own trainer that the config was found with; None: the built-in one."""
-        return self.software.get(TRAINER)
+        return own_trainer(self.software)
 
     @property
     def gain(self) -> float | None:

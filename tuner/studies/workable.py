@@ -20,7 +20,7 @@ from tuner.storage.folders import make_study_folder, study_folder
 from tuner.storage.tables import StudyRow
 from tuner.storage.updates import lock_studies
 from tuner.studies.reading import StudyReader
-from tuner.studies.state import kept_checkpoints, machines
+from tuner.studies.state import kept_checkpoints, machines, results
 from tuner.studies.state.control import clear_control, set_control
 from tuner.studies.state.current import load_same_data
 from tuner.studies.state.presence import settle_folders
@@ -175,6 +175,13 @@ class WorkableStudy(StudyReader, ABC):
     def longest_epoch(self, host: str) -> float:
         """The longest of the latest epochs of a host, in seconds; 0 where it has trained none."""
         return self.database.run(lambda session: machines.longest_epoch(session, self._id, host))
+
+    def trained_by(self) -> str | None:
+        """What trained its first epoch: `tuner.studies.state.provenance.BUILT_IN`, or the import path of a trainer.
+
+        None where nothing is trained yet, or was by a version that did not note it.
+        """
+        return self.database.run(lambda session: results.trained_by(session, self._id))
 
     def pause(self, reason: str = "") -> bool:
         """Let all workers, those of its repeats included, save their trials and wait, until `resume`.

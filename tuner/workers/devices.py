@@ -16,10 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from tuner.config.errors import ConfigError, DeviceError
-from tuner.config.trial import TrialConfig
-from tuner.space.dimension import CategoricalDimension
-from tuner.space.fields import OWN
-from tuner.space.space import SearchSpace
 from tuner.studies.state.machines import recorded_gpu
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -169,35 +165,6 @@ def plan_slots(
             )
         gpus = [gpus[number] for number in dict.fromkeys(map(int, numbers))]
     return _gpu_slots(gpus, slots, per_gpu)
-
-
-def check_built_in(plans: Sequence[SlotPlan], space: SearchSpace, base: TrialConfig) -> None:
-    """Refuse what the built-in trainer cannot train, before each of a study's trials fails there.
-
-    It computes fp16 on GPUs alone (`tuner.trainers.detection.precision`), and knows its own hyperparameters only.
-
-    Args:
-        plans: The slots of this machine.
-        space: Of the study.
-        base: What the study fixes (`tuner.config.load.base_config`).
-
-    Raises:
-        ConfigError: The study has hyperparameters of a trainer of the user's own.
-        DeviceError: It may ask a slot on the CPU for fp16; a worker with GPUs can take it.
-    """
-    own = sorted({*(f"{OWN}{name}" for name in base.own.values), *(n for n in space.dimensions if n.startswith(OWN))})
-    if own:
-        raise ConfigError(
-            f"{', '.join(own)}: {OWN}… is for a trainer of your own, and the built-in one has no use for it",
-            hint="Name your trainer: --trainer package.module:callable.",
-        )
-    dimension = space.dimensions.get("precision")
-    sampled = dimension.choices if isinstance(dimension, CategoricalDimension) else ()
-    if "fp16" in (space.default_config(base).precision, *sampled) and any(plan.device == "cpu" for plan in plans):
-        raise DeviceError(
-            "precision is or may be fp16, which needs a GPU, but there are slots on the CPU",
-            hint="Write precision: auto into the study file, or use --device cuda where there is a GPU.",
-        )
 
 
 def _cpu_slots(slots: int | None) -> list[SlotPlan]:

@@ -40,7 +40,7 @@ class Supply:
     def __init__(
         self,
         study: WorkableStudy,
-        own_trainer: str | None,
+        trainer: str,
         ledger: Ledger,
         audience: Audience,
         ending: Ending,
@@ -49,7 +49,7 @@ class Supply:
         self.may_ask = True
         self.not_before = 0.0
         self._study = study
-        self._versions = software_versions() | ({} if own_trainer is None else {TRAINER: own_trainer})
+        self._versions = software_versions() | {TRAINER: trainer}
         self._ledger = ledger
         self._audience = audience
         self._ending = ending

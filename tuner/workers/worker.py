@@ -18,7 +18,7 @@ from tuner.studies.state.control import BY_HAND
 from tuner.studies.state.presence import REPEATS
 from tuner.studies.trials import leases
 from tuner.workers.audience import Audience
-from tuner.workers.devices import SlotPlan, check_built_in, plan_slots
+from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.guard import FailureGuard
 from tuner.workers.interrupts import Interrupts
 from tuner.workers.ledger import Ledger
@@ -29,13 +29,12 @@ from tuner.workers.observer import Observer, WorkerReport
 from tuner.workers.pool import Pool
 from tuner.workers.running import Ending, Running
 from tuner.workers.supply import Supply
+from tuner.workers.trainer_choice import BUILT_IN_TRAINER, check_built_in, recorded, refuse_another_trainer
 from tuner.workers.trial_process import trainer_parts
 from tuner.workers.watching import watch
 
 if TYPE_CHECKING:
     from tuner.studies.workable import WorkableStudy
-
-BUILT_IN_TRAINER = "tuner.trainers.detection.train:train"
 
 
 def run_worker(
@@ -81,6 +80,7 @@ def run_worker(
         slots = plan_slots(study.spec.device, study.spec.slots)
     if trainer == BUILT_IN_TRAINER:
         check_built_in(slots, study.space, base_config(study.spec))
+    refuse_another_trainer(study, trainer)
     return _Worker(study, slots, trainer, timeout, observers, elsewhere, timing).run()
 
 
@@ -110,8 +110,7 @@ class _Worker:
         silence = leases.LEASE_SECONDS - timing.heartbeat  # a trial waits before its lease can have run out
         self._ledger = Ledger(study, self._line, self._audience, self._left, certain=silence)
         self._pool = Pool(plans, trainer, study.folder / "logs", self._ledger, self._audience, self._ending, silence)
-        own_trainer = None if trainer == BUILT_IN_TRAINER else trainer
-        self._supply = Supply(study, own_trainer, self._ledger, self._audience, self._ending, timing)
+        self._supply = Supply(study, recorded(trainer), self._ledger, self._audience, self._ending, timing)
         self._guard = FailureGuard()
         self._outcomes: Counter[str] = Counter()
         self._obeyed = self._looked = self._wondered = self._started

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -41,7 +42,14 @@ def git_commit() -> str | None:
 
 
 TRAINER = "trainer"
-"""Under which a trial's versions name the trainer, where that is a user's own."""
+"""Under which a trial's versions name what trained it: `BUILT_IN`, or the import path of a user's own trainer."""
+BUILT_IN = "built-in"
+
+
+def own_trainer(versions: Mapping[str, str]) -> str | None:
+    """Import path of the user's own trainer among versions; None: the built-in one, or an older version of tuner."""
+    found = versions.get(TRAINER)
+    return None if found == BUILT_IN else found
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tuner.config.errors import StudyError
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.studies.state.provenance import TRAINER
+from tuner.studies.state.provenance import own_trainer
 
 
 class LeaseLost(StudyError):
@@ -175,7 +175,7 @@ class TrialRecord:
     @property
     def own_trainer(self) -> str | None:
         """Import path of the user's own trainer that trained it last; None: the built-in one did."""
-        return self.attempts[-1].versions.get(TRAINER) if self.attempts else None
+        return own_trainer(self.attempts[-1].versions) if self.attempts else None
 
     @property
     def metrics(self) -> Metrics | None:

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
-from tuner.storage.tables import EpochRow, StudyRow, TrialRow
+from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
 from tuner.studies.search.objective import feasible
+from tuner.studies.state.provenance import TRAINER
 from tuner.studies.state.records import TrialState
 
 _MANY = 500
@@ -62,6 +63,24 @@ def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, fl
             assert value is not None
             found[trial_id][epoch] = value
     return found
+
+
+def trained_by(session: Session, study_id: int) -> str | None:
+    """What trained the first epoch of a study, or of the one that it repeats configs of: `BUILT_IN`, or an import path.
+
+    None where nothing is trained yet, or was by a version that did not note it.
+    """
+    study = session.get_one(StudyRow, study_id)
+    rows = select(StudyRow.id).where(func.abs(StudyRow.optuna_study_id) == abs(study.optuna_study_id))
+    versions = session.scalar(
+        select(AttemptRow.versions)
+        .join(EpochRow, and_(EpochRow.trial_id == AttemptRow.trial_id, EpochRow.attempt == AttemptRow.number))
+        .join(TrialRow, TrialRow.trial_id == AttemptRow.trial_id)
+        .where(TrialRow.study_id.in_(rows), EpochRow.epoch == 1)
+        .order_by(AttemptRow.id)
+        .limit(1)
+    )
+    return None if versions is None else versions.get(TRAINER)
 
 
 def default_values(session: Session, study_id: int) -> tuple[float, ...]:
