@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -20,10 +21,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     column,
+    or_,
     table,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -67,6 +69,15 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
 @compiles(now, "mysql")
 def _now_mysql(element: now, compiler: SQLCompiler, **_: Any) -> str:
     return "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)"
+
+
+FARTHEST_SECONDS = 300.0
+"""Nothing is held for longer than this from now on, unless the clock of the database was put back since."""
+
+
+def lapsed(until: ColumnElement[float] | InstrumentedAttribute[float]) -> ColumnElement[bool]:
+    """Whether what was held until a moment is free: also where the clock was put back, which may be by years."""
+    return or_(until < now(), until > now() + FARTHEST_SECONDS)
 
 
 class Base(DeclarativeBase):

@@ -12,7 +12,7 @@ from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_writing
 from tuner.storage.database import Database, connect
 from tuner.storage.folders import known_study_folder, study_folder
-from tuner.storage.tables import StudyRow, TrialRow, now
+from tuner.storage.tables import StudyRow, TrialRow, lapsed
 from tuner.storage.updates import lock_studies
 from tuner.studies.reading import reach_study
 from tuner.studies.state.history import live_trials
@@ -41,7 +41,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
             alive = session.scalar(select(StudyRow.id).where(StudyRow.id == study.id, ALIVE)) is not None
             folders = [known_study_folder(database.url, one.name, one.identity) for one in rows]
             running = [number for one in rows for number in live_trials(session, one.id)]
-            asks = select(StudyRow.id).where(ours, StudyRow.ask_token.is_not(None), StudyRow.ask_until > now())
+            asks = select(StudyRow.id).where(ours, StudyRow.ask_token.is_not(None), ~lapsed(StudyRow.ask_until))
             if running or session.scalar(asks) is not None:
                 does = f"holds trial {', '.join(map(str, running))}" if running else "asks for its next trial"
                 raise StudyError(

@@ -17,7 +17,7 @@ from tuner.config.errors import FailureKind, StorageError
 from tuner.config.trial import TrialConfig
 from tuner.data.split import Split
 from tuner.models import anchors
-from tuner.storage.tables import StudyRow, TrialRow
+from tuner.storage.tables import StudyRow, TrialRow, now
 from tuner.studies.opening import open_study
 from tuner.studies.state.records import LeaseLost, TrialState
 from tuner.studies.study import Study
@@ -287,6 +287,20 @@ def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin
     assert states == [(TrialState.PRUNED, 0.001), (TrialState.COMPLETE, 0.7)]
     assert [t.state for t in other.optuna.trials[2:4]] == [State.PRUNED, State.COMPLETE]
     other.close()
+
+
+def test_what_was_held_by_a_clock_that_was_put_back_is_free(studies_url: str, begin: Begin) -> None:
+    """A machine that starts without its clock, say; the trial of a worker that died waited until that year came."""
+    study, year = begin(studies_url), 365 * 86400.0
+    first = study.next_trial(WORKER)
+    assert first is not None
+    ahead = update(TrialRow).values(lease_until=now() + year)
+    study.database.run(lambda session: session.execute(ahead) and None)
+    asks = update(StudyRow).where(StudyRow.name == study.name).values(ask_token="dead", ask_until=now() + year)
+    study.database.run(lambda session: session.execute(asks) and None)
+    assert study.summary().counts[TrialState.INTERRUPTED] == 1
+    again, further = study.next_trial(WORKER), study.next_trial(WORKER)
+    assert (again and (again.number, again.attempt_id), further and further.number) == ((0, 2), 1)
 
 
 def test_a_trial_that_is_lost_while_its_anchors_are_made_is_left_to_its_new_worker(

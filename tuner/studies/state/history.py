@@ -13,7 +13,7 @@ from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
-from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, now
+from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, lapsed
 from tuner.studies.state.budgets import spent, walked
 from tuner.studies.state.current import repeats_of
 from tuner.studies.state.records import (
@@ -29,7 +29,7 @@ from tuner.studies.state.records import (
 )
 from tuner.studies.state.results import best_number, default_values
 
-_ORPHANED = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
+_ORPHANED = and_(TrialRow.state == TrialState.RUNNING, lapsed(TrialRow.lease_until))
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
 _MANY = 500
 
@@ -69,7 +69,7 @@ def read_trials(
 
 def live_trials(session: Session, study_id: int) -> list[int]:
     """Numbers of the trials that a worker runs."""
-    live = (TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until >= now())
+    live = (TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, ~lapsed(TrialRow.lease_until))
     return list(session.scalars(select(TrialRow.number).where(*live).order_by(TrialRow.number)))
 
 

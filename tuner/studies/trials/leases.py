@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import FailureKind, StudyError
 from tuner.config.trial import TrialConfig
 from tuner.storage.database import Database
-from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, now
+from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, StudyRow, TrialRow, lapsed, now
 from tuner.storage.texts import storable
 from tuner.storage.updates import changed
 from tuner.studies.state.provenance import WorkerInfo
@@ -96,7 +96,7 @@ def asking(database: Database, study_id: int, *, patience: float = ASK_WAIT) -> 
     lock = AskLock(study_id, uuid.uuid4().hex)
 
     def take(session: Session) -> bool:
-        free = or_(StudyRow.ask_token.is_(None), StudyRow.ask_until < now())
+        free = or_(StudyRow.ask_token.is_(None), lapsed(StudyRow.ask_until))
         taken = changed(
             session,
             update(StudyRow)
@@ -161,7 +161,7 @@ def claimable(session: Session, study_id: int) -> list[tuple[int, int]]:
     """Trials that nobody runs, though they should go on, as (trial id, token), oldest first."""
     rows = session.execute(
         select(TrialRow.trial_id, TrialRow.token)
-        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, TrialRow.lease_until < now())
+        .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.RUNNING, lapsed(TrialRow.lease_until))
         .order_by(TrialRow.number)
     )
     return [(trial_id, token) for trial_id, token in rows]
@@ -176,7 +176,7 @@ def claim(session: Session, trial_id: int, token: int, worker: WorkerInfo) -> Tr
             TrialRow.trial_id == trial_id,
             TrialRow.token == token,
             TrialRow.state == TrialState.RUNNING,
-            TrialRow.lease_until < now(),
+            lapsed(TrialRow.lease_until),
         )
         .values(token=token + 1, lease_until=now() + LEASE_SECONDS),
     )

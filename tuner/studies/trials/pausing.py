@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.database import Database
-from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, now
+from tuner.storage.tables import AttemptRow, EpochRow, TrialRow, lapsed, now
 from tuner.storage.updates import changed
 from tuner.studies.search.objective import violations
 from tuner.studies.search.promotion import Entrant, beyond_hope, next_promotion
@@ -129,7 +129,7 @@ def _active(trials: list[Entrant]) -> list[Entrant]:
 
 def _kept_elsewhere(session: Session, study_id: int, host: str) -> set[int]:
     """Numbers of the paused trials that were paused on another host, which has worked for the study within a minute."""
-    running = and_(TrialRow.state == TrialState.RUNNING, TrialRow.lease_until > now())
+    running = and_(TrialRow.state == TrialState.RUNNING, ~lapsed(TrialRow.lease_until))
     at_work = case((or_(running, AttemptRow.ended_at > now() - LEASE_SECONDS), 1), else_=0)
     unfinished = (TrialRow.study_id == study_id, TrialRow.state.in_((TrialState.RUNNING, TrialState.PAUSED)))
     rows = session.execute(
