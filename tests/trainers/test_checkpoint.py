@@ -29,6 +29,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
 
 
+def test_processes_with_the_same_id_do_not_write_into_each_others_files(tmp_path: Path) -> None:
+    """In containers all processes have the same few ids."""
+    theirs = tmp_path / f"last.{os.getpid()}.partial"
+    theirs.write_bytes(b"half of a")
+    checkpoint.save(tmp_path / "last.pt", {"epoch": 3})
+    assert theirs.read_bytes() == b"half of a"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"

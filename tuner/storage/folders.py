@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -50,7 +50,7 @@ def make_study_folder(url: URL, name: str, identity: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     owner = f"{identity}\n{masked(url)}\n"
     if _owner(folder) != [identity, masked(url)]:
-        temporary = folder / f"{OWNER}.{os.getpid()}"
+        temporary = folder / f"{OWNER}.{uuid.uuid4().hex}"
         temporary.write_text(owner, encoding="utf-8")
         temporary.replace(folder / OWNER)  # whole or not at all, as several workers may begin together
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +24,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         DiskFull: It cannot be written; the old one, if any, is whole.
     """
-    # A name of its own: the process of a worker that was given up may be writing the same checkpoint still.
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    # A name of its own: the process of a worker that was given up may be writing the same checkpoint still, in another
+    # container perhaps, where processes have the same ids.
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
