@@ -60,6 +60,8 @@ def test_an_output_that_cannot_be_written_is_named(call: Call, data: DataSpec, t
 
 def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, tmp_path: Path) -> None:
     assert "no metric 'mapp'" in call("run", study(tmp_path, data, objective={"metric": "mapp"}), "--dry-run")
+    nowhere = f"sqlite:///{tmp_path}/a file/tuner.db"
+    assert "/a file is a file" in call("run", study(tmp_path, data), "--dry-run", "--storage", nowhere)
     pruner = {"name": "percentile", "percentile": 500}
     assert "percentile" in call("run", study(tmp_path, data, pruner=pruner), "--dry-run")
 

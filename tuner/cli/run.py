@@ -73,6 +73,7 @@ def run(
     from tuner.config.errors import ConfigError
     from tuner.config.load import base_config, load_study_spec
     from tuner.space.load import load_space
+    from tuner.storage.database import require_place
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.state.specs import stored
     from tuner.workers.devices import plan_slots
@@ -99,6 +100,7 @@ def run(
     if trainer is None:
         check_built_in(plans, load_space(spec.space), base_config(spec))
     if dry_run:
+        require_place(spec.storage)
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         checked = check_study(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import time
@@ -277,11 +278,31 @@ def _use_wal(url: URL, file: Path) -> None:
             time.sleep(random.uniform(0.01, 0.05))
 
 
+def require_place(url: str | None) -> None:
+    """Check that the file of an SQLite database can be made where it is not there yet, without making it.
+
+    Raises:
+        StorageError: It cannot.
+    """
+    file = sqlite_file(resolve(url))
+    if file is None or file.exists():
+        return
+    nearest = next(folder for folder in file.parents if folder.exists())
+    if not nearest.is_dir():
+        raise _no_folder(file.parent, f"{nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _no_folder(file.parent, f"{nearest} is not writable")
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"the folder of the database, {folder}, cannot be made: {error.strerror}",
-            hint="Name another place with --storage sqlite:///folder/file.db.",
-        ) from None
+        raise _no_folder(folder, error.strerror or str(error)) from None
+
+
+def _no_folder(folder: Path, why: str) -> StorageError:
+    return StorageError(
+        f"the folder of the database, {folder}, cannot be made: {why}",
+        hint="Name another place with --storage sqlite:///folder/file.db.",
+    )
