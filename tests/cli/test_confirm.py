@@ -29,7 +29,7 @@ def test_the_best_configs_are_trained_again_and_the_winner_is_exported(
     assert "unconfirmed" in (project.folder / "before.yaml").read_text()
     out = confirm(project, "--top", "2", "--seeds", "3")
     assert "95 % interval" in out
-    assert re.search("9 complete.* left 0 s", out)
+    assert re.search(r"9 complete, 0 pruned, 0 failed$", out, re.MULTILINE)
     assert "better than the default" in out
     # Runs have the names of their trials and seeds, and none of them is a best trial, or gains over another.
     assert re.search(r"trial 0, seed 1 · slot \d · default config", out)
@@ -106,7 +106,7 @@ def test_a_smaller_confirmation_does_not_take_over_an_abandoned_one(
     out = confirm(project, "--top", "1", "--seeds", "2")
     left = 4 * 9 - 2 * 2
     assert f"{left} runs of an earlier request are left; `tuner confirm cells --top 3 --seeds 9" in out
-    assert re.search("4 complete.* left 0 s", out)
+    assert re.search(r"4 complete, 0 pruned, 0 failed$", out, re.MULTILINE)
     assert "are to come" not in out
     assert "are to come" not in project.main(capsys, "status", "cells")
     out = project.run("--baseline-repeats", "4")
