@@ -27,6 +27,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 7_466_827
 _LOCK_SECONDS = 60
 """Less than the time for which an answer of MySQL is waited for."""
+_MYSQL_LOCK = f"concat('{VERSION_TABLE} ', sha1(database()))"
+"""Of this database: MySQL's named locks hold for the whole server."""
 
 
 def current(engine: Engine) -> str | None:
@@ -135,12 +137,12 @@ def schema_lock(engine: Engine) -> Iterator[None]:
             yield
             return
         # 0 after the time; NULL where the server failed
-        if connection.scalar(text(f"select get_lock('{VERSION_TABLE}', {_LOCK_SECONDS})")) != 1:
+        if connection.scalar(text(f"select get_lock({_MYSQL_LOCK}, {_LOCK_SECONDS})")) != 1:
             raise _busy(engine.url)
         try:
             yield
         finally:
-            connection.execute(text(f"select release_lock('{VERSION_TABLE}')"))
+            connection.execute(text(f"select release_lock({_MYSQL_LOCK})"))
 
 
 def _busy(url: URL) -> StorageError:
