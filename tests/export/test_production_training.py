@@ -19,7 +19,7 @@ from tuner.export.model import load_model
 from tuner.export.production import ProductionConfig
 from tuner.export.training import finish, make_plan, merge_splits, train_production
 from tuner.export.yaml_files import save_production
-from tuner.trainers.contract import Interrupted
+from tuner.trainers.contract import CHECKPOINT, Interrupted
 
 
 def test_leaves_a_complete_model_folder(model: Path, production: ProductionConfig) -> None:
@@ -198,6 +198,19 @@ def test_an_interrupted_training_goes_on_with_no_other_data(
     data.path(data.train).write_text(json.dumps(content, indent=1))
     assert run(*arguments) == 0
     assert load_model(folder).config == production.config
+
+
+def test_a_damaged_checkpoint_is_named_and_the_same_command_begins_again(
+    production: ProductionConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_production(production, tmp_path / "best.yaml")
+    folder = tmp_path / "model"
+    plan = make_plan(production, folder, epochs=1, seed=None, part="train")
+    (plan.workdir / CHECKPOINT).write_bytes(b"cut off")
+    arguments = ("train", tmp_path / "best.yaml", "-o", folder, "--device", "cpu", "--epochs", 1)
+    assert run(*arguments) == 1
+    assert capsys.readouterr().err.strip().endswith("begins again with epoch 1\nGive the same command again.")
+    assert run(*arguments) == 0
 
 
 def test_a_model_that_was_saved_and_not_judged_is_judged_by_the_same_command(

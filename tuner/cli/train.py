@@ -33,7 +33,7 @@ def train(
 
     from tuner.cli.epochs import EpochProgress
     from tuner.export.training import finish, make_plan, train_production
-    from tuner.trainers.contract import Interrupted
+    from tuner.trainers.contract import Interrupted, LostState
     from tuner.trainers.detection.precision import resolve_device
     from tuner.workers.devices import available_cores
     from tuner.workers.interrupts import Interrupts
@@ -52,6 +52,8 @@ def train(
                 stop_requested=lambda: interrupts.requested,
                 on_epoch=progress.show,
             )
+    except LostState as error:
+        raise LostState(error.message, hint="Give the same command again.") from error
     except Interrupted:
         typer.echo(f"Stopped; the state is saved in {output}. The same command goes on from there.")
         raise typer.Exit(130) from None

@@ -184,7 +184,7 @@ class TrainingRun:
             if aside is None:
                 raise
             raise LostState(
-                f"checkpoint {path} was cut off or damaged and is now {aside.name}; the trial begins again with epoch 1"
+                f"checkpoint {path} was cut off or damaged and is now {aside.name}; training begins again with epoch 1"
             ) from error
         if state is None:
             return
