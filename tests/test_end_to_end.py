@@ -106,7 +106,11 @@ def test_deleting_asks_first_and_leaves_nothing(folder: Path) -> None:
 
 def test_the_readme_s_scripts(folder: Path, data: DataSpec, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    search, use, deploy, *_trainers = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    scripts = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    search, use, deploy = (
+        next(script for script in scripts if call in script)
+        for call in ("tuner.run_worker", "tuner.load_model", "onnxruntime.InferenceSession")
+    )
     values = yaml.safe_load((folder / "study.yaml").read_text())
     values["defaults"] |= {"epochs": 1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(values | {"name": "script", "budget": {"trials": 1}}))

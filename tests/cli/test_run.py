@@ -68,12 +68,21 @@ def test_a_dry_run_shows_the_default_config_with_what_the_space_fixes(
 
 def test_the_readme_s_study_file_and_space_are_accepted(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    study, space = re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    for name, text in (("study", study), ("space", re.sub(r"^space:.*\n", space, study, flags=re.MULTILINE))):
+    study, *parts = re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    space, own = (
+        part + re.sub(rf"^(?:{'|'.join(yaml.safe_load(part))}):.*\n(?: .*\n)*", "", study, flags=re.MULTILINE)
+        for part in parts
+    )
+    (project.folder / "own.py").write_text("def train(task, stop_requested):\n    yield\n")
+    for text, options, dimension in (
+        (study, [], "learning_rate"),
+        (space, [], "momentum"),
+        (own, ["--trainer", "own:train"], "own.box"),
+    ):
         (project.folder / "readme.yaml").write_text(text)
-        told = project.main(capsys, "run", "readme.yaml", "--dry-run", "--storage", project.storage)
+        told = project.main(capsys, "run", "readme.yaml", "--dry-run", "--storage", project.storage, *options)
         assert "study      cells" in told
-        assert ("momentum: " in told) == (name == "space")
+        assert f"{dimension}: " in told
 
 
 def test_what_is_doubtful_about_the_data_is_said_before_and_at_the_start(
