@@ -218,6 +218,22 @@ def test_options_that_a_driver_does_not_know_are_named(url: str, why: str) -> No
     assert "?ssl_ca=FILE with MySQL" in error.value.hint
 
 
+def test_a_time_limit_in_the_url_is_kept(database_url: str) -> None:
+    backend = resolve(database_url).get_backend_name()
+    option = {"sqlite": "timeout=7", "postgresql": "connect_timeout=7", "mysql": "read_timeout=7"}[backend]
+    database = connect(f"{database_url}?{option}")
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        if backend == "sqlite":
+            assert driver.execute("pragma busy_timeout").fetchone() == (7000,)
+        elif backend == "postgresql":
+            assert driver.info.get_parameters()["connect_timeout"] == "7"
+            assert driver.info.get_parameters()["tcp_user_timeout"] == "15000"
+        else:
+            assert (driver._read_timeout, driver._write_timeout) == (7, 15)
+    database.close()
+
+
 @pytest.mark.parametrize(("url", "extra"), [("postgresql://h/d", "postgres"), ("mysql://h/d", "mysql")])
 def test_a_missing_driver_names_the_extra(url: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__

@@ -213,18 +213,19 @@ def _connect(url: URL, dialect: Dialect, record: object, arguments: list[Any], o
 
 
 def _engine_options(url: URL) -> dict[str, Any]:
-    if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    backend = url.get_backend_name()
     # A server may have been restarted since a connection was last used. A line that is cut shows after
     # some seconds, not after the quarter of an hour that TCP takes by itself.
-    arguments: dict[str, Any] = {"connect_timeout": 10}
-    if url.get_backend_name() == "postgresql":
-        arguments |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
-        arguments["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
-        arguments["prepare_threshold"] = None  # a pooler may run each transaction in another session
-    else:
-        arguments |= {"read_timeout": 90, "write_timeout": 15}
-    return {"pool_pre_ping": True, "connect_args": arguments}
+    patience: dict[str, Any] = {"timeout": _BUSY_SECONDS} if backend == "sqlite" else {"connect_timeout": 10}
+    needed: dict[str, Any] = {}
+    if backend == "postgresql":
+        patience |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+        needed["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
+        needed["prepare_threshold"] = None  # a pooler may run each transaction in another session
+    elif backend == "mysql":
+        patience |= {"read_timeout": 90, "write_timeout": 15}
+    arguments = {name: value for name, value in patience.items() if name not in url.query} | needed
+    return {"pool_pre_ping": backend != "sqlite", "connect_args": arguments}
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -39,7 +39,7 @@ def translated(url: URL, error: BaseException) -> TunerError:
         kind = StorageAway if any(text in detail for text in _SQLITE_AWAY) else StorageError
         if "locked" in detail:
             return kind(
-                f"the database {file} is locked: another process has been writing to it for a minute",
+                f"the database {file} is locked: another process has been writing to it for long",
                 hint="End that process, or let it finish; then the same command goes on.",
             )
         if file.exists() and not all(os.access(path, os.W_OK) for path in (file, file.parent)):
