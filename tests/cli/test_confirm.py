@@ -205,7 +205,8 @@ def test_a_config_that_fails_with_a_fresh_seed_is_left_out(project: Project) -> 
     chosen = [trial["number"] for trial in best if not trial["is_default"]][:2]
     # Runs are numbered in the order they were planned in: the default's two, then the best config's two.
     project.misbehave(trial2={"action": "Diverged"})
-    out = confirm(project, "--top", "2", "--seeds", "2")
+    (project.folder / "data").rename(project.folder / "moved")  # as on another machine
+    out = confirm(project, "--top", "2", "--seeds", "2", "--data", "moved")
     assert f"trial {chosen[0]} is left out: pruned with seed 1" in out
     assert f" {chosen[1]} " in out
     study = open_study("cells", project.storage)

@@ -242,7 +242,7 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
     (project.folder / "data").rename(hidden)
     left = project.call("worker", "--trainer", "fake_trainer:train")
     assert "study 'moved' is left to other workers: the image folder " in left
-    assert "or --data of `tuner worker`." in left
+    assert "or --data of `tuner worker` and `tuner confirm`." in left
     out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")
     order = re.findall(r"study (\S+): 1 slots", out)
     assert order == ["moved", "high", "low"]

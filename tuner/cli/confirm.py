@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +12,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
-from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import cut_short, exit_code, work_on_repeats
 from tuner.config.counts import MAX_RUNS
 
@@ -24,6 +26,7 @@ def confirm(
     study: StudyName,
     top: Annotated[int, typer.Option(min=1, help="Configs to confirm, the default one aside.")] = 5,
     seeds: Annotated[int, typer.Option(min=2, max=MAX_RUNS, help="Fresh seeds to train each with.")] = 3,
+    data: DataHere = None,
     storage: Storage = None,
     timeout: Timeout = None,
     device: Device = None,
@@ -50,7 +53,7 @@ def confirm(
     deadline = time.monotonic() + timeout if timeout else None
 
     def begin(first: bool) -> int:
-        opened = open_study(study, storage)
+        opened = open_study(study, storage, data_root=data)
         count = slots or (None if per_gpu else opened.spec.slots)
         plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
         repeats = plan_confirmation(opened, top, seeds)
@@ -58,7 +61,7 @@ def confirm(
         if first and chosen < top and not as_json:
             secho(f"Beside the default, {chosen} of {top} configs can be confirmed: no more are complete.", fg="yellow")
         if first:
-            print_left_over(opened, repeats, err=as_json)
+            print_left_over(opened, repeats, data, err=as_json)
             repeats.resume()  # what paused or ended it before counts no more
         if repeats.unfinished():
             left = None if deadline is None else max(1.0, deadline - time.monotonic())
@@ -71,15 +74,14 @@ def confirm(
                     print_confirmation(so_far.confirmation, opened.spec.objective.metric)
                 typer.echo("Not finished; the same command goes on.", err=as_json)
                 return exit_code(report)
-        _print_result(opened, top, as_json=as_json)
+        _print_result(opened, top, data, as_json=as_json)
         return 0
 
     raise typer.Exit(supervised(begin, storage))
 
 
-def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
+def _print_result(opened: Study, top: int, data: Path | None, *, as_json: bool) -> None:
     """What the finished runs say, and what to do next."""
-    from tuner.cli.own_trainer import trainer_option
     from tuner.cli.trust import Trust, confirmed_json
     from tuner.storage.urls import storage_option
     from tuner.studies.trust.confirm import confirmation
@@ -93,23 +95,29 @@ def _print_result(opened: Study, top: int, *, as_json: bool) -> None:
         print_confirmation(found, opened.spec.objective.metric)
         seeds = found.seeds_to_propose
         if seeds is not None:
-            options = f"{storage_option(opened.database.url)}{trainer_option(opened)}"
-            command = f"tuner confirm {opened.name} --top {top} --seeds {seeds}{options}"
-            typer.echo(f"To be surer, train more seeds, those above included: {command}")
+            again = _command(opened, top, seeds, data)
+            typer.echo(f"To be surer, train more seeds, those above included: {again}")
         typer.echo(f"Next: tuner export {opened.name} -o best.yaml{storage_option(opened.database.url)}")
 
 
-def print_left_over(study: Study, repeats: Repeats, *, err: bool = False) -> None:
-    """Runs of earlier calls that are not asked for now, and what goes on with them."""
+def _command(study: Study, top: int, seeds: int, data: Path | None) -> str:
+    """A call of this command, with the options that stay."""
     from tuner.cli.own_trainer import trainer_option
     from tuner.storage.urls import storage_option
+
+    there = "" if data is None else f" --data {shlex.quote(str(data))}"
+    options = f"{there}{storage_option(study.database.url)}{trainer_option(study)}"
+    return f"tuner confirm {study.name} --top {top} --seeds {seeds}{options}"
+
+
+def print_left_over(study: Study, repeats: Repeats, data: Path | None = None, *, err: bool = False) -> None:
+    """Runs of earlier calls that are not asked for now, and what goes on with them."""
     from tuner.studies.trust.confirm import left_over
 
     left = left_over(study, repeats)
     if left is None:
         return
-    options = f"{storage_option(study.database.url)}{trainer_option(study)}"
-    command = f"tuner confirm {study.name} --top {left.top} --seeds {left.seeds}{options}"
+    command = _command(study, left.top, left.seeds, data)
     how = f"`{command}`" if left.top else f"`tuner run` with --baseline-repeats {left.seeds + 1}"
     secho(f"{left.runs} runs of an earlier request are left; {how} goes on with them.", fg="yellow", err=err)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -54,6 +55,10 @@ PerGpu = Annotated[
         help="Trials at the same time on each GPU; auto: as many as fit and raise the throughput.",
         show_default="1",
     ),
+]
+DataHere = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the data set here.", show_default="where it was when the study began"),
 ]
 TrainerPath = Annotated[
     str | None,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import Storage
-from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
 from tuner.cli.work import exit_code, work
 
 if TYPE_CHECKING:
@@ -24,10 +23,7 @@ def worker(
         str | None,
         typer.Option("--study", help="Name of the study.", show_default="all with budget left, by their priority"),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Folder of the data set here.", show_default="where it was when the study began"),
-    ] = None,
+    data: DataHere = None,
     storage: Storage = None,
     timeout: Timeout = None,
     device: Device = None,

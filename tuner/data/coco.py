@@ -101,7 +101,7 @@ def load_split(spec: DataSpec, which: SplitName, *, needs_boxes: bool = True) ->
     if not images_dir.is_dir():
         raise DataError(
             f"the image folder {images_dir} does not exist",
-            hint="Check `data.images` and `data.root`, --images, or --data of `tuner worker`.",
+            hint="Check `data.images` and `data.root`, --images, or --data of `tuner worker` and `tuner confirm`.",
         )
     split, report = read_annotations(
         spec.path(relative), images_dir, name=which, on_bad_boxes=spec.on_bad_boxes, needs_boxes=needs_boxes
