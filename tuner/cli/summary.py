@@ -110,6 +110,10 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
         one, many = ("waits", "wait") if found.spent else ("is", "are")
         what = "for a larger budget" if found.spent else "trained next"
         typer.echo(f"queued     {found.queued} {f'point {one}' if found.queued == 1 else f'points {many}'} {what}")
+    if found.refused:
+        points = "1 point" if len(found.refused) == 1 else f"{len(found.refused)} points"
+        why = f"`tuner show {found.name} {found.refused[-1]}` says why"
+        secho(f"refused    {points} that other Optuna clients queued; {why}", fg="yellow")
     if found.foreign_running:
         runs = "1 trial runs" if found.foreign_running == 1 else f"{found.foreign_running} trials run"
         typer.echo(f"elsewhere  {runs} in another Optuna client")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from study_cases import WORKER, result, train
 
+from tuner.cli.summary import print_findings
 from tuner.config.errors import FailureKind
 from tuner.storage.tables import TrialRow
 from tuner.studies.state.records import TrialState
@@ -52,7 +53,30 @@ def test_a_point_outside_the_space_is_ended_and_the_study_goes_on(
     assert (refused.state, refused.kind, refused.params) == (TrialState.PRUNED, "infeasible", {})
     assert refused.reason == f"queued from outside: {why}"
     assert study.optuna.trials[1].state == optuna.trial.TrialState.FAIL  # so that no sampler learns from it
-    assert study.summary().queued == 0
+    assert (study.summary().queued, study.summary().refused) == (0, (1,))
+
+
+def test_a_value_that_the_others_leave_no_use_for_is_refused_as_well(
+    studies_url: str, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {
+        "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
+        "momentum": {"type": "float", "low": 0.8, "high": 0.99, "when": {"optimizer": "sgd"}},
+    }
+    study = begin(studies_url, space=space)
+    run_one(study, 0.5)
+    client_of(study).enqueue_trial({"optimizer": "adamw", "momentum": 0.9})
+    client_of(study).enqueue_trial({"optimizer": "sgd", "momentum": 0.9})
+    assert run_one(study, 0.4) == (2, False)
+    _, refused, trained = study.trials()
+    assert refused.params == {}
+    why = "momentum is given, but its conditions do not hold: it needs optimizer = 'sgd'"
+    assert refused.reason == f"queued from outside: {why}"
+    assert study.optuna.trials[1].state == optuna.trial.TrialState.FAIL  # other values of adamw are no worse for it
+    assert trained.params == {"optimizer": "sgd", "momentum": 0.9}
+    assert study.summary().refused == (1,)
+    print_findings(study.summary(), None)
+    assert f"1 point that other Optuna clients queued; `tuner show {study.name} 1` says why" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sampler", ["grid", "gp", "tpe", "cmaes", "random"])

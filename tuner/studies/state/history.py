@@ -27,7 +27,7 @@ from tuner.studies.state.records import (
     TrialRecord,
     TrialState,
 )
-from tuner.studies.state.results import best_number, default_values
+from tuner.studies.state.results import best_number, default_values, refused_points
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, lapsed(TrialRow.lease_until))
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
@@ -132,6 +132,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         problem=study.problem,
         spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.of_stored(study.space)),
         queued=_queued(session, study),
+        refused=refused_points(session, study.id),
         foreign_running=foreign_running,
         foreign_used=foreign_used,
         foreign_ignored=foreign_ignored,

@@ -35,6 +35,8 @@ INFEASIBLE = "infeasible"
 DUPLICATE = "duplicate"
 """Kind of a trial that would train what another has trained: pruned without training, and not counted either."""
 UNCOUNTED = (INFEASIBLE, DUPLICATE)
+QUEUED_OUTSIDE = "queued from outside"
+"""How the reason begins for which a point that another Optuna client has queued is not trained."""
 DEFAULT = "default"
 """User attribute of the trial of the default config at Optuna."""
 RELEASED = 0.0
@@ -208,6 +210,7 @@ class StudySummary:
         problem: What ended the study before its budget; None otherwise.
         spent: Which budget is spent, such as "30 of 30 trials"; None while there is some left.
         queued: Points that were enqueued and not begun.
+        refused: Numbers of points that other Optuna clients queued and that are not trained, being none of the space.
         foreign_running: Trials that other Optuna clients run.
         foreign_used: Trials that other Optuna clients have told of, as far as samplers learn from them.
         foreign_ignored: The others of them, which lack a parameter, lie outside the space or have no finite value.
@@ -232,6 +235,7 @@ class StudySummary:
     problem: str | None
     spent: str | None = None
     queued: int = 0
+    refused: tuple[int, ...] = ()
     foreign_running: int = 0
     foreign_used: int = 0
     foreign_ignored: int = 0

@@ -14,7 +14,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
 from tuner.studies.search.objective import feasible
 from tuner.studies.state.provenance import TRAINER
-from tuner.studies.state.records import TrialState
+from tuner.studies.state.records import INFEASIBLE, QUEUED_OUTSIDE, TrialState
 
 _MANY = 500
 
@@ -93,3 +93,9 @@ def default_values(session: Session, study_id: int) -> tuple[float, ...]:
 def default_number(session: Session, study_id: int) -> int | None:
     """Number of the default config's trial; None before it was begun."""
     return session.scalar(select(TrialRow.number).where(TrialRow.study_id == study_id, TrialRow.is_default))
+
+
+def refused_points(session: Session, study_id: int) -> tuple[int, ...]:
+    """Numbers of the points that other Optuna clients queued and that are none of the study's space, in order."""
+    points = (TrialRow.study_id == study_id, TrialRow.kind == INFEASIBLE, TrialRow.reason.startswith(QUEUED_OUTSIDE))
+    return tuple(session.scalars(select(TrialRow.number).where(*points).order_by(TrialRow.number)))

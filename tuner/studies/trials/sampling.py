@@ -26,7 +26,7 @@ from tuner.studies.search.sampler_view import as_pruned, with_constraints
 from tuner.studies.search.samplers import build_sampler
 from tuner.studies.state.budgets import untried
 from tuner.studies.state.foreign import as_ours, foreign_trials
-from tuner.studies.state.records import DEFAULT
+from tuner.studies.state.records import DEFAULT, QUEUED_OUTSIDE
 from tuner.studies.trials.cached_storage import Drafting, StudyTrials, changeable, seen
 from tuner.studies.trials.pausing import paused_trials, paused_violations
 
@@ -149,13 +149,33 @@ class TrialSampler:
             if instead is not None:
                 trial.set_user_attr(INSTEAD, instead)
             try:
-                if draft is not None:
-                    _refuse_outside(draft, self.space)
-                config = self.space.suggest(trial, self.base)
+                config = self.space.suggest(trial, self.base) if draft is None else self._of_queued(trial, draft)
             except InfeasibleConfig as error:
                 config, message = self.base, error.message
         assert drafting.draft is not None
         return Sample(view.waiting, drafting.draft, config, message)
+
+    def _of_queued(self, trial: optuna.Trial, draft: FrozenTrial) -> TrialConfig:
+        """The config of a point that any Optuna client may have queued; the trial is the draft.
+
+        Optuna itself takes values as they are, or raises at some later point, and drops what is not asked for.
+
+        Raises:
+            InfeasibleConfig: A value lies outside the space, or is given for something that the space does not sample,
+                or does not sample there. The trial has no parameters then. Or the values do not fit together.
+        """
+        given = draft.system_attrs.get("fixed_params", {}) | draft.params
+        outside = (_outside(self.space, name, value) for name, value in given.items())
+        why = next((text for text in outside if text is not None), None)
+        config = self.base if why is not None else self.space.suggest(trial, self.base)
+        if why is None:
+            active = self.space.active(config)
+            why = next((_inactive(self.space, name) for name in given if name not in active), None)
+        if why is not None:
+            draft.params.clear()
+            draft.distributions.clear()
+            raise InfeasibleConfig(f"{QUEUED_OUTSIDE}: {why}")
+        return config
 
     def look(self, session: Session) -> View:
         """Read what a trial is sampled from."""
@@ -206,18 +226,16 @@ class TrialSampler:
         return directions[0] == optuna.study.StudyDirection.MAXIMIZE if len(directions) == 1 else None
 
 
-def _refuse_outside(draft: FrozenTrial, space: SearchSpace) -> None:
-    """Check what any Optuna client may have queued; Optuna itself takes it as it is, or raises at some later point.
+def _outside(space: SearchSpace, name: str, value: Any) -> str | None:
+    """Why no trial of a space has a value for a name; None where one may."""
+    dimension = space.sampled.get(name)
+    if dimension is None:
+        return f"the space samples no {name!r}"
+    return None if dimension.contains(value) else f"{name} = {value!r} lies outside {dimension}"
 
-    Raises:
-        InfeasibleConfig: A value lies outside the space, or is given for something that the space does not sample.
-            The trial has no parameters then.
-    """
-    for name, value in (draft.system_attrs.get("fixed_params", {}) | draft.params).items():
-        dimension = space.sampled.get(name)
-        if dimension is not None and dimension.contains(value):
-            continue
-        draft.params.clear()
-        draft.distributions.clear()
-        why = f"{name} = {value!r} lies outside {dimension}" if dimension else f"the space samples no {name!r}"
-        raise InfeasibleConfig(f"queued from outside: {why}")
+
+def _inactive(space: SearchSpace, name: str) -> str:
+    """Why a trial has no value for a name that the space samples."""
+    when = space.sampled[name].when.items()
+    needs = " and ".join(f"{other} = {' or '.join(map(repr, allowed))}" for other, allowed in when)
+    return f"{name} is given, but its conditions do not hold: it needs {needs}"
