@@ -19,20 +19,23 @@ def list_(storage: Storage = None, as_json: AsJson = False) -> None:
 
     from rich.table import Table
 
-    from tuner.storage.urls import masked, resolve, storage_option
+    from tuner.storage.urls import masked, resolve
     from tuner.studies.reading import list_studies
     from tuner.studies.state.presence import gone_studies
 
     studies = list_studies(storage)
-    for name, trials in gone_studies(storage).items():
-        kept = f"its {trials} trials are" if trials != 1 else "its trial is"
-        delete = f"tuner delete {name}{storage_option(resolve(storage))}"
-        typer.echo(f"{name} was deleted in Optuna's dashboard; {kept} kept here until `{delete}`", err=True)
+    gone = gone_studies(storage)
+    for became in dict.fromkeys(gone.values()):
+        typer.echo(became, err=True)
     if as_json:
         print_json([asdict(study) for study in studies])
         return
     if not studies:
-        typer.echo(f"No studies in {masked(resolve(storage))}. Start one with: tuner run STUDY.yaml")
+        place = masked(resolve(storage))
+        none = (
+            f"No other studies in {place}." if gone else f"No studies in {place}. Start one with: tuner run STUDY.yaml"
+        )
+        typer.echo(none)
         return
     states = list(studies[0].counts)
     table = Table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import defaultdict
 
 from sqlalchemy import and_, exists, func, select
@@ -66,10 +65,8 @@ def misnamed(session: Session) -> dict[str, StudyError]:
     return found
 
 
-def gone_studies(storage_url: str | None = None) -> dict[str, int]:
-    """Studies that are not at Optuna any more, and how many trials are kept of each.
-
-    Those that are there by a name that no study can have are none of them; a warning is given of each.
+def gone_studies(storage_url: str | None = None) -> dict[str, str]:
+    """Studies that are not at Optuna any more by the name that they have here, and what became of each, for a reader.
 
     Raises:
         StorageError: The database cannot be used.
@@ -79,15 +76,18 @@ def gone_studies(storage_url: str | None = None) -> dict[str, int]:
     except NoStudies:
         return {}
     kept = select(StudyRow.name, func.count(TrialRow.trial_id)).outerjoin(TrialRow, TrialRow.study_id == StudyRow.id)
+    kept = kept.where(GONE).group_by(StudyRow.name)
     try:
-        kept = kept.where(GONE).group_by(StudyRow.name)
-        found = database.run(lambda session: {name: trials for name, trials in session.execute(kept)})  # noqa: C416
-        waiting = database.run(misnamed)
-        for error in dict.fromkeys(waiting.values()):
-            logging.getLogger(__name__).warning("%s", error)
-        return {name: trials for name, trials in found.items() if name not in waiting}
+        there = storage_option(database.url)
+        found = {name: _deleted(name, trials, there) for name, trials in database.run(lambda s: s.execute(kept).all())}
+        return found | {name: str(error) for name, error in database.run(misnamed).items()}
     finally:
         database.close()
+
+
+def _deleted(name: str, trials: int, there: str) -> str:
+    kept = f"its {trials} trials are" if trials != 1 else "its trial is"
+    return f"{name} was deleted in Optuna's dashboard; {kept} kept here until `tuner delete {name}{there}`"
 
 
 def follow(database: Database) -> dict[str, str]:
