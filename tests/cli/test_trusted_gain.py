@@ -159,6 +159,20 @@ def test_a_better_run_that_breaks_the_constraints_is_not_denied(
     assert "gain       none: no trial that keeps the constraints was better than that mean\n" in said
 
 
+@pytest.mark.parametrize("study", [["map50 >= 0.33"]], indirect=True)
+def test_a_default_config_that_breaks_the_constraints_is_named_beside_the_gain(
+    study: Study, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in SHOWN:
+        assert gain_lines(project.main(capsys, command, "cells")) == [
+            "best       mAP 0.3600, trial 1",
+            "default    mAP 0.3000, does not keep map50 >= 0.33 (0.3)",
+            "gain       +0.0600, +20.0%",
+        ]
+        found = json.loads(project.main(capsys, command, "cells", "--json"))["gain"]
+        assert found["default_breaks"] == "map50 >= 0.33 (0.3)"
+
+
 @pytest.mark.parametrize("metric", ["map", "-1*map"])
 def test_what_is_worse_than_a_default_config_that_breaks_the_constraints_is_no_gain(
     project: Project, capsys: pytest.CaptureFixture[str], metric: str

@@ -141,10 +141,11 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
 
 def _gain_lines(gain: ShownGain, metric: str, best: float) -> list[str]:
     """The default config's value, unless the line of the best trial has it already, and the gain over it."""
-    if gain.kind == "run" and gain.default == best:
+    breaks = f", does not keep {gain.default_breaks}" if gain.default_breaks else ""
+    if gain.kind == "run" and gain.default == best and not breaks:
         return [f"gain       none: {gain.why_none}"]
     runs = f"{gain.default_runs} {'fresh seeds' if gain.kind == 'confirmed' else 'runs'}"
-    default = f"default    {metric} {number(gain.default)}" + ("" if gain.kind == "run" else f", mean of {runs}")
+    default = f"default    {metric} {number(gain.default)}" + (breaks if gain.kind == "run" else f", mean of {runs}")
     if gain.value is None:
         return [default, f"gain       none: {gain.why_none}"]
     shown = f"gain       {change(gain.value, gain.default)}"

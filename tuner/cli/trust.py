@@ -49,6 +49,7 @@ class ShownGain:
         at_least: Lower limit of a confirmed gain; None of others.
         level: How sure that limit is.
         why_none: Why `trial` is None, in words; None where it is not.
+        default_breaks: Constraints that the default config does not keep, of one run over one; that of others says so.
     """
 
     kind: Literal["confirmed", "mean", "run"]
@@ -59,6 +60,7 @@ class ShownGain:
     at_least: float | None = None
     level: float | None = None
     why_none: str | None = None
+    default_breaks: str = ""
 
 
 def trust_of(study: Study) -> Trust:
@@ -110,8 +112,8 @@ def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain 
     gain = change if spec.objective.direction == "maximize" else -change
     if gain <= 0:
         why = f"{none_better} than the default config{f', {_BREAKS}' if gain < 0 else ''}"
-        return ShownGain("run", None, None, found.default_value, 1, why_none=why)
-    return ShownGain("run", trial, gain, found.default_value, 1)
+        return ShownGain("run", None, None, found.default_value, 1, why_none=why, default_breaks=found.default_breaks)
+    return ShownGain("run", trial, gain, found.default_value, 1, default_breaks=found.default_breaks)
 
 
 def print_trust(trust: Trust) -> None:

@@ -27,7 +27,7 @@ from tuner.studies.state.records import (
     TrialRecord,
     TrialState,
 )
-from tuner.studies.state.results import best_number, default_values, refused_points
+from tuner.studies.state.results import best_number, default_breaks, default_values, refused_points
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, lapsed(TrialRow.lease_until))
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
@@ -140,6 +140,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         control_reason=study.control_reason,
         priority=spec.priority,
         default_repeats=() if repeats is None else default_values(session, repeats),
+        default_breaks=default_breaks(session, study.id, spec),
     )
 
 

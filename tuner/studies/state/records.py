@@ -218,6 +218,7 @@ class StudySummary:
         control_reason: What was said with the order.
         priority: Of the study, for workers that choose.
         default_repeats: Values of the default config's complete runs with other seeds.
+        default_breaks: Which constraints the default config does not keep; empty: none, or it is not complete.
     """
 
     name: str
@@ -243,3 +244,4 @@ class StudySummary:
     control_reason: str | None = None
     priority: int = 0
     default_repeats: tuple[float, ...] = ()
+    default_breaks: str = ""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
-from tuner.studies.search.objective import feasible
+from tuner.studies.search.objective import broken_on_average, feasible
 from tuner.studies.state.provenance import TRAINER
 from tuner.studies.state.records import INFEASIBLE, QUEUED_OUTSIDE, TrialState
 
@@ -88,6 +88,18 @@ def default_values(session: Session, study_id: int) -> tuple[float, ...]:
     own = (TrialRow.study_id == study_id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE)
     rows = session.scalars(select(TrialRow.value).where(*own).order_by(TrialRow.number))
     return tuple(value for value in rows if value is not None)
+
+
+def default_breaks(session: Session, study_id: int, spec: StudySpec) -> str:
+    """Which constraints the default config's complete trial does not keep; empty: none, or there is no such trial."""
+    if not spec.constraints:
+        return ""
+    metrics = session.scalar(
+        select(EpochRow.metrics)
+        .join(TrialRow, and_(EpochRow.trial_id == TrialRow.trial_id, EpochRow.epoch == TrialRow.epochs))
+        .where(TrialRow.study_id == study_id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE)
+    )
+    return "" if metrics is None else broken_on_average(spec, [Metrics.model_validate(metrics)])
 
 
 def default_number(session: Session, study_id: int) -> int | None:
