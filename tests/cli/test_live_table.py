@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from tests.cli.project import Project
-from tests.studies.study_cases import WORKER, result
+from tests.studies.study_cases import WORKER, result, train
 from tuner.cli.live import LiveTable
 from tuner.config.load import load_study_spec
 from tuner.studies.opening import create_or_open
 from tuner.studies.study import Study
+from tuner.studies.trust.noise import plan_baseline
 from tuner.workers.devices import SlotPlan, plan_slots
 from tuner.workers.messages import Ended
 from tuner.workers.observer import WorkerReport
@@ -74,4 +75,22 @@ def test_a_trial_that_goes_on_keeps_its_value_and_the_end_leaves_no_rows(study: 
     assert "0 of 4 trials" in screen.getvalue()
     assert "│" not in screen.getvalue()
     assert "ends in" not in screen.getvalue()
+    study.close()
+
+
+def test_repeats_of_the_default_config_stand_in_for_its_own_trial(study: Study, slots: list[SlotPlan]) -> None:
+    assert study.next_trial(WORKER) is not None  # the default config, still running
+    repeats = plan_baseline(study, 3)
+    for value in (0.30, 0.32):
+        run = repeats.next_trial(WORKER)
+        assert run is not None
+        train(repeats, run, value)
+    table = LiveTable(study, Console(file=io.StringIO(), width=120))
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    table.trial_started(assignment, slots[0])
+    table.epoch_reported(assignment, result(4, 0.36))
+    table.trial_ended(assignment, Ended("complete"))
+    best = "best mAP: 0.3600 of trial 1, +0.0500, +16.1% against the mean of 2 runs of the default config"
+    assert best in drawn(table, 120)
     study.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tuner.cli.common import gain
@@ -145,14 +146,21 @@ class Progress(Observer):
         return separator.join(f"{count} {state}" for state, count in shown.items())
 
     @property
+    def _defaults(self) -> tuple[float, ...]:
+        """The runs of the default config; none where one with another seed is all there is, as for `noise_of`."""
+        if self._own is not None:
+            return (self._own, *self._others)
+        return self._others if len(self._others) > 1 else ()
+
+    @property
     def default_runs(self) -> int:
         """Of how many runs `default` is the mean."""
-        return 0 if self._own is None else 1 + len(self._others)
+        return len(self._defaults)
 
     @property
     def default(self) -> float | None:
-        """Value of the default config, over its runs with other seeds, too; None before its trial is complete."""
-        return None if self._own is None else (self._own + sum(self._others)) / self.default_runs
+        """Value of the default config, over its runs with other seeds, too; None while there is none."""
+        return fmean(self._defaults) if self._defaults else None
 
     def gain_text(self) -> str:
         """What the best trial gains over the default config; empty where it is that, or nothing is known."""
