@@ -10,6 +10,7 @@ from study_cases import WORKER, train
 from tuner.config.errors import FailureKind, StudyError
 from tuner.config.study import ObjectiveSpec, StudySpec
 from tuner.studies.deleting import delete_study
+from tuner.studies.enqueue import enqueue
 from tuner.studies.opening import create_or_open
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import plan_confirmation
@@ -40,6 +41,17 @@ def test_a_value_without_a_meaning_in_the_earlier_trial_is_no_reason_to_skip_it(
     space = {"learning_rate": LEARNING_RATE, "optimizer": OPTIMIZER, "momentum": SGD}
     second = begin_second(study, space=space, defaults={"epochs": 9, "image_size": 96})
     assert warm_points(second.spec, second.space, study) == ([{"learning_rate": 0.002, "optimizer": "adamw"}], [])
+    second.close()
+
+
+def test_the_default_config_takes_no_place(begin: Begin, sqlite_url: str) -> None:
+    study = begin(sqlite_url, sampler={"name": "random"}, pruner={"name": "none"})
+    for top in (0.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05):
+        run_one(study, top)
+    tried = [trial.params for trial in study.trials()]
+    second = begin_second(study)
+    assert warm_points(second.spec, second.space, study) == (tried[:6], [])
+    assert enqueue(second, tried[:6]).added == 5
     second.close()
 
 

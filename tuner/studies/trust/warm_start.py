@@ -18,7 +18,7 @@ from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, measured
 
 MOST = 5
-"""So many of an earlier study's best configs are taken over."""
+"""So many of an earlier study's best configs are taken over, beside the default config, which is trained anyway."""
 
 
 def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
@@ -62,10 +62,11 @@ def warm_points(spec: StudySpec, space: SearchSpace, earlier: Study) -> tuple[li
     """
     check_warm_start(spec, earlier)
     base = base_config(spec)
+    default = space.params_of(base)
     points: list[dict[str, Any]] = []
     ranked, skipped = _ranked(earlier)
     for trial in ranked:
-        if len(points) == MOST:
+        if sum(not same_params(point, default) for point in points) == MOST:
             break
         given = {name: get_value(trial.config, name) for name in space.sampled if has_value(trial.config, name)}
         found = _found(earlier, trial, space)
