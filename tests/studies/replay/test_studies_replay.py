@@ -262,6 +262,25 @@ def test_a_replayed_sampler_is_told_what_trials_violate() -> None:
     assert told[:3] == [{LIMIT: EPOCHS - 1}, {LIMIT: -1.0}, {}]  # the last is left paused
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_trial_that_failed_at_a_rung_leaves_its_place_there(begin: Begin, url: str, failed: bool) -> None:
+    """The best of six at the rung ends there, by itself or since the study trained it no further; two may go on."""
+    study = begin(url, pruner={"name": "none"}, budget={"trials": 6})
+    for number, top in enumerate((0.1, 0.9, 0.8, 0.7, 0.2, 0.15)):
+        assignment = study.next_trial(WORKER)
+        assert assignment is not None
+        train(study, assignment, top, epochs=3 if number == 1 else EPOCHS)
+        if number == 1 and failed:
+            study.fail(assignment, FailureKind.OUT_OF_MEMORY, "not even one image fits")
+        elif number == 1:
+            study.stop_early(assignment)
+    draw, sampler, _ = in_order(stored_curves(study.trials(), EPOCHS, 1))
+    done = simulate(draw, sampler, PrunerSpec(name="promote", first_rung=3), epochs=EPOCHS)
+    assert [one.epochs for one in done.trials] == [9, 3, 9, 9 if failed else 3, 3, 3]
+    told = done.trials[1].trial.study.get_trials()[1]
+    assert (told.state.name, told.constraints) == ("PRUNED", {"memory": 1.0} if failed else {})
+
+
 def test_where_no_trial_keeps_the_constraints_none_is_good(
     begin: Begin, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -27,10 +28,13 @@ class Curve:
         values: The objective after each epoch, larger is better.
         violations: By how much each constraint is violated after each epoch, as far as it is known; empty where there
             are no constraints.
+        failure: What the trial violates, beside these, since it ended by itself where its curve does; None where it
+            did not: it is complete, or the study would not train it further.
     """
 
     values: Sequence[float]
     violations: Sequence[Mapping[str, float]] = ()
+    failure: Mapping[str, float] | None = None
 
     def violated(self, epoch: int) -> Mapping[str, float]:
         """By how much each constraint is violated after an epoch, from 1, as far as it is known."""
@@ -55,6 +59,7 @@ class SimulatedTrial:
         paused: Whether it waits at a rung.
         reached: Its values at the rungs, by their epochs.
         is_default: Whether it counts for the default config, which no pruner ends.
+        failed: Whether it has ended by itself.
     """
 
     trial: optuna.Trial
@@ -63,6 +68,7 @@ class SimulatedTrial:
     paused: bool = False
     reached: dict[int, float] = field(default_factory=dict)
     is_default: bool = False
+    failed: bool = False
 
     @property
     def stopped(self) -> bool:
@@ -178,7 +184,9 @@ def _train(
 
 def _tell(study: optuna.Study, one: SimulatedTrial, value: float | None) -> None:
     """Tell Optuna how a trial ended, as `tuner.studies.trials.tell` does: complete with a value, or pruned."""
-    for name, amount in one.curve.violated(one.epochs).items():
+    failure = None if one.stopped else one.curve.failure
+    one.failed = failure is not None
+    for name, amount in {**one.curve.violated(one.epochs), **(failure or {})}.items():
         one.trial.set_constraint(name, amount)
     study.tell(one.trial, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
 
@@ -188,7 +196,7 @@ def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
         Entrant(
             number,
             trial.reached,
-            "paused" if trial.paused else "complete" if _keeps(trial, epochs) else "stopped",
+            _standing(trial, epochs),
             is_default=trial.is_default,
             broken=frozenset(rung for rung in trial.reached if trial.curve.breaks(rung)),
         )
@@ -196,6 +204,13 @@ def _entrants(trials: Sequence[SimulatedTrial], epochs: int) -> list[Entrant]:
     ]
 
 
-def _keeps(trial: SimulatedTrial, epochs: int) -> bool:
-    """Whether a trial is complete with all constraints kept."""
-    return trial.epochs == epochs and not trial.curve.breaks(epochs)
+def _standing(trial: SimulatedTrial, epochs: int) -> Literal["paused", "complete", "left", "stopped"]:
+    """The state of a trial that is not trained now, as `Entrant` has it.
+
+    One that the study did not train beyond a rung keeps its place there: others would not have had it.
+    """
+    if trial.paused:
+        return "paused"
+    if trial.epochs == epochs and not trial.curve.breaks(epochs):
+        return "complete"
+    return "left" if trial.failed and trial.epochs in trial.reached else "stopped"

@@ -23,7 +23,9 @@ from tuner.space.space import SearchSpace
 from tuner.studies.replay.simulate import Curve, Draw
 from tuner.studies.search.objective import violations
 from tuner.studies.search.samplers import build_sampler
+from tuner.studies.state.control import BY_HAND
 from tuner.studies.state.records import GOING, TrialRecord, TrialState
+from tuner.studies.trials.tell import VIOLATED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ def stored_curves(
             curve = StoredCurve(
                 tuple(values),
                 tuple(violations(constraints, known[epoch + 1].metrics) for epoch in range(len(values))),
+                _failure(trial),
                 number=trial.number,
                 params=trial.params,
                 complete=trial.state is TrialState.COMPLETE and len(values) == epochs,
@@ -76,6 +79,14 @@ def stored_curves(
             )
             found.append(curve)
     return sorted(found, key=lambda curve: not curve.is_default)
+
+
+def _failure(trial: TrialRecord) -> dict[str, float] | None:
+    """See `Curve.failure`."""
+    by_hand = trial.state is TrialState.PRUNED and (trial.reason or "").startswith(BY_HAND)
+    if trial.kind is None and not by_hand:
+        return None
+    return {VIOLATED[trial.kind]: 1.0} if trial.kind in VIOLATED else {}
 
 
 Order = Callable[[list[StoredCurve]], tuple[Draw, Callable[[int], BaseSampler], list[int]]]

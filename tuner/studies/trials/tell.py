@@ -23,7 +23,7 @@ from tuner.studies.search.objective import objective_values, violations
 from tuner.studies.state.records import INFEASIBLE, TrialState
 from tuner.studies.trials.cached_storage import Drafting, changeable
 
-_CONSTRAINTS: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFEASIBLE: "config"}
+VIOLATED: dict[str | None, str] = {FailureKind.OUT_OF_MEMORY: "memory", INFEASIBLE: "config"}
 """What is violated, by kind of failure: so the sampler learns the border (decision 8)."""
 
 
@@ -63,7 +63,7 @@ def _tell(study: optuna.Study, spec: StudySpec, row: TrialRow, epochs: Sequence[
             trial.report(epoch.value, epoch.epoch)
     for name, value in _attributes(row, epochs).items():
         trial.set_user_attr(name, value)
-    violated = _CONSTRAINTS.get(row.kind)
+    violated = VIOLATED.get(row.kind)
     if violated is not None and violated not in trial.constraints:
         trial.set_constraint(violated, 1.0)
     metrics = Metrics.model_validate(epochs[-1].metrics) if epochs else None
