@@ -63,9 +63,9 @@ def test_the_cache_holds_the_letterboxed_images(split, tmp_path, threads):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_each_image_that_is_written_is_a_sign_of_life(split, tmp_path, threads):
     signs = []
-    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda: signs.append(1))
-    assert len(signs) == 12
-    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda: signs.append(1))
+    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda *count: signs.append(count))
+    assert signs == [(number, 12, "reading") for number in range(1, 13)]
+    open_cache(split, CANVAS, tmp_path / "cache", threads=threads, alive=lambda *count: signs.append(count))
     assert len(signs) == 12  # nothing is left to be done
 
 

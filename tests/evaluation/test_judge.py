@@ -72,7 +72,7 @@ def test_only_the_best_suppression_so_far_is_held_in_memory(objective):
     split, raw = raw_case(5)
     held = []
 
-    def alive():
+    def alive(*_):
         held.append(sum(type(thing) is Detections for thing in gc.get_objects()))
 
     alive()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.trainers.training_case import never, variant
+from tuner.config.alive import Activity
 from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
 from tuner.data import cache, scenes
 from tuner.data.coco import load_dataset
@@ -216,33 +217,37 @@ def test_tiles_and_kinds_of_nms_are_tried_after_the_last_epoch(
 
 
 def test_signs_of_life_are_given_wherever_it_may_take_long(task: TrainingTask) -> None:
-    signs = 0
+    signs: list[tuple[str, int, int]] = []
 
-    def alive() -> None:
-        nonlocal signs
-        signs += 1
+    def alive(done: int = 0, total: int = 0, what: Activity = "training") -> None:
+        signs.append((what, done, total))
 
-    def of_epochs(name: str, **changes: Any) -> list[int]:
+    def of_epochs(name: str, **changes: Any) -> list[list[tuple[str, int, int]]]:
         """The signs that are given before each epoch is reported."""
-        nonlocal signs
-        signs = 0
+        signs.clear()
         config = {"epochs": 2, "batch_size": 16, "warmup_epochs": 0.5}
         watched = dataclasses.replace(variant(task, name, **config), alive=alive, **changes)
-        before, given = 0, []
+        given = []
         for _ in train(watched, never):
-            given.append(signs - before)
-            before = signs
+            given.append(signs.copy())
+            signs.clear()
         return given
 
-    batches = 3 + 1  # of training, and of validation
+    def counted(what: str, total: int, step: int = 1) -> list[tuple[str, int, int]]:
+        return [(what, done, total) for done in range(step, total + 1, step)]
+
     first, last = of_epochs("watched", cache_dir=task.cache_dir.with_name("watched-cache"))
-    assert first == 48 + 16 + batches + 1  # each image that is cached, and the one suppression that is judged
-    assert last == batches + len(NMS_IOUS)
+    batches = counted("training", 3) + counted("evaluating", 16, step=16)
+    assert first == counted("reading", 48) + counted("reading", 16) + batches + counted("sweeping", 1)
+    assert last == batches + counted("sweeping", len(NMS_IOUS))
     cuts = tuple(Tiles(size=size) for size in (0, 64, 96))
-    nms = ("greedy", "soft-linear")
+    nms = ("greedy", "soft-linear", "none")
     swept = of_epochs("watched-cuts", cache_dir=task.cache_dir, swept=Swept(tiles=cuts, nms=nms, nms_iou=(0.5, 0.6)))
-    batches = sum(len(windows_of(160, 120, cut)) for cut in cuts)  # of as many windows as there are images
-    assert swept[-1] == 3 + batches + len(cuts) * len(nms) * len(nms_grid(0.5, 0.6))
+    rows = counted("sweeping", 2 * len(nms_grid(0.5, 0.6)) + 1)  # of no suppression there is one
+    want = counted("training", 3)
+    for cut in cuts:
+        want += counted("evaluating", 16 * len(windows_of(160, 120, cut)), step=16) + rows
+    assert swept[-1] == want
 
 
 def test_a_copy_of_a_task_for_another_process_gives_no_signs_of_life(task: TrainingTask) -> None:

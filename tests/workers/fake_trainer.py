@@ -2,7 +2,8 @@
 
 What it does is written into ``plan.json`` beside the cache: by number of the trial, or for any ("*"),
 {"action": ..., "epoch": n, "times": k, "only": trial, "seconds": per epoch}; `times` bounds how often, over
-all processes (default: always). "work" gives signs of life for `long` seconds, and then none for `quiet` seconds.
+all processes (default: always). "work" gives signs of life for `long` seconds, with the `counts` [done,
+total] or without, and then none for `quiet` seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
@@ -102,7 +105,7 @@ def misbehave(task: TrainingTask, plan: dict[str, Any], epoch: int) -> None:
     if action == "work":
         until = time.monotonic() + plan["long"]
         while time.monotonic() < until:
-            task.alive()
+            task.alive(*map(np.int64, plan.get("counts", ())))
             time.sleep(0.1)
         (task.workdir / "worked long.txt").touch()
         time.sleep(plan.get("quiet", 0))

@@ -20,7 +20,7 @@ from tuner.trainers.contract import TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.mailbox import ORPHAN_GRACE
 from tuner.workers.messages import Alive, Ended, EpochReported, Ready, Run, Stop, ToWorker, Verdict
-from tuner.workers.signs import SIGN_SECONDS
+from tuner.workers.signs import SIGN_SECONDS, at_most_every
 from tuner.workers.slot import MAX_STARTS, Slot, describe_exit, environment, last_lines
 
 
@@ -105,6 +105,23 @@ def test_signs_of_life_reach_the_worker_seldom(slot: Slot, task: Callable[..., T
         assert slot.exit_code() is None, last_lines(slot.log)
     assert heard[:-1] == [Alive()] * (len(heard) - 1)
     assert 2 <= len(heard) - 1 <= 1 + (time.monotonic() - started) / SIGN_SECONDS
+
+
+def test_a_sign_of_life_says_how_far_the_trial_is(slot: Slot, task: Callable[..., TrainingTask]) -> None:
+    slot.start()
+    assert hear(slot) == Ready()
+    slot.send(Run(task(epochs=1, action="work", long=0.01, counts=[3, 5])))
+    sign = hear(slot)
+    assert sign == Alive(3, 5, "training")
+    assert type(sign.done) is type(sign.total) is int  # and not NumPy's, which the trainer counts in
+
+
+def test_a_sign_that_comes_too_soon_is_not_given() -> None:
+    given = []
+    alive = at_most_every(60.0, lambda *count: given.append(count))
+    for batch in range(1000):
+        alive(batch + 1, 1000)
+    assert given == [(1, 1000, "training")]
 
 
 def test_stop_saves_and_the_next_run_goes_on(slot: Slot, task: Callable[..., TrainingTask]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.errors import DataError, DiskError
 from tuner.data.cache_room import UNFINISHED, open_used, reserve
 from tuner.data.image_checks import check_sizes, raise_unreadable
@@ -29,8 +30,6 @@ _LOOK_SECONDS = 1.0
 """Between two looks at what another process has made of a cache."""
 
 Images: TypeAlias = "np.memmap[tuple[int, ...], np.dtype[np.uint8]]"
-Alive = Callable[[], None]
-"""Called for each image that has been written, by this process or another one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class CachedImages:
 
 
 def open_cache(
-    split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: Alive = lambda: None
+    split: Split, canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: SignOfLife = silent
 ) -> CachedImages:
     """Open the letterboxed images of a split, and make them first where they are not there.
 
@@ -70,7 +69,8 @@ def open_cache(
         canvas: Size of the letterboxed images.
         cache_dir: Folder for the files, made if missing.
         threads: Images that are decoded at the same time.
-        alive: Called while the file is being made, here or by the process that is waited for.
+        alive: Called while the file is being made: for each image with its number, or, as long as another process
+            makes it, without.
 
     Raises:
         DataError: Images are missing, unreadable or of another size than annotated; names the first ones.
@@ -102,7 +102,7 @@ def open_cache(
 
 
 def open_caches(
-    splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: Alive = lambda: None
+    splits: Sequence[Split], canvas: Canvas, cache_dir: Path, *, threads: int = 1, alive: SignOfLife = silent
 ) -> list[CachedImages]:
     """`open_cache` for several splits, of which all are looked at before the faults of any are raised.
 
@@ -165,7 +165,7 @@ def _unfinished(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path, alive: Alive) -> Iterator[None]:
+def _locked(path: Path, alive: SignOfLife) -> Iterator[None]:
     """Hold the lock of a file. Who waits for it is alive as long as the file is seen to change."""
     lock = FileLock(path.with_suffix(".lock"))
     seen = 0
@@ -190,7 +190,7 @@ def _changed_at(path: Path) -> int:
         return 0
 
 
-def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], threads: int, alive: Alive) -> None:
+def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], threads: int, alive: SignOfLife) -> None:
     """Write the file; the caller holds the lock."""
     unfinished = _unfinished(path)
     unfinished.unlink(missing_ok=True)
@@ -208,7 +208,7 @@ def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], thr
         unfinished.unlink(missing_ok=True)
 
 
-def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int, alive: Alive) -> None:
+def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int, alive: SignOfLife) -> None:
     bytes_per_image = canvas.height * canvas.width * 3
     paths = [split.images_dir / name for name in split.file_names]
     found = np.zeros_like(split.sizes)
@@ -227,8 +227,8 @@ def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: 
     faults = []
     pool = ThreadPoolExecutor(threads)
     try:
-        for fault in pool.map(write, range(len(paths))):
-            alive()
+        for number, fault in enumerate(pool.map(write, range(len(paths))), start=1):
+            alive(number, len(paths), "reading")
             if fault is not None:
                 faults.append(fault)
     finally:

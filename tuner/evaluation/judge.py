@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.objective import AT_OPERATING_POINT, CRITERION, MINIMISED, Objective
 from tuner.config.trial import Tiles, TrialConfig
 from tuner.evaluation.coco import CocoEvaluator
@@ -16,7 +18,7 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.apply import class_thresholds
 from tuner.postprocess.curve import Criterion, Curve
 from tuner.postprocess.operating_point import OperatingPoint
-from tuner.postprocess.sweep import SweepRow, best_operating_point, nms_grid, operating_point_at, sweep
+from tuner.postprocess.sweep import SweepRow, best_operating_point, nms_grid, operating_point_at, sweep, values_of
 from tuner.postprocess.swept import Swept
 
 _OF_THRESHOLDS = (*AT_OPERATING_POINT, "count_mae")
@@ -45,7 +47,7 @@ def judge(
     objective: str = "map",
     criteria: Sequence[str] = (),
     device: str = "cpu",
-    alive: Callable[[], None] = lambda: None,
+    alive: SignOfLife = silent,
 ) -> Judgement:
     """Choose tiles and NMS by the objective, and the confidence threshold by what the objective says of thresholds.
 
@@ -62,7 +64,7 @@ def judge(
         objective: See `tuner.config.objective.Objective.parse`.
         criteria: Further criteria whose best value is wanted, whatever the operating point is chosen by.
         device: Where suppression computes.
-        alive: Called for each suppression that is judged.
+        alive: Called for each suppression that is judged, with its number among those of the same predictions.
 
     Raises:
         DataError: The predictions are not of this split or not finite.
@@ -77,20 +79,23 @@ def judge(
         return _at_thresholds(row, found, config, swept, criterion, evaluator.split.classes)
 
     values = nms_grid(*swept.nms_iou) if swept.nms_iou else (config.nms_iou,)
+    kinds = swept.nms or (config.nms,)
+    rows = sum(len(values_of(kind, values)) for kind in kinds)
+    judged: list[tuple[Metrics, Detections]] = []  # the row that comes next alone: all would fill the memory
+    begun = itertools.count()
+
+    def score(detections: Detections) -> float | None:
+        alive(next(begun) % rows + 1, rows, "sweeping")
+        judged.append((evaluator.evaluate(detections), detections))
+        return judged[-1][0].map
+
     best: tuple[tuple[float, float, float], SweepRow, Metrics, Detections] | None = None
     for tiles, raw in seen:
-        judged: list[tuple[Metrics, Detections]] = []  # the row that comes next alone: all would fill the memory
-
-        def score(detections: Detections, judged: list[tuple[Metrics, Detections]] = judged) -> float | None:
-            alive()
-            judged.append((evaluator.evaluate(detections), detections))
-            return judged[-1][0].map
-
         for row in sweep(
             raw,
             evaluator.truth,
             values,
-            kinds=swept.nms or (config.nms,),
+            kinds=kinds,
             tiles=tiles,
             max_detections=config.max_detections,
             score=score,

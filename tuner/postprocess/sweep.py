@@ -46,6 +46,11 @@ NMS_IOUS = nms_grid(*NMS_RANGE)
 """0.30, 0.35 … 0.80."""
 
 
+def values_of(kind: NmsKind, nms_ious: Sequence[float]) -> Sequence[float]:
+    """The NMS IoU values to try of a kind."""
+    return (1.0,) if kind == "none" else nms_ious
+
+
 @dataclass(frozen=True, eq=False)
 class SweepRow:
     """One suppression.
@@ -97,7 +102,7 @@ def sweep(
     """
     raw.check(truth.images, truth.classes)
     for kind in kinds:
-        values = (1.0,) if kind == "none" else nms_ious
+        values = values_of(kind, nms_ious)
         if kind in KEEPING_SCORES and (kind, len(values)) != ("greedy", 1):  # torchvision's own NMS is faster there
             ordered, kept = suppress_many(raw, values, kind=kind, max_detections=max_detections)
             matches = truth.match_sets(ordered, kept, MATCH_IOU)

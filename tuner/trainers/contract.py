@@ -20,8 +20,9 @@ calls `sys.exit`, it has ended, or failed with what it exits with.
 A trial from which nothing is heard for very long (ten minutes, or twenty of its longest epochs; six hours before the
 study has seen any) is taken for one that hangs, and its process is killed. Epochs are heard; where one takes
 unforeseeably long, such as the first, which prepares the data, or the last, whose results are looked at more closely, a
-trainer may call `task.alive` in between. One that shall stop has a minute to save its state: where an epoch takes
-longer, it asks `stop_requested` within it.
+trainer may call `task.alive` in between, and say with it how far it is, as in `task.alive(batch, batches)`: whoever
+watches the run is shown that. One that shall stop has a minute to save its state: where an epoch takes longer, it asks
+`stop_requested` within it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.errors import FailureKind, TunerError
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
@@ -39,10 +41,6 @@ from tuner.postprocess.swept import Swept
 
 if TYPE_CHECKING:
     from tuner.data.fingerprint import Fingerprint
-
-
-def silent() -> None:
-    """A sign of life where nobody waits for one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,8 @@ class TrainingTask:
             study runs: a trainer that has read them should call `tuner.data.fingerprint.refuse_other_data`, so that no
             trial is trained, or compared with others, on other data.
         alive: To be called while work goes on that is not an epoch's result yet: for each batch, say, since calls are
-            cheap, and in whatever thread. A trainer that reports its epochs regularly need not.
+            cheap, and in whatever thread; with or without a count (`SignOfLife`). A trainer that reports its epochs
+            regularly need not.
     """
 
     config: TrialConfig
@@ -88,7 +87,7 @@ class TrainingTask:
     first_epoch: int = 1
     canvas: tuple[int, int] | None = None
     fingerprint: Fingerprint | None = field(default=None, repr=False)
-    alive: Callable[[], None] = field(default=silent, compare=False, repr=False)
+    alive: SignOfLife = field(default=silent, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
         """For a copy, which may be another process's and has nobody to tell there."""

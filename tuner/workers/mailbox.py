@@ -9,6 +9,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
+from tuner.config.alive import Activity
 from tuner.workers.group import kill_the_rest
 from tuner.workers.messages import Alive, Prepare, Run, Stop, ToWorker, Verdict
 from tuner.workers.signs import SIGN_SECONDS, at_most_every
@@ -24,7 +25,8 @@ class Mailbox:
 
     Attributes:
         stop: Set once the trial shall end.
-        alive: Tells the worker that the trial goes on; may be called at any time and in any thread.
+        alive: Tells the worker that the trial goes on, and perhaps how far it is; may be called at any time and in any
+            thread.
         silence: Seconds without a word from the worker that a trial goes on for.
     """
 
@@ -33,7 +35,7 @@ class Mailbox:
         self._sending = threading.Lock()
         self._inbox: queue.SimpleQueue[Prepare | Run | Verdict | None] = queue.SimpleQueue()
         self.stop = threading.Event()
-        self.alive = at_most_every(SIGN_SECONDS, lambda: self.send(Alive()))
+        self.alive = at_most_every(SIGN_SECONDS, self._tell)
         self.silence = math.inf
         self._heard = time.monotonic()
         threading.Thread(target=self._listen, name="mailbox", daemon=True).start()
@@ -61,6 +63,10 @@ class Mailbox:
                 self._connection.send(message)
         except OSError:
             self.stop.set()
+
+    def _tell(self, done: int = 0, total: int = 0, what: Activity = "training") -> None:
+        # NumPy's or torch's numbers would have the worker import these.
+        self.send(Alive(int(done), int(total), what))
 
     def _listen(self) -> None:
         while True:

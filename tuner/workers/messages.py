@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tuner.config.alive import Activity
 from tuner.config.errors import FailureKind
 from tuner.trainers.contract import EpochResult, TrainingTask
 
@@ -52,7 +53,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Alive:
-    """Whoever says so is at work: the worker has the trial in hand, or the process goes on with it."""
+    """Whoever says so is at work: the worker has the trial in hand, or the process goes on with it.
+
+    Attributes:
+        done: How far the process is, of `total`.
+        total: 0: it is not said.
+        what: What is counted.
+    """
+
+    done: int = 0
+    total: int = 0
+    what: Activity = "training"
 
 
 @dataclass(frozen=True)

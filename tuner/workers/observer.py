@@ -13,7 +13,7 @@ from typing import Literal
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
-from tuner.workers.messages import Ended
+from tuner.workers.messages import Alive, Ended
 
 Reason = Literal["finished", "elsewhere", "timeout", "interrupted", "stopped", "paused", "failed"]
 """Why a worker ended."""
@@ -60,6 +60,9 @@ class Observer:
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """A slot got a trial; `assignment.first_epoch` is above 1 when it goes on with an interrupted one."""
 
+    def trial_alive(self, assignment: Assignment, sign: Alive) -> None:
+        """A trial says how far it is within its epoch; every few seconds at most, and nothing of it is stored."""
+
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """An epoch is in the database."""
 
@@ -79,8 +82,9 @@ class Observer:
 class Background(Observer):
     """Passes events to an observer that takes its time, in a thread, so that no slot waits for it.
 
-    It gets the events of trials, in order, but no ticks. A trial that was paused ends several times: of its endings
-    that wait, the last alone is passed on. `worker_ended` waits until the observer has done its work.
+    It gets the events of trials, in order, but neither ticks nor signs of life. A trial that was paused ends several
+    times: of its endings that wait, the last alone is passed on. `worker_ended` waits until the observer has done its
+    work.
     """
 
     def __init__(self, observer: Observer) -> None:

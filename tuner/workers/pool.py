@@ -115,6 +115,8 @@ class Pool:
             self._ledger.report(running, message.result)
         elif isinstance(message, Alive):
             running.heard = time.monotonic()
+            if message.total > 0:
+                self._audience.tell(lambda observer: observer.trial_alive(running.assignment, message))
         elif isinstance(message, Ended):
             slot.succeeded()
             if message.worn:

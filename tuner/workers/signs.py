@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+
+from tuner.config.alive import Activity, SignOfLife
 
 SIGN_SECONDS = 2.0
 """Between two signs of life at least: trainers give them as often as they like, and a worker wakes up for each."""
 
 
-def at_most_every(seconds: float, tell: Callable[[], None]) -> Callable[[], None]:
+def at_most_every(seconds: float, tell: SignOfLife) -> SignOfLife:
     """A function that calls `tell`, unless it did within the last seconds; it costs next to nothing then."""
     last = -math.inf
 
-    def call() -> None:
+    def call(done: int = 0, total: int = 0, what: Activity = "training") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= seconds:
             last = now
-            tell()
+            tell(done, total, what)
 
     return call

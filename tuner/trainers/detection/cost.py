@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.trial import Tiles, TrialConfig
 from tuner.data.batches import evaluation_batches
 from tuner.data.cache import CachedImages
@@ -21,7 +21,6 @@ from tuner.evaluation.cost import ImageCost
 from tuner.models.detector import Candidates, Detector
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.operating_point import Merging
-from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import candidates_of, to_device, to_original
 from tuner.trainers.detection.tiling import batches_of_windows, merge_windows, most_rows
@@ -36,7 +35,7 @@ def measure_cost(
     precision: Precision,
     merging: Merging,
     at_once: int,
-    alive: Callable[[], None] = silent,
+    alive: SignOfLife = silent,
 ) -> ImageCost:
     """Measure a detector as it stands, on the first images of a split; takes some seconds at most.
 

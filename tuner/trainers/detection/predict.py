@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.models.detector import Candidates, Detector
 from tuner.models.predictions import RawPredictions
-from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 
 
@@ -21,7 +21,7 @@ def predict(
     placements: NDArray[np.float64],
     sizes: NDArray[np.int32],
     precision: Precision,
-    alive: Callable[[], None] = silent,
+    alive: SignOfLife = silent,
 ) -> RawPredictions:
     """Run a detector over letterboxed images.
 
@@ -33,7 +33,7 @@ def predict(
         placements: (N, 3) scale, left and top of each image on its canvas (`tuner.data.letterbox.placements`).
         sizes: (N, 2) width and height of the original images in pixels.
         precision: Arithmetic.
-        alive: Called for each batch.
+        alive: Called for each batch, with how many of the images it is up to.
 
     Returns:
         Predictions before suppression, boxes clipped to the images; boxes that lie outside are left out.
@@ -48,14 +48,16 @@ def predict_parts(
     placements: NDArray[np.float64],
     sizes: NDArray[np.int32],
     precision: Precision,
-    alive: Callable[[], None] = silent,
+    alive: SignOfLife = silent,
 ) -> Iterator[RawPredictions]:
     """The same, batch by batch, for whoever need not hold all of it."""
     detector.eval()
 
     def candidates() -> Iterator[Candidates]:
+        begun = 0
         for images in batches:
-            alive()
+            begun += len(images)
+            alive(begun, len(sizes), "evaluating")
             yield candidates_of(detector, to_device(images, precision.device), precision)
 
     yield from _parts(candidates(), placements, sizes)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.errors import DiskError
 from tuner.config.study import DataSpec
 from tuner.data.cache import CachedImages, open_caches
@@ -17,7 +17,6 @@ from tuner.data.coco import Dataset, load_dataset
 from tuner.data.fingerprint import Fingerprint, refuse_other_data
 from tuner.data.letterbox import Canvas, canvas_for
 from tuner.evaluation.coco import CocoEvaluator
-from tuner.trainers.contract import silent
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def prepared_data(
     cache_dir: Path,
     canvas: tuple[int, int] | None = None,
     begun: Fingerprint | None = None,
-    alive: Callable[[], None] = silent,
+    alive: SignOfLife = silent,
 ) -> PreparedData:
     """The data set on a canvas; the same object for the same arguments while it is kept.
 
@@ -58,7 +57,8 @@ def prepared_data(
         cache_dir: Folder of the decoded images.
         canvas: Width and height of the canvas where it is not that one.
         begun: The fingerprint that the data set must have; None: any.
-        alive: Called while images are decoded; an argument like the others, so it should be one for the whole process.
+        alive: Called for each image that is decoded; an argument like the others, so it should be one for the whole
+            process.
 
     Raises:
         DataError: The data set is broken, or another one, or images cannot be read.

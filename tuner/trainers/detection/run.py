@@ -97,7 +97,7 @@ class TrainingRun:
             if stop_requested():
                 self._save()
                 raise Interrupted
-            self.task.alive()
+            self.task.alive(self.batch + 1, self.steps_per_epoch)
             step = self.epoch * self.steps_per_epoch + self.batch
             set_learning_rate(self.optimizer, learning_rate(self.task.config, step, self.steps_per_epoch))
             losses = self.step(batch)

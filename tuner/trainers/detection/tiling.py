@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.trial import Tiles
 from tuner.data.image_checks import check_sizes
 from tuner.data.images import read_image
@@ -18,7 +19,6 @@ from tuner.data.tiles import windows_of
 from tuner.models.detector import Detector
 from tuner.models.predictions import RawPredictions
 from tuner.postprocess.pairs import rank_in_run
-from tuner.trainers.contract import silent
 from tuner.trainers.detection.precision import Precision
 from tuner.trainers.detection.predict import predict_parts
 
@@ -33,7 +33,7 @@ def predict_tiles(
     canvas: Canvas,
     precision: Precision,
     batch_size: int,
-    alive: Callable[[], None] = silent,
+    alive: SignOfLife = silent,
 ) -> RawPredictions:
     """Raw predictions of all windows on each image, in pixels of the image; the best `most_rows` of each.
 
@@ -44,7 +44,7 @@ def predict_tiles(
         canvas: That every window is letterboxed into.
         precision: Arithmetic.
         batch_size: Windows at a time.
-        alive: Called for each batch.
+        alive: Called for each batch, with how many of the windows it is up to.
 
     Raises:
         DataError: An image cannot be read, or has another size than the split says; named.
