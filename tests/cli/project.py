@@ -63,7 +63,8 @@ from tuner.workers import limits
 limits.DEFAULT_TIMING = limits.Timing(heartbeat=0.5, settle=1.0)
 from tuner.workers.worker import run_worker
 run_worker.__kwdefaults__["timing"] = limits.DEFAULT_TIMING
-from tuner.cli import supervise
+from tuner.cli import common, supervise
+common.LINE_SECONDS = 0.0
 supervise.RESTART_DELAY = 0.5
 from tuner.cli.live import LiveTable
 from tuner.cli.main import main

@@ -7,13 +7,15 @@ from rich.console import Console
 
 from tests.cli.project import Project
 from tests.studies.study_cases import WORKER, result, train
+from tuner.cli import common
 from tuner.cli.live import LiveTable
+from tuner.cli.plain import PlainLog
 from tuner.config.load import load_study_spec
 from tuner.studies.opening import create_or_open
 from tuner.studies.study import Study
 from tuner.studies.trust.noise import plan_baseline
 from tuner.workers.devices import SlotPlan, plan_slots
-from tuner.workers.messages import Ended
+from tuner.workers.messages import Alive, Ended
 from tuner.workers.observer import WorkerReport
 
 ENDED = WorkerReport("interrupted", "", 0, 0, 0, 2, 1, 1.0, 1.0)
@@ -53,6 +55,47 @@ def test_what_a_terminal_has_no_room_for_is_left_out_and_nothing_is_cut(
     assert "…" not in shown
     assert ("slot 1" in rows[1]) == (width >= 60)
     assert shown.index("of 4 trials") < shown.index(rows[0])  # in sight where there are more slots than lines
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_it_shows_how_far_an_epoch_is(study: Study, slots: list[SlotPlan], width: int) -> None:
+    table = LiveTable(study, Console(file=io.StringIO(), width=width))
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    table.trial_started(assignment, slots[0])
+    table.epoch_reported(assignment, result(1, 0.25))
+    assert "now" not in drawn(table, width)  # a trainer that never says it
+    for sign, text in ((Alive(5, 8, "reading"), "reading 62%"), (Alive(999, 1000), "training 99%")):
+        table.trial_alive(assignment, sign)
+        shown = drawn(table, width)
+        assert (text in shown) == (width >= 60)
+        assert "…" not in shown
+    before = len(shown.splitlines()[-1])
+    table.epoch_reported(assignment, result(2, 0.25))
+    shown = drawn(table, width)
+    assert "training" not in shown
+    assert len(shown.splitlines()[-1]) == before  # the table keeps its form
+    study.close()
+
+
+def test_a_log_says_it_seldom(
+    study: Study, slots: list[SlotPlan], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = PlainLog(study)
+    assignment = study.next_trial(WORKER)
+    assert assignment is not None
+    log.trial_started(assignment, slots[0])
+    capsys.readouterr()
+    log.trial_alive(assignment, Alive(1, 4))
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(common, "LINE_SECONDS", 0.0)
+    log.trial_alive(assignment, Alive(2, 4))
+    monkeypatch.undo()
+    log.trial_alive(assignment, Alive(3, 4))
+    said = capsys.readouterr().out
+    assert said.endswith("trial 0 · 0/4 epochs done · training 50% (2 of 4)\n")
+    assert len(said.splitlines()) == 1
+    study.close()
 
 
 def test_a_trial_that_goes_on_keeps_its_value_and_the_end_leaves_no_rows(study: Study, slots: list[SlotPlan]) -> None:

@@ -319,15 +319,24 @@ def test_the_live_table_shows_trials_and_the_best(project: Project, monkeypatch:
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "workers")
     spec = load_study_spec(project.folder / "study.yaml", {"storage": project.storage})
     study = create_or_open(spec)
+    project.misbehave(trial0={"action": "work", "long": 0.01, "counts": [3, 5]})
     screen = io.StringIO()
     table = LiveTable(study, Console(file=screen, force_terminal=True, width=120, color_system=None))
     run_worker(study, slots=plan_slots("cpu", 1), trainer="fake_trainer:train", observers=[table])
     study.close()
     shown = screen.getvalue()
     assert "study cells" in shown
-    assert re.search(r"0 │ cpu · slot 0 │ +2/4", shown)
+    assert re.search(r"0 │ cpu · slot 0 │ +0/4 │ training 60%", shown)
+    assert re.search(r"0 │ cpu · slot 0 │ +2/4 │ +│", shown)
     assert "3 of 4 trials: 3 complete · 0 pruned · 0 failed · study ends in" in shown
     assert re.search(r"best mAP: 0\.\d{4} of trial 0", shown)
+
+
+def test_a_log_says_how_far_an_epoch_is(project: Project) -> None:
+    project.write(budget={"trials": 1}, slots=1)
+    project.misbehave(trial0={"action": "work", "epoch": 2, "long": 0.01, "counts": [3, 5]})
+    line = r"\n.* trial 0 · 1/4 epochs done · training 60% \(3 of 5\)\n"
+    assert re.search(f"epoch 1/4 .*{line}.* epoch 2/4", project.run())
 
 
 def test_a_run_whose_output_nobody_reads_any_more_is_finished(project: Project) -> None:

@@ -12,6 +12,7 @@ import torch
 from torchvision.models import mobilenet_v3_large
 
 from tests.production import make_production
+from tuner.config.alive import Activity
 from tuner.config.errors import WeightsError
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
@@ -38,7 +39,17 @@ def test_a_model_that_began_with_a_classifier_s_weights_is_loaded_without_them(d
     point = OperatingPoint(nms_iou=0.5, confidence=0.3, precision=0.5, recall=0.5, f1=0.5)
     production = make_production(resolve_anchors(config, load_dataset(data).train), point, data)
     plan = make_plan(production, tmp_path / "model", epochs=None, seed=None, part="train")
-    train_production(plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None)
+    told: list[tuple[str, int, int]] = []
+
+    def alive(done: int = 0, total: int = 0, what: Activity = "training") -> None:
+        told.append((what, done, total))
+
+    train_production(
+        plan, device="cpu", threads=1, stop_requested=lambda: False, on_epoch=lambda result: None, alive=alive
+    )
+    tested = len(load_split(data, "test")[0])
+    assert {"reading", "training", "sweeping"} < {what for what, _, _ in told}
+    assert told[-1] == ("evaluating", tested, tested)  # the look at the test split comes last
     weights.unlink()
     info = load_model(tmp_path / "model").info
     assert info.config.weights == str(weights)

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from tuner.config.alive import Activity
     from tuner.config.trial import Tiles, TrialConfig
     from tuner.data.coco import Dataset
+
+LINE_SECONDS = 60.0
+"""Between a line about an epoch and the next that says how far the epoch is, where there is no terminal."""
 
 Storage = Annotated[
     str | None,
@@ -147,6 +151,11 @@ def duration(seconds: float | None) -> str:
     if total < 86400:
         return f"{total // 3600} h {total % 3600 // 60:02d} min"
     return f"{total // 86400} d {total % 86400 // 3600:02d} h"
+
+
+def share_done(done: int, total: int, what: Activity) -> str:
+    """How far something is within an epoch (`tuner.config.alive.SignOfLife`), as in "training 61%"."""
+    return f"{what} {100 * done // total}%"
 
 
 def gain(value: float, default: float | None, direction: str) -> str:

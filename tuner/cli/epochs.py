@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tuner.cli import common
 from tuner.cli.fitting import screen
+from tuner.config.alive import Activity
 from tuner.trainers.contract import EpochResult
+from tuner.workers.signs import SIGN_SECONDS, at_most_every
 
 
 class EpochProgress:
-    """Shows each finished epoch.
+    """Shows each finished epoch, and how far the one at work is.
 
     Args:
         epochs: In all.
         judged: Whether the validation metrics mean something (not where val is trained on).
         console: Where to; default: standard output.
+
+    Attributes:
+        alive: Shows how far it is; may be called as often as one likes.
     """
 
     def __init__(self, epochs: int, *, judged: bool, console: Console | None = None) -> None:
@@ -36,6 +43,9 @@ class EpochProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=epochs)
+        self._found = ""
+        self._told = time.monotonic()
+        self.alive = at_most_every(SIGN_SECONDS, self._show_share)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -52,7 +62,19 @@ class EpochProgress:
         if self._judged and result.metrics.map is not None:
             text += f", val mAP {result.metrics.map:.3f}"
         if self._console.is_terminal:
+            self._found = f"{text} · "
             self._bar.update(self._task, completed=result.epoch, description=text)
         else:
+            self._told = time.monotonic()
             seconds = result.train_seconds + result.eval_seconds
             self._console.print(f"epoch {result.epoch}/{self._epochs}: {text}, {seconds:.1f} s", highlight=False)
+
+    def _show_share(self, done: int = 0, total: int = 0, what: Activity = "training") -> None:
+        if not total:
+            return
+        share = common.share_done(done, total, what)
+        if self._console.is_terminal:
+            self._bar.update(self._task, description=self._found + share)
+        elif time.monotonic() - self._told >= common.LINE_SECONDS:
+            self._told = time.monotonic()
+            self._console.print(f"{share} ({done} of {total})", highlight=False)

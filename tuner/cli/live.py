@@ -18,14 +18,16 @@ from tuner.cli.progress import Progress
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
-from tuner.workers.messages import Ended
+from tuner.workers.messages import Alive, Ended
 from tuner.workers.observer import WorkerReport
 
 if TYPE_CHECKING:
     from tuner.studies.reading import StudyReader
 
-_DISPENSABLE = ("", "running", "slot", "time left")
+_DISPENSABLE = ("", "running", "slot", "time left", "now")
 """Columns in the order in which a narrow terminal goes without them; the bar has no name."""
+_NOW_WIDTH = len("evaluating 100%")
+"""So that the table keeps its form from one epoch to the next."""
 
 
 class LiveTable(Progress):
@@ -37,6 +39,7 @@ class LiveTable(Progress):
     def __init__(self, study: StudyReader, console: Console) -> None:
         super().__init__(study)
         self._console = console
+        self._counted = False
         self._live = Live(self.render(), console=console, auto_refresh=False)
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
@@ -48,6 +51,11 @@ class LiveTable(Progress):
         """Show the row."""
         super().trial_started(assignment, slot)
         self.tick()
+
+    def trial_alive(self, assignment: Assignment, sign: Alive) -> None:
+        """Take up how far it is; there is a column for that once a trial says so."""
+        super().trial_alive(assignment, sign)
+        self._counted = True
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Show the epoch."""
@@ -95,15 +103,19 @@ class LiveTable(Progress):
 
     def _table_without(self, dropped: Sequence[str]) -> Table:
         metric = metric_name(self.study.spec.objective.metric)
-        shown = [name for name in ("trial", "slot", "epoch", "", metric, "running", "time left") if name not in dropped]
+        now = ["now"] if self._counted else []
+        names = ["trial", "slot", "epoch", *now, "", metric, "running", "time left"]
+        shown = [name for name in names if name not in dropped]
         table = Table(expand=False)
         for name in shown:
-            table.add_column(name, justify="left" if name in ("slot", "") else "right", no_wrap=True)
+            left, width = name in ("slot", "now", ""), _NOW_WIDTH if name == "now" else None
+            table.add_column(name, justify="left" if left else "right", min_width=width, no_wrap=True)
         for trial in self.running.values():
             cells: dict[str, RenderableType] = {
                 "trial": trial.label.removeprefix("trial "),
                 "slot": trial.place,
                 "epoch": f"{trial.epoch}/{trial.total}",
+                "now": Text(trial.now),
                 "": ProgressBar(total=trial.total, completed=trial.epoch, width=20),
                 metric: number(trial.value),
                 "running": duration(time.monotonic() - trial.started),

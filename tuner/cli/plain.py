@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli import common
 from tuner.cli.common import duration, metric_name, number
 from tuner.cli.progress import Progress
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
-from tuner.workers.messages import Ended
+from tuner.workers.messages import Alive, Ended
+
+if TYPE_CHECKING:
+    from tuner.studies.reading import StudyReader
 
 
 class PlainLog(Progress):
-    """One line for each event."""
+    """One line for each event, and now and then how far a long epoch is."""
+
+    def __init__(self, study: StudyReader) -> None:
+        super().__init__(study)
+        self._told: dict[int, float] = {}
+        """When something was said of a running trial, by its number."""
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
         """Say where trials run."""
@@ -31,11 +41,23 @@ class PlainLog(Progress):
         values = "" if self.repeats else " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in assignment.params.items())  # fmt: skip
         values = values or ("default config" if assignment.is_default else "")
+        self._told[assignment.number] = time.monotonic()
         self._say(" · ".join(part for part in (f"{label}{resumed}", f"slot {slot.index}", values) if part))
+
+    def trial_alive(self, assignment: Assignment, sign: Alive) -> None:
+        """Say how far it is, where nothing was said of it for long."""
+        super().trial_alive(assignment, sign)
+        trial, now = self.running[assignment.number], time.monotonic()
+        if now - self._told[assignment.number] >= common.LINE_SECONDS:
+            self._told[assignment.number] = now
+            # Not "epoch 4": while the database is away, epochs are finished that it does not know of.
+            finished = f"{trial.epoch}/{trial.total} epochs done"
+            self._say(f"{trial.label} · {finished} · {trial.now} ({sign.done} of {sign.total})")
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Say the epoch's result."""
         super().epoch_reported(assignment, result)
+        self._told[assignment.number] = time.monotonic()
         trial = self.running[assignment.number]
         metric = metric_name(self.study.spec.objective.metric)
         self._say(

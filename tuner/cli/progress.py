@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from tuner.cli.common import gain
+from tuner.cli.common import gain, share_done
 from tuner.studies.search.objective import feasible, objective_value
 from tuner.studies.state.presence import REPEATS
 from tuner.studies.state.records import Assignment, TrialState
 from tuner.studies.trust.repeats import Repeats
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan
-from tuner.workers.messages import Ended
+from tuner.workers.messages import Alive, Ended
 from tuner.workers.observer import Observer
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class RunningTrial:
         place: Slot and device.
         total: Epochs of the full training.
         epoch: Finished epochs.
+        now: How far it is since then; empty where that is not known.
         value: Objective after the last of them.
         feasible: Whether the study's constraints were kept then.
         started: `time.monotonic()` at the start of this attempt.
@@ -41,6 +42,7 @@ class RunningTrial:
     total: int
     epoch: int
     started: float
+    now: str = ""
     value: float | None = None
     feasible: bool = True
     epochs_here: int = 0
@@ -105,8 +107,12 @@ class Progress(Observer):
             assignment.config.epochs,
             max(0, assignment.first_epoch - 1),
             time.monotonic(),
-            self._left_at.pop(assignment.number, None),
+            value=self._left_at.pop(assignment.number, None),
         )
+
+    def trial_alive(self, assignment: Assignment, sign: Alive) -> None:
+        """Update a row."""
+        self.running[assignment.number].now = share_done(sign.done, sign.total, sign.what)
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Update a row."""
@@ -114,6 +120,7 @@ class Progress(Observer):
         # The last epoch of an interrupted attempt may be reported again; it has cost no time here.
         trial.epochs_here += result.epoch > trial.epoch
         trial.epoch = result.epoch
+        trial.now = ""
         trial.value = objective_value(self.study.spec.objective.metric, result.metrics)
         trial.feasible = feasible(self.study.spec, result.metrics)
 

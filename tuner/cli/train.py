@@ -51,6 +51,7 @@ def train(
                 threads=available_cores(),
                 stop_requested=lambda: interrupts.requested,
                 on_epoch=progress.show,
+                alive=progress.alive,
             )
     except LostState as error:
         raise LostState(error.message, hint="Give the same command again.") from error

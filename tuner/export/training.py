@@ -6,12 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
 
+from tuner.config.alive import SignOfLife, silent
 from tuner.config.errors import ConfigError, DataError
 from tuner.config.problems import located
 from tuner.config.study import DataSpec
@@ -30,6 +32,7 @@ from tuner.export.model import (
     save_metrics,
     save_model,
 )
+from tuner.export.predicting import Told, nobody
 from tuner.export.production import ProductionConfig
 from tuner.export.yaml_files import write_text
 from tuner.postprocess.operating_point import OperatingPoint
@@ -138,7 +141,13 @@ def make_plan(
 
 
 def train_production(
-    plan: Plan, *, device: str, threads: int, stop_requested: StopRequested, on_epoch: Callable[[EpochResult], None]
+    plan: Plan,
+    *,
+    device: str,
+    threads: int,
+    stop_requested: StopRequested,
+    on_epoch: Callable[[EpochResult], None],
+    alive: SignOfLife = silent,
 ) -> Judged | None:
     """Train, save the model, and judge it on the test split, which is looked at here and nowhere before.
 
@@ -150,6 +159,7 @@ def train_production(
         threads: CPU threads.
         stop_requested: Asked before each batch.
         on_epoch: Told of each finished epoch. Trained on train+val, its metrics are of images that were trained on.
+        alive: Told how far an epoch is, and the last judgement.
 
     Returns:
         How good the model is; None where nothing is left to judge it by (no test split, and val was trained on).
@@ -175,6 +185,7 @@ def train_production(
         cache_dir=plan.workdir / "cache",
         swept=NOTHING,
         canvas=canvas,
+        alive=alive,
     )
     for result in train(task, stop_requested):
         on_epoch(result)
@@ -195,7 +206,7 @@ def train_production(
             production=plan.production,
         ),
     )
-    judged = judge_model(load_model(plan.folder, where), plan, where)
+    judged = judge_model(load_model(plan.folder, where), plan, where, partial(alive, what="evaluating"))
     nothing = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
     save_metrics(plan.folder, judged.metrics if judged else nothing)
     return judged
@@ -206,7 +217,7 @@ def finish(plan: Plan) -> None:
     shutil.rmtree(plan.workdir)
 
 
-def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> Judged | None:
+def judge_model(model: LoadedModel, plan: Plan, device: torch.device, told: Told = nobody) -> Judged | None:
     """Judge a model on the test split; without one, on val; None where that was trained on."""
     data = plan.production.provenance.data
     which: Literal["test", "val"] = "test" if data.test is not None else "val"
@@ -214,7 +225,7 @@ def judge_model(model: LoadedModel, plan: Plan, device: torch.device) -> Judged 
         return None
     split, _ = load_split(data, which)
     check_classes(model.info, split, data.path(data.test or data.val))
-    found = detect(model, split, device)
+    found = detect(model, split, device, told=told)
     return Judged(evaluate_model(model, split, which, found), split, found)
 
 
