@@ -94,7 +94,7 @@ def test_its_own_hyperparameters_are_searched_and_exported(
     assert len({trial["params"]["own.box_gain"] for trial in others}) == 3
     out = project.main(capsys, "export", "cells", "-o", str(project.folder / "best.yaml"))
     assert "Next: train with it as box_gain:train does: tuner.load_production(" in out
-    best = load_production(project.folder / "best.yaml")
+    best = load_production(str(project.folder / "best.yaml"))  # as the command proposes it
     assert best.config.own.values.keys() == {"box_gain", "loss"}
     assert best.operating_point is None
     for command in (["worker", "--study", "cells"], ["confirm", "cells", "--top", "1", "--seeds", "2"]):

@@ -84,7 +84,7 @@ def _default(field: FieldInfo) -> str | None:
         return "required"
     if field.default_factory is not None:
         return "by other keys"
-    return None if field.default in (None, ()) else str(field.default)
+    return None if field.default in (None, ()) else str(field.default) or None
 
 
 def _choices(name: str, field: FieldInfo) -> list[str]:

@@ -73,7 +73,7 @@ def run(
     from tuner.config.errors import ConfigError
     from tuner.config.load import base_config, load_study_spec
     from tuner.space.load import load_space
-    from tuner.storage.database import require_place
+    from tuner.storage.sqlite_files import require_place
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.state.specs import stored
     from tuner.workers.devices import plan_slots

@@ -43,7 +43,7 @@ def worker(
     from tuner.cli.summary import print_next
     from tuner.cli.supervise import supervised
     from tuner.config.errors import DataError, DeviceError, StudyError
-    from tuner.storage.database import require_database
+    from tuner.storage.sqlite_files import require_database
     from tuner.studies.opening import open_study
     from tuner.workers.devices import plan_slots
 

@@ -86,7 +86,9 @@ class SamplerSpec(Frozen):
         le=MAX_SEED,
         description="seed of the sampler and of every trial: the same, so that trials compare as pairs",
     )
-    multivariate: bool | None = Field(None, description="TPE: model parameters jointly; default: no (see the design)")
+    multivariate: bool | None = Field(
+        None, description="TPE: model parameters jointly; default: no, which found better configs"
+    )
     startup_trials: Count | None = Field(
         None, description="TPE, GP: trials before the model, half of them near the default config; CMA-ES: random ones"
     )

@@ -39,13 +39,13 @@ def save_production(production: ProductionConfig, path: Path | str, *, force: bo
     write_yaml(production, path, header, force=force)
 
 
-def load_production(path: Path) -> ProductionConfig:
+def load_production(path: Path | str) -> ProductionConfig:
     """Read a production config.
 
     Raises:
         ConfigError: The file is missing, is not YAML, or does not hold a production config; says the line.
     """
-    return read_yaml_model(path, ProductionConfig)
+    return read_yaml_model(Path(path), ProductionConfig)
 
 
 def read_yaml_model(path: Path, kind: type[Model]) -> Model:

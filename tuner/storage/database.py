@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import cached_property, partial
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL, Dialect, ExceptionContext
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tuner.config.errors import NoStudies, StorageError, TunerError
+from tuner.config.errors import StorageError, TunerError
 from tuner.storage import migrate, optuna_storage
+from tuner.storage.engines import BUSY_SECONDS, engine_options, make_engine
+from tuner.storage.sqlite_files import make_folder, require_database, use_wal
 from tuner.storage.stalled import Connections
 from tuner.storage.texts import require_unicode
-from tuner.storage.trouble import asks_again, is_read_only, refused_options, translated
-from tuner.storage.urls import EXTRAS, masked, resolve, sqlite_file
+from tuner.storage.trouble import asks_again, translated
+from tuner.storage.urls import masked, resolve, sqlite_file
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 T = TypeVar("T")
 
-_BUSY_SECONDS = 60.0
 _RETRIES = 5
-_FILE = "file"
-"""What a connection to SQLite remembers of its file: path and inode."""
 
 
 class Database:
@@ -60,7 +57,7 @@ class Database:
                 with self.errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except StorageError as error:
-                waited = time.monotonic() - begun > _BUSY_SECONDS
+                waited = time.monotonic() - begun > BUSY_SECONDS
                 if attempt == _RETRIES - 1 or waited or not asks_again(error.__cause__):
                     raise
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
@@ -91,7 +88,7 @@ class Database:
         from optuna.storages import get_storage
 
         with self.errors():
-            storage = optuna_storage.open_storage(self.url, _engine_options(self.url), create=False)
+            storage = optuna_storage.open_storage(self.url, engine_options(self.url), create=False)
             optuna_storage.release(storage)
             storage.engine = self.engine
             storage.scoped_session.configure(bind=self.engine)
@@ -103,21 +100,6 @@ class Database:
         if storage is not None:
             getattr(storage, "_backend", storage).remove_session()
         self.engine.dispose()
-
-
-def require_database(url: str | None) -> None:
-    """Check that a database of SQLite is there; a server says by itself when it has none of that name.
-
-    Raises:
-        NoStudies: There is no such file.
-        StorageError: The URL is wrong.
-    """
-    file = sqlite_file(resolve(url))
-    if file is not None and not file.exists():
-        raise NoStudies(
-            f"there is no database at {file}",
-            hint="Start a study with `tuner run`, or name the database with --storage or TUNER_STORAGE.",
-        )
 
 
 def connect(url: str | None = None, *, create: bool = True) -> Database:
@@ -137,8 +119,8 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
     if not create:
         require_database(url)
     elif file is not None and not file.exists():
-        _make_folder(file.parent)
-    engine = _engine(resolved)
+        make_folder(file.parent)
+    engine = make_engine(resolved)
     database = Database(resolved, engine)
     try:
         with database.errors():
@@ -146,8 +128,8 @@ def connect(url: str | None = None, *, create: bool = True) -> Database:
                 require_unicode(engine)
                 with migrate.schema_lock(engine):
                     if file is not None:
-                        _use_wal(resolved, file)
-                    theirs = optuna_storage.open_storage(resolved, _engine_options(resolved), create=True)
+                        use_wal(resolved, file)
+                    theirs = optuna_storage.open_storage(resolved, engine_options(resolved), create=True)
                     optuna_storage.release(theirs)
                     # Ours come last: where they are, Optuna's are.
                     migrate.upgrade(engine)
@@ -171,7 +153,7 @@ def upgrade(url: str | None = None) -> Path | None:
     file = sqlite_file(resolved)
     if file is not None and not file.exists():
         raise StorageError(f"there is no database at {file}", hint="Name it with --storage.")
-    engine, options = _engine(resolved), _engine_options(resolved)
+    engine, options = make_engine(resolved), engine_options(resolved)
     try:
         with Database(resolved, engine).errors(), migrate.schema_lock(engine):
             backup = migrate.copy_older(engine, optuna_storage.older_version(engine, options))
@@ -180,130 +162,3 @@ def upgrade(url: str | None = None) -> Path | None:
     finally:
         engine.dispose()
     return backup
-
-
-def _engine(url: URL) -> Engine:
-    backend = url.get_backend_name()
-    try:
-        engine = create_engine(url, **_engine_options(url))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get(backend, backend)
-        raise StorageError(
-            f"{masked(url)} needs the Python package {error.name!r}, which is not installed",
-            hint=f"Install it with: pip install 'tuner[{extra}]'",
-        ) from None
-    except (TypeError, ValueError) as error:
-        raise refused_options(url, error) from error
-    event.listen(engine, "do_connect", partial(_connect, url))
-    if backend == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "checkout", _same_file)
-    else:
-        event.listen(engine, "handle_error", _leave_standby)
-    return engine
-
-
-def _connect(url: URL, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-    try:
-        return dialect.connect(*arguments, **options)
-    except dialect.loaded_dbapi.Error:
-        raise
-    except Exception as error:  # drivers check few of their options
-        raise refused_options(url, error) from error
-
-
-def _engine_options(url: URL) -> dict[str, Any]:
-    backend = url.get_backend_name()
-    # A server may have been restarted since a connection was last used. A line that is cut shows after
-    # some seconds, not after the quarter of an hour that TCP takes by itself.
-    patience: dict[str, Any] = {"timeout": _BUSY_SECONDS} if backend == "sqlite" else {"connect_timeout": 10}
-    needed: dict[str, Any] = {}
-    if backend == "postgresql":
-        patience |= {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
-        needed["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
-        needed["prepare_threshold"] = None  # a pooler may run each transaction in another session
-    elif backend == "mysql":
-        patience |= {"read_timeout": 90, "write_timeout": 15}
-    arguments = {name: value for name, value in patience.items() if name not in url.query} | needed
-    return {"pool_pre_ping": backend != "sqlite", "connect_args": arguments}
-
-
-def _prepare_sqlite(connection: Any, record: Any) -> None:
-    connection.execute("pragma foreign_keys = on")
-    file = Path(connection.execute("pragma database_list").fetchone()[2])
-    record.info[_FILE] = file, _inode(file)
-
-
-def _same_file(connection: Any, record: Any, proxy: Any) -> None:
-    """Look whether the file still is the one that was opened: SQLite would write into one that was deleted.
-
-    Raises:
-        StorageError: It was deleted or replaced.
-    """
-    file, opened = record.info[_FILE]
-    if _inode(file) != opened:
-        raise StorageError(
-            f"the database {file} was deleted or replaced while it was in use",
-            hint="Put it back, with the files beside it that begin with its name; then the same command goes on.",
-        )
-
-
-def _inode(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _leave_standby(context: ExceptionContext) -> None:
-    """Count a server that only reads as gone: after a failover a new connection finds the one that writes."""
-    if is_read_only(context.original_exception):
-        context.is_disconnect = True
-
-
-def _use_wal(url: URL, file: Path) -> None:
-    """Switch an SQLite file, for good, to the write-ahead log, with which readers and a writer do not wait.
-
-    SQLite's own waiting does not cover this switch: it fails at once where another process holds the file.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as connection:
-        while True:
-            try:
-                connection.execute("pragma journal_mode = wal")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise translated(url, error) from None
-            time.sleep(random.uniform(0.01, 0.05))
-
-
-def require_place(url: str | None) -> None:
-    """Check that the file of an SQLite database can be made where it is not there yet, without making it.
-
-    Raises:
-        StorageError: It cannot.
-    """
-    file = sqlite_file(resolve(url))
-    if file is None or file.exists():
-        return
-    nearest = next(folder for folder in file.parents if folder.exists())
-    if not nearest.is_dir():
-        raise _no_folder(file.parent, f"{nearest} is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _no_folder(file.parent, f"{nearest} is not writable")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_folder(folder, error.strerror or str(error)) from None
-
-
-def _no_folder(folder: Path, why: str) -> StorageError:
-    return StorageError(
-        f"the folder of the database, {folder}, cannot be made: {why}",
-        hint="Name another place with --storage sqlite:///folder/file.db.",
-    )
