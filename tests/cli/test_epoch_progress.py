@@ -33,3 +33,13 @@ def test_elsewhere_a_line_says_it_where_an_epoch_takes_long(
     with EpochProgress(4, judged=True, console=Console(file=screen)) as progress:
         progress.alive(3, 5, "sweeping")
     assert screen.getvalue().splitlines() == lines
+
+
+def test_the_time_left_is_known_however_long_an_epoch_takes() -> None:
+    screen, now = io.StringIO(), 0.0
+    console = Console(file=screen, force_terminal=True, width=120, color_system=None, get_time=lambda: now)
+    with EpochProgress(4, judged=True, console=console) as progress:
+        for epoch in (1, 2):
+            now += 60
+            progress.show(result(epoch, 0.25))
+    assert "0:02:00 0:02:00" in screen.getvalue()  # passed, and to come

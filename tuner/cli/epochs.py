@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -41,6 +42,7 @@ class EpochProgress:
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
+            speed_estimate_period=math.inf,  # rich's 30 s hold no two epochs where one takes longer
         )
         self._task = self._bar.add_task("", total=epochs)
         self._found = ""
