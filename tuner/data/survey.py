@@ -41,7 +41,8 @@ class Survey:
         width: Smallest, median and largest image width in pixels.
         height: Likewise.
         shapes: Number of different image sizes.
-        longer_side: Median of the images' longer sides in pixels.
+        longer_side: Of the image that an object lies in, in pixels: the median over the objects. Over the images,
+            thumbnails that show little would speak for the few that hold most objects.
         small_object: Size (square root of the area) that a tenth of the objects do not reach, as a fraction of
             the image's longer side.
         median_object: Median size of the objects, likewise.
@@ -72,8 +73,8 @@ def survey(dataset: Dataset) -> Survey:
     """Look at a data set."""
     train = dataset.train
     objects = train.boxes[~train.crowd]
-    longer = train.sizes.max(axis=1)
-    relative = np.sqrt(objects[:, 2] * objects[:, 3]) / longer[train.image_index[~train.crowd]]
+    around = train.sizes.max(axis=1)[train.image_index[~train.crowd]]
+    relative = np.sqrt(objects[:, 2] * objects[:, 3]) / around
     small, median = np.percentile(relative, [10, 50]).tolist()
     return Survey(
         splits=tuple(_survey_split(split) for split in dataset.splits),
@@ -81,7 +82,7 @@ def survey(dataset: Dataset) -> Survey:
         width=_spread(train, 0),
         height=_spread(train, 1),
         shapes=len(np.unique(train.sizes, axis=0)),
-        longer_side=int(np.median(longer)),
+        longer_side=int(np.median(around)),
         small_object=small,
         median_object=median,
     )

@@ -53,6 +53,17 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(study: Path, dat
         load_space("default").default_config(config)
 
 
+def test_thumbnails_beside_the_images_that_hold_the_objects_ask_for_no_small_ones(study: Path) -> None:
+    content = json.loads((study.parent / "all.json").read_text())
+    thumbnails = names_of("t", 20)
+    write_images(study.parent / "images", thumbnails)
+    content["images"] += [{**image, "id": 100 + image["id"]} for image in coco(thumbnails)["images"]]
+    write_json(study.parent / "all.json", content)
+    dataset = load_dataset(load_study_spec(study).data)
+    for cuda, size in ((False, 416), (True, 1056)):
+        assert propose(dataset, survey(dataset), cuda=cuda, slots=1).defaults["image_size"].value == size
+
+
 def test_objects_without_a_size_are_laid_out_for(study: Path) -> None:
     content = json.loads((study.parent / "all.json").read_text())
     for annotation in content["annotations"][::3]:
