@@ -9,7 +9,7 @@ from PIL import Image
 from tuner.config.errors import DataError
 from tuner.data.cache import open_cache
 from tuner.data.coco import load_dataset
-from tuner.data.find_splits import divide
+from tuner.data.divide import divide
 from tuner.data.fingerprint import Fingerprint, fingerprint, refuse_other_data
 from tuner.data.letterbox import Canvas
 

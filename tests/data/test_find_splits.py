@@ -12,7 +12,8 @@ from tuner.config.study import DataSpec
 from tuner.data.annotation_files import split_files
 from tuner.data.annotations import read_content
 from tuner.data.coco import load_dataset
-from tuner.data.find_splits import divide, find_data
+from tuner.data.divide import divide
+from tuner.data.find_splits import find_data
 from tuner.data.roles import role_of
 
 
@@ -175,6 +176,31 @@ def test_dividing_is_stratified_and_blind_to_the_order_of_images(tmp_path: Path)
         assert len(val) == 12
         sides.append({split.file_names[i] for i in val})
     assert sides[0] == sides[1]
+
+
+@pytest.mark.parametrize(("lengths", "put_aside"), [([9, 5, 30, 6, 3, 7], 15), ([20, 40], 20), ([60], 12)])
+def test_frames_of_a_video_stay_together(tmp_path: Path, lengths: list[int], put_aside: int) -> None:
+    names = names_of("x", 60)
+    write_images(tmp_path / "images", names)
+    content = coco(names)
+    of = [f"video {video}" for video, length in enumerate(lengths) for _ in range(length)]
+    for image, video in zip(content["images"], of, strict=True):
+        image["video_id"] = video
+    found = find_data(
+        tmp_path / "images", [write_json(tmp_path / "all.json", content)], None, None, stem=tmp_path / "s"
+    )
+    train, val = (
+        {image["video_id"] for image in found.files[path]["images"]} for path in (found.data.train, found.data.val)
+    )
+    assert len(found.files[found.data.val]["images"]) == put_aside
+    alone = len(lengths) == 1
+    assert train & val == (set(of) if alone else set())
+    said = (
+        "they are frames of one video (video_id), so val says little of others"
+        if alone
+        else ("classes in proportion, always the same ones, all frames of a video (video_id) on the same side")
+    )
+    assert any(note.endswith(said) for note in found.notes)
 
 
 @pytest.mark.parametrize("count", range(2, 9))

@@ -1,9 +1,7 @@
-"""Finding the splits of a data set and their images, and splitting where there is one annotation file only."""
+"""Finding the splits of a data set and their images; where there is no validation split, images are put aside."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +14,11 @@ from tuner.config.errors import DataError
 from tuner.config.study import DataSpec
 from tuner.data.annotation_files import split_files
 from tuner.data.annotations import listed_files, parse_annotations, read_content
+from tuner.data.divide import about_videos, divide, videos_of
 from tuner.data.image_checks import check_files_exist
 from tuner.data.image_folder import image_folder
 from tuner.data.import_formats import import_folder
 from tuner.data.roles import ROLES
-from tuner.data.split import Split
-
-VAL_SHARE = 0.2
-"""Share of the images that go to validation where a data set comes without a validation split."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +112,14 @@ def _study_files(read: _Contents, made: dict[str, Path], converted: bool = False
     chosen = {role: np.arange(len(split)) for role, split in splits.items()}
     origin = dict(zip(paths, paths, strict=True))
     if "val" not in paths:
-        chosen["train"], chosen["val"] = divide(splits["train"])
+        videos = videos_of(contents["train"])
+        chosen["train"], chosen["val"] = divide(splits["train"], videos)
         origin["val"] = "train"
         were = "was" if len(chosen["val"]) == 1 else "were"
         notes.append(
             f"there is no validation split: {len(chosen['val'])} of the {len(splits['train'])} images of "
             f"{paths['train'].name} {were} put aside for it, classes in proportion, always the same ones"
+            + about_videos(videos, chosen["train"], chosen["val"])
         )
     found, files = {}, {}
     for role in ("train", "val", "test"):
@@ -139,55 +136,6 @@ def _study_files(read: _Contents, made: dict[str, Path], converted: bool = False
     data = DataSpec(images=images.absolute(), train=found["train"], val=found["val"], test=found.get("test"))
     read_from = tuple(path for path in set(paths.values()) if path.is_file())
     return FoundData(data, files, tuple(notes), read_from)
-
-
-def divide(split: Split, share: float = VAL_SHARE) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide images so that every class has about its share of images on both sides.
-
-    The rarest class is divided first, then the next among the images left, at last the images without
-    objects; at most half of all are put aside. Who goes where depends on the file names alone.
-
-    Returns:
-        Indices of the images to train on and of those to validate on, both ascending.
-
-    Raises:
-        DataError: There are fewer than two images, or fewer than two with objects.
-    """
-    if len(split) < 2:
-        raise DataError(
-            f"one image cannot be divided into training and validation: {split.file_names[0]}",
-            hint="Annotate more images, or name a file of validation images as --val.",
-        )
-    draw = np.array([int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) for name in split.file_names])
-    holds = np.zeros((len(split), len(split.classes) + 1), np.bool_)
-    holds[split.image_index[~split.crowd], split.labels[~split.crowd]] = True
-    shows = holds.any(axis=1)
-    if shows.sum() < 2:
-        raise DataError(
-            f"of {len(split)} images only {split.file_names[np.flatnonzero(shows)[0]]} shows objects, "
-            "but training and validation need one each",
-            hint="Annotate more images, or name a file of validation images as --val.",
-        )
-    holds[:, -1] = True  # every image, for those without objects
-    side = np.full(len(split), -1)
-    for column in np.argsort(holds.sum(axis=0), kind="stable").tolist():
-        members = np.flatnonzero(holds[:, column])
-        free = members[side[members] < 0]
-        wanted = max(round(share * len(members)), min(1, len(members) // 2)) - int((side[members] == 1).sum())
-        # Classes of a few images each, on images of their own, would together take too many.
-        wanted = min(wanted, len(split) // 2 - int((side == 1).sum()))
-        ordered = free[np.argsort(draw[free])]
-        side[ordered] = np.arange(len(ordered)) < wanted
-    # Classes of a single image each stay in training, which may leave nothing to validate on.
-    short = max(1, round(share * int(shows.sum()))) - int((side[shows] == 1).sum())
-    movable = np.flatnonzero(shows & (side == 0))
-    alone = (holds[movable] & (holds[side == 0].sum(axis=0) == 1)).any(axis=1)
-    side[movable[np.lexsort((draw[movable], alone))][: max(0, short)]] = 1
-    # That may be more than half together with images without objects, which go back.
-    empty = np.flatnonzero(~shows & (side == 1))
-    over = int((side == 1).sum()) - len(split) // 2
-    side[empty[np.argsort(draw[empty])][: max(0, over)]] = 0
-    return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
 def _above_splits(images: Path, paths: dict[str, Path]) -> Path:
