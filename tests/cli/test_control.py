@@ -62,7 +62,7 @@ def test_a_worker_that_waits_says_that_its_study_was_deleted(
     project.main(capsys, "delete", "cells", "--yes")
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1, out + err
-    assert err.startswith("error: study 'cells' was deleted\n")
+    assert "\nerror: study 'cells' was deleted\n" in err
 
 
 def test_a_worker_whose_study_an_optuna_client_deletes_ends_like_one_whose_study_was_deleted(project: Project) -> None:

@@ -95,13 +95,15 @@ def test_refuses_a_trial_that_is_not_complete(
     assert not (tmp_path / "none.yaml").exists()
 
 
-def test_a_trial_of_a_trainer_that_knows_no_thresholds_is_refused_as_such(
+def test_a_trial_of_a_trainer_that_knows_no_thresholds_is_for_that_trainer(
     export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export("--trial", 3, "-o", tmp_path / "none.yaml") == 1
-    said = capsys.readouterr().err
-    assert "the trainer of trial 3 of study 'scenes' reported no operating point" in said
-    assert "tuner show scenes 3 --json --storage sqlite:///" in said
+    path = tmp_path / "own.yaml"
+    assert export("--trial", 3, "-o", path) == 0
+    assert (
+        f"Next: train with it as its own trainer does: tuner.load_production({str(path)!r})" in capsys.readouterr().out
+    )
+    assert load_production(path).operating_point is None
 
 
 def test_the_database_keeps_exports_and_attempts_and_show_reads_them(

@@ -100,7 +100,7 @@ def test_its_own_hyperparameters_are_searched_and_exported(
     for command in (["worker", "--study", "cells"], ["confirm", "cells", "--top", "1", "--seeds", "2"]):
         assert "own.box_gain, own.loss: own.… is for a trainer of your own" in project.call(*command, code=1)
     out = project.main(capsys, "train", "best.yaml", "-o", "model", code=1)
-    assert "error: the config was found with the trainer box_gain:train: the built-in one cannot train it" in out
+    assert "error: the config was found with box_gain:train: the built-in one cannot train it" in out
     assert not (project.folder / "model").exists()
 
 

@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_attempt_begins_again(
         middle = slice(len(content) // 2, len(content) // 2 + 64)
         content[middle] = bytes(byte ^ 0x40 for byte in content[middle])
     file.write_bytes(content)
-    with pytest.raises(LostState, match=r"last\.pt was cut off or damaged and is now last\.damaged; the trial begins"):
+    with pytest.raises(LostState, match=r"last\.pt was cut off or damaged and is now last\.damaged; training begins"):
         list(train(cut, never))
     again = dataclasses.replace(cut, first_epoch=2)
     assert comparable(list(train(again, never))) == comparable(results)

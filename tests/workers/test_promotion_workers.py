@@ -19,7 +19,7 @@ from tuner.config.study import BudgetSpec, PrunerSpec, StudySpec
 from tuner.data.scenes import generate
 from tuner.storage.tables import StudyRow, TrialRow
 from tuner.studies.opening import create_or_open, open_study
-from tuner.studies.replay.simulate import simulate
+from tuner.studies.replay.simulate import Curve, simulate
 from tuner.studies.state.records import RELEASED, Assignment, TrialState
 from tuner.studies.study import Study
 from tuner.trainers.contract import CHECKPOINT
@@ -111,7 +111,7 @@ def test_trials_pause_and_go_on_where_they_paused(study: Study, tmp_path: Path) 
         assert resumed_at in (1, 3)  # a rung
 
     # The replay of the same curves decides the same.
-    curves = iter([[epoch.value for epoch in trial.epochs] for trial in trials])
+    curves = iter([Curve([epoch.value for epoch in trial.epochs]) for trial in trials])
     done = simulate(
         lambda _: next(curves, None), lambda ask: optuna.samplers.RandomSampler(seed=ask), PRUNER, epochs=EPOCHS
     )

@@ -46,12 +46,11 @@ def export(
     secho(source.trust, fg="yellow" if not source.confirmed else None)
     if equal is not None:
         typer.echo(f"The default config, about equal, is exported by --trial {equal}.")
-    if source.own_trainer is None:
+    if production.built_in:
         typer.echo(f"Next: tuner train {shlex.quote(str(output))} -o model/")
     else:
-        typer.echo(
-            f"Next: train with it as {source.own_trainer} does: tuner.load_production({str(output)!r}).config in Python"
-        )
+        trainer = source.own_trainer or "its own trainer"
+        typer.echo(f"Next: train with it as {trainer} does: tuner.load_production({str(output)!r}).config in Python")
 
 
 def _against(source: Provenance) -> str:

@@ -111,6 +111,11 @@ class ProductionConfig(Frozen):
     default_metrics: Metrics | None = Field(None, description="of the study's default config on the same split")
     provenance: Provenance
 
+    @property
+    def built_in(self) -> bool:
+        """Whether the built-in trainer found it, and can train it."""
+        return self.provenance.own_trainer is None and self.operating_point is not None
+
 
 def production_config(study: Study, number: int | None = None) -> ProductionConfig:
     """The production config of one trial of a study.

@@ -103,7 +103,7 @@ def make_plan(
     trainer = production.provenance.own_trainer
     if config.own.values or point is None:
         raise ConfigError(
-            f"the config was found with the trainer {trainer or 'of somebody'}: the built-in one cannot train it",
+            f"the config was found with {trainer or 'a trainer of its own'}: the built-in one cannot train it",
             hint="Train with it as that one does: tuner.load_production(FILE).config in Python.",
         )
     if epochs is not None:

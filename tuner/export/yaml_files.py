@@ -32,10 +32,12 @@ def save_production(production: ProductionConfig, path: Path | str, *, force: bo
         f"{source.objective.metric} {source.value:.4f} on the validation split"
         + (f", {source.default_value:.4f} with the default config" if source.default_value is not None else ""),
         source.trust,
-        f"Train it with: tuner train {shlex.quote(path.name)} -o model/"
-        if source.own_trainer is None
-        else f"It was found with the trainer {source.own_trainer}: read it with tuner.load_production(FILE).config",
     ]
+    if production.built_in:
+        header.append(f"Train it with: tuner train {shlex.quote(path.name)} -o model/")
+    else:
+        trainer = source.own_trainer or "a trainer of its own"
+        header.append(f"It was found with {trainer}: read it with tuner.load_production(FILE).config")
     write_yaml(production, path, header, force=force)
 
 

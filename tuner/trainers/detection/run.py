@@ -20,6 +20,7 @@ from tuner.trainers.contract import Diverged, Interrupted, LostState, StopReques
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.judging import EpochJudge
+from tuner.trainers.detection.layout import lay_out
 from tuner.trainers.detection.memory import begin_peak_memory
 from tuner.trainers.detection.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tuner.trainers.detection.precision import Precision, resolve_device
@@ -59,7 +60,8 @@ class TrainingRun:
 
         torch.manual_seed(task.seed)
         detector = build_detector(config, len(self.data.dataset.train.classes))
-        self.detector = detector.to(self.device).to(memory_format=torch.channels_last)
+        self.detector = detector.to(self.device)
+        lay_out(self.detector, self.device)
         begin_peak_memory(self.device)
         self.ema = Ema(self.detector, config.ema_decay)
         self.judge = EpochJudge(task, self.data, self.ema.model, self.precision)
