@@ -21,7 +21,8 @@ from tuner.cli.show import trial_json
 from tuner.config.load import load_study_spec
 from tuner.studies.opening import create_or_open, open_study
 
-LEASE = 3.0
+LEASE = 6.0
+"""So long that a busy machine costs no worker its trial, unless a test wants that."""
 LIMIT = 500.0
 """Seconds after which a command counts as hanging: a busy machine takes long for each start."""
 STATES_AT_END = {"complete", "pruned", "failed"}
@@ -57,7 +58,11 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         code = f"""
 import sys
+from types import SimpleNamespace
 from tuner.studies.trials import leases
+from tuner.workers.observer import Observer
+# Pictures for the dashboard, which tests/report is about, cost as much as all else that these commands do.
+sys.modules["tuner.report.dashboard"] = SimpleNamespace(DashboardObserver=lambda study: Observer())
 leases.LEASE_SECONDS = {LEASE}
 from tuner.workers import limits
 limits.DEFAULT_TIMING = limits.Timing(heartbeat=0.5, settle=1.0)

@@ -58,6 +58,7 @@ def is_worker(process: psutil.Process) -> bool:
 def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
     project.misbehave(all={"seconds": 30})
     process = project.start_run("--slots", "1")
+    until(process, r"study cells:")  # before, a child may be the one that looks at the trainer
     killed: set[int] = set()
     while process.poll() is None:
         for child in filter(is_worker, psutil.Process(process.pid).children()):
@@ -66,7 +67,7 @@ def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
         time.sleep(0.05)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1
-    assert len(killed) == 3
+    assert len(killed) == 3, err
     assert "The worker died by SIGKILL; it is started again in 1 s." in err
     assert "the worker died 3 times soon after its start, the last time by SIGKILL, and is given up" in err
 

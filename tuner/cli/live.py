@@ -53,9 +53,10 @@ class LiveTable(Progress):
         self.tick()
 
     def trial_alive(self, assignment: Assignment, sign: Alive) -> None:
-        """Take up how far it is; there is a column for that once a trial says so."""
+        """Show how far it is; there is a column for that once a trial says so."""
         super().trial_alive(assignment, sign)
         self._counted = True
+        self.tick()
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Show the epoch."""
