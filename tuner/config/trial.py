@@ -112,7 +112,7 @@ class Own(Frozen):
         """Why there can be no such hyperparameter, in words; None where there can."""
         if not name.isidentifier() or name.startswith("_") or hasattr(cls, name):
             return "cannot be the name of a hyperparameter: take letters, digits and '_', as in box_gain"
-        if not isinstance(value, bool | int | float | str) or value != value or value in (math.inf, -math.inf):
+        if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
             return f"should be a number, text or truth value, found {value!r}"
         return None
 

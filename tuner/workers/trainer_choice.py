@@ -10,6 +10,7 @@ from tuner.config.trial import TrialConfig
 from tuner.space.dimension import CategoricalDimension
 from tuner.space.fields import OWN
 from tuner.space.space import SearchSpace
+from tuner.studies.state.presence import REPEATS
 from tuner.studies.state.provenance import BUILT_IN
 from tuner.workers.devices import SlotPlan
 
@@ -35,13 +36,14 @@ def refuse_another_trainer(study: WorkableStudy, trainer: str) -> None:
     first, here = study.trained_by(), recorded(trainer)
     if first is None or (first == BUILT_IN) == (here == BUILT_IN):
         return
+    name = study.name.removesuffix(REPEATS)
     if here == BUILT_IN:
         raise ConfigError(
-            f"study {study.name!r} was begun with the trainer {first}, and the built-in one would go on with it",
+            f"study {name!r} was begun with the trainer {first}, and the built-in one would go on with it",
             hint=f"Add --trainer {first}, or begin a study of another name.",
         )
     raise ConfigError(
-        f"study {study.name!r} was begun with the built-in trainer, and {here} would go on with it",
+        f"study {name!r} was begun with the built-in trainer, and {here} would go on with it",
         hint="Leave --trainer out, or begin a study of another name.",
     )
 
