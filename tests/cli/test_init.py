@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import get_model
 from typer.testing import CliRunner
 
 from tests.cli.init_command import run_init, spec_of
@@ -64,6 +65,12 @@ def test_images_whose_exif_data_turn_them_unseen_are_named(one_file: Path, tmp_p
     assert "image ü 000.jpg" not in output
 
 
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nothing listens on, for every download."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+
+
 def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
     arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study]
@@ -89,6 +96,22 @@ def test_a_study_that_starts_from_pretrained_weights(one_file: Path, tmp_path: P
     run_init(*arguments, "--weights", "default", "--model", "dense-medium")
     config = base_config(spec_of(study))
     assert (config.model, config.weights) == ("dense-medium", "default")
+
+
+def test_weights_that_nobody_asked_for_are_taken_where_they_can_be_had(
+    one_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    study = tmp_path / "study.yaml"
+    arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study, "--force"]
+    output = run_init(*arguments, "--model", "dense-small").replace("\n", " ")
+    assert "weights none: from scratch, as weights: default needs https://" in output
+    assert str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth") in output
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
+    assert "weights default: a backbone trained on ImageNet" in run_init(*arguments, "--model", "dense-small")
+    assert base_config(spec_of(study)).weights == "default"
+    assert "weights none: as asked for" in run_init(*arguments, "--model", "dense-small", "--weights", "none")
+    assert "weights none: from scratch; a backbone" in run_init(*arguments, "--device", "cpu")
 
 
 def test_classes_of_one_image_each_leave_something_to_validate_on(tmp_path: Path) -> None:

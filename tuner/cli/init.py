@@ -49,8 +49,13 @@ def init(
         str | None, typer.Option("--model", help="Detector.", show_default="a dense one that suits the device")
     ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", help="What it starts from: none, default (torchvision's), or a file.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            "--weights",
+            help="What it starts from: none, default (torchvision's), or a file.",
+            show_default="default where the detector has some that can be fetched, else none",
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
     device: DeviceName = "auto",
@@ -89,8 +94,8 @@ def init(
     study_name = name or _name(output, folder or images)
     _check_name(study_name)
     if model is not None:
-        check_pretrained(model, weights)
-    if weights not in NAMED:
+        check_pretrained(model, weights or "none")
+    if weights is not None and weights not in NAMED:
         require_weights(Path(weights))
         weights = str(Path(weights).absolute())
     slots = plan_slots(device)

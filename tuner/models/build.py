@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
+from tuner.data.letterbox import Canvas
 from tuner.models.anchors import check_anchors
 from tuner.models.catalog import family
 from tuner.models.dense_build import SIZES, build_dense
@@ -46,3 +47,14 @@ def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | N
     if trained is not None:
         detector.load_state_dict(trained)
     return detector
+
+
+def fetch_pretrained(model: str) -> None:
+    """Put torchvision's weights for a detector where every later build finds them, and see that they fit.
+
+    Raises:
+        ConfigError: There is no such detector, or it has no pretrained weights.
+        WeightsError: They are out of reach or of another shape.
+    """
+    anchors = family(model).default_anchors(Canvas(320, 320))
+    build_detector(TrialConfig(model=model, weights="default", anchor_sizes=anchors), 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -14,6 +18,9 @@ from tuner.config.errors import WeightsError
 from tuner.config.weights import SAVE_THEM, require_file
 
 StateDict = dict[str, Tensor]
+
+SILENCE = 20.0
+"""Seconds after which a server that says nothing is given up: torch itself would wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,21 @@ def _download(weights: WeightsEnum) -> StateDict:
     if cached.is_file():
         return read_state(cached)
     try:
-        state: StateDict = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with _silence_ends():
+            state: StateDict = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"weights: default needs {weights.url}, which cannot be downloaded ({error})",
             hint=f"Provide the file {name}: put it at {cached}, or give its path as weights.",
         ) from error
     return state
+
+
+@contextmanager
+def _silence_ends() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -20,6 +20,7 @@ from tuner.models.kmeans import RATIO_LIMIT, ratio
 from tuner.studies.proposal.choice import Choice
 from tuner.studies.proposal.length import first_length, first_pruner
 from tuner.studies.proposal.rates import WARMUP_STEPS, first_learning_rate, highest_rate
+from tuner.studies.proposal.weights import asked_weights, first_weights
 from tuner.studies.search.plan import TRIALS
 
 SEEN = 16
@@ -53,7 +54,13 @@ class Proposal:
 
 
 def propose(
-    dataset: Dataset, survey: Survey, *, cuda: bool, slots: int, model: str | None = None, weights: str = "none"
+    dataset: Dataset,
+    survey: Survey,
+    *,
+    cuda: bool,
+    slots: int,
+    model: str | None = None,
+    weights: str | None = "none",
 ) -> Proposal:
     """Lay out a first study.
 
@@ -63,13 +70,15 @@ def propose(
         cuda: Whether trials run on GPUs.
         slots: Trials that run at the same time.
         model: The detector; None: one that suits the device and has a backbone for the weights.
-        weights: What it starts from, as `TrialConfig.weights` has it.
+        weights: What it starts from, as `TrialConfig.weights` has it; None: torchvision's, where there are some for the
+            detector and they can be fetched.
 
     Raises:
         DataError: All objects are too small to be seen at the image size that suits the device.
     """
-    pretrained = weights != "none"
-    chosen = _model(model, cuda, pretrained)
+    chosen = _model(model, cuda, weights not in (None, "none"))
+    start = first_weights(chosen.value) if weights is None else asked_weights(weights)
+    pretrained = start.value != "none"
     image_size = _image_size(survey, cuda)
     unseen_notes(dataset.train, image_size.value)
     canvas = canvas_for(dataset.train.sizes, image_size.value)
@@ -80,7 +89,7 @@ def propose(
     )
     defaults = {
         "model": chosen,
-        "weights": _weights(weights),
+        "weights": start,
         "image_size": image_size,
         "batch_size": batch_size,
         "epochs": epochs,
@@ -104,16 +113,6 @@ def _model(asked: str | None, cuda: bool, pretrained: bool) -> Choice:
     if not name.startswith("dense"):
         reason += f"; its default learning rate is {TrialConfig(model=name).learning_rate:g}"
     return Choice(name, reason)
-
-
-def _weights(weights: str) -> Choice:
-    if weights == "none":
-        return Choice(
-            weights,
-            "from scratch; a backbone trained on ImageNet mostly brings more, the more the fewer the images: "
-            "`tuner init --weights default` downloads what it needs, --weights FILE takes a file",
-        )
-    return Choice(weights, "as asked for; `none` trains from scratch")
 
 
 def _image_size(survey: Survey, cuda: bool) -> Choice:
