@@ -11,9 +11,11 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v3_large
 
+from tests.export.command import run
 from tests.production import make_production
 from tuner.config.alive import Activity
 from tuner.config.errors import WeightsError
+from tuner.config.load import base_config, load_study_spec
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.coco import load_dataset, load_split
@@ -25,6 +27,8 @@ from tuner.export.production import ProductionConfig
 from tuner.export.training import make_plan, train_production
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
+from tuner.space.load import load_space
+from tuner.studies.named_things import check_named_things
 from tuner.trainers.contract import DiskFull, EpochResult, StopRequested, TrainingTask
 from tuner.trainers.detection.run import TrainingRun
 from tuner.trainers.detection.train import train
@@ -56,6 +60,19 @@ def test_a_model_that_began_with_a_classifier_s_weights_is_loaded_without_them(d
     with pytest.raises(WeightsError, match="does not fit"):
         save_model(tmp_path / "other", {"other": torch.zeros(1)}, info)
     assert not (tmp_path / "other" / "weights.pt").exists()
+
+
+def test_a_study_that_starts_from_a_trained_model(model: Path, data: DataSpec, tmp_path: Path) -> None:
+    files = [argument for split in ("train", "val") for argument in ("--annotations", data.path(getattr(data, split)))]
+    arguments = ["init", "--images", data.path(data.images), *files, "--device", "cpu"]
+    assert run(*arguments, "-o", tmp_path / "study.yaml", "--weights", model) == 0
+    study = (tmp_path / "study.yaml").read_text()
+    spec = load_study_spec(tmp_path / "study.yaml")
+    config = base_config(spec)
+    assert (config.model, config.weights) == ("dense-tiny", str(model / "weights.pt"))
+    (tmp_path / "again.yaml").write_text(study.replace(str(model / "weights.pt"), str(model)))
+    assert base_config(load_study_spec(tmp_path / "again.yaml")).weights == str(model / "weights.pt")
+    check_named_things(spec, load_space(spec.space), config)
 
 
 def test_train_and_val_together_keep_the_canvas_of_the_trial(

@@ -137,22 +137,6 @@ def test_a_whole_detectors_trunk_keeps_the_constant_that_torchvision_trained_it_
     assert {m.eps for m in rebuilt.modules() if isinstance(m, BatchNorm)} == {1e-5}
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn-mobilenet", "ssdlite320-mobilenet"])
-def test_a_detectors_file_fills_trunk_and_pyramid_but_not_the_head(name, tmp_path):
-    torch.manual_seed(6)
-    trained = build(name, "none").network
-    path = tmp_path / "detector.pth"
-    torch.save(trained.state_dict(), path)
-    torch.manual_seed(7)
-    network = build(name, path).network
-    expected = {key: value for key, value in trained.backbone.state_dict().items() if "num_batches" not in key}
-    for key, value in expected.items():
-        assert torch.equal(network.backbone.state_dict()[key], value)
-    heads = [key for key in trained.state_dict() if not key.startswith("backbone.") and key.endswith("weight")]
-    head = max(heads, key=lambda key: trained.state_dict()[key].numel())
-    assert not torch.equal(network.state_dict()[head], trained.state_dict()[head])
-
-
 @pytest.mark.parametrize(
     ("name", "trunk"),
     [

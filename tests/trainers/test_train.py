@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainers.training_case import never, variant
+from tests.trainers.training_case import never, variant, weights
 from tuner.config.alive import Activity
 from tuner.config.trial import WHOLE, Augment, Tiles, TrialConfig
 from tuner.data import cache, scenes
@@ -48,7 +48,8 @@ from tuner.trainers.detection.train import train
 
 def test_learns(task: TrainingTask) -> None:
     changes = {"epochs": 36, "batch_size": 4, "learning_rate": 3e-3, "augment": Augment(strength=0.1, mosaic=0.0)}
-    results = list(train(variant(task, "learner", **changes), never))
+    learner = variant(task, "learner", **changes)
+    results = list(train(learner, never))
     assert [r.epoch for r in results] == list(range(1, 37))
     assert results[0].metrics.map is not None
     assert results[-1].metrics.map is not None
@@ -57,6 +58,10 @@ def test_learns(task: TrainingTask) -> None:
     assert sum(results[-1].losses.values()) < 0.7 * sum(results[0].losses.values())
     assert results[-1].metrics.operating_point is not None
     assert results[-1].metrics.operating_point.f1 > 0.5
+    torch.save(weights(learner), learner.workdir / "weights.pt")
+    again = next(train(variant(task, "again", weights=str(learner.workdir / "weights.pt"), **changes), never))
+    assert again.metrics.map is not None
+    assert again.metrics.map > 0.2  # it goes on from what was learnt
 
 
 def test_other_annotations_than_those_of_the_study_are_refused(task: TrainingTask, tmp_path: Path) -> None:

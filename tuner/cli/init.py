@@ -52,7 +52,7 @@ def init(
         str | None,
         typer.Option(
             "--weights",
-            help="What it starts from: none, default (torchvision's), or a file.",
+            help="What it starts from: none, default (torchvision's), a file, or a model that `tuner train` wrote.",
             show_default="default where the detector has some that can be fetched, else none",
         ),
     ] = None,
@@ -73,7 +73,7 @@ def init(
 
     from tuner.cli.survey_report import print_survey
     from tuner.config.load import base_config, load_study_spec
-    from tuner.config.weights import NAMED, require_weights
+    from tuner.config.weights import NAMED, require_weights, weights_file
     from tuner.data.alike import alike_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.doubled import nearly_doubled_notes
@@ -93,11 +93,13 @@ def init(
     _refuse_nothing_to_train_on(annotations, val, test)
     study_name = name or _name(output, folder or images)
     _check_name(study_name)
+    if weights is not None and weights not in NAMED:
+        file = weights_file(Path(weights).absolute())
+        require_weights(file)
+        model = model or _trained_model(file)
+        weights = str(file)
     if model is not None:
         check_pretrained(model, weights or "none")
-    if weights is not None and weights not in NAMED:
-        require_weights(Path(weights))
-        weights = str(Path(weights).absolute())
     slots = plan_slots(device)
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], [*annotations, *found.read], force)
@@ -149,6 +151,18 @@ def _places(folder: Path | None, images: Path | None, annotations: list[Path] | 
             hint="Give an annotation file as --annotations, with the folder of its images as --images.",
         )
     return images or folder or Path(), annotations or [folder or Path()]
+
+
+def _trained_model(file: Path) -> str | None:
+    """The detector that a file of `tuner train` holds, by the config beside it; None of other files."""
+    from tuner.config.weights import holds_detector
+
+    if not holds_detector(file):
+        return None
+    from tuner.export.model import CONFIG, ModelConfig
+    from tuner.export.yaml_files import read_yaml_model
+
+    return read_yaml_model(file.with_name(CONFIG), ModelConfig).config.model
 
 
 def _refuse_nothing_to_train_on(annotations: list[Path], val: Path | None, test: Path | None) -> None:

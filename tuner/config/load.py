@@ -18,7 +18,7 @@ from tuner.config.problems import located
 from tuner.config.source import Section, read_yaml, where
 from tuner.config.study import DataSpec, StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.config.weights import NAMED
+from tuner.config.weights import NAMED, weights_file
 from tuner.config.writing import dump_yaml
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
@@ -95,10 +95,10 @@ def _weights_from_folder(space: dict[str, Any], folder: Path) -> None:
 
 
 def _from_folder(weights: Any, folder: Path, place: str) -> Any:
-    """The path of a file of weights, absolute; what is none, as it was."""
+    """The path of a file of weights, or of a model's folder, as that of the file; what is none, as it was."""
     if not isinstance(weights, str) or weights in NAMED:
         return weights
-    return str(folder / expanded(weights, place))
+    return str(weights_file(folder / expanded(weights, place)))
 
 
 def _refuse_wrong_paths(spec: DataSpec, data: Section) -> None:

@@ -136,7 +136,9 @@ class TrialConfig(Frozen):
 
     model: str = Field("dense-tiny", description="detector")
     weights: str = Field(
-        "none", description="'none' (from scratch), 'default' (torchvision's backbone), or the path of a weights file"
+        "none",
+        description="'none' (from scratch), 'default' (torchvision's backbone), or the path of a weights file: of a "
+        "classifier, of one of torchvision's detectors, or of a model that `tuner train` wrote",
     )
     anchors: str = Field(
         "default",

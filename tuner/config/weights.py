@@ -10,6 +10,12 @@ from tuner.config.errors import WeightsError
 NAMED = ("none", "default")
 """What is no path."""
 
+TRAINED = "weights.pt"
+"""The file of weights in the folder of a trained model."""
+
+DETECTOR_PREFIX = "network."
+"""What the names of all parameters in such a file begin with."""
+
 SAVE_THEM = "Provide a state dict saved with torch.save(model.state_dict(), path)."
 """What to do where a file holds no weights."""
 
@@ -25,6 +31,21 @@ def require_file(path: Path) -> None:
     """
     if not path.is_file():
         raise WeightsError(f"weights: there is no file {path}", hint="Correct the path, or use weights: none.")
+
+
+def weights_file(path: Path) -> Path:
+    """The file that a path means: of a folder, as `tuner train` writes it, the weights in it."""
+    return path / TRAINED if path.is_dir() else path
+
+
+def holds_detector(path: Path) -> bool:
+    """Whether a file holds a detector that `tuner train` wrote; told by the names in it, without torch."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            index = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+            return index is not None and DETECTOR_PREFIX.encode() in archive.read(index)
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def require_weights(path: Path) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import TrialConfig
+from tuner.config.weights import NAMED
 from tuner.data.letterbox import Canvas
 from tuner.models.anchors import check_anchors
 from tuner.models.catalog import family
 from tuner.models.dense_build import SIZES, build_dense
 from tuner.models.detector import Detector
 from tuner.models.torchvision_build import build_torchvision
-from tuner.models.weights import StateDict
+from tuner.models.weights import StateDict, read_pretrained
 
 CANDIDATES_FOR_EACH = 10
 """Candidates for each detection that is kept of an image, as suppression leaves few of the many around an object."""
 
 
 def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | None = None) -> Detector:
-    """Build the detector of a resolved config, with its pretrained weights where asked for.
+    """Build the detector of a resolved config, with the weights that it is to start from.
 
     Args:
         config: With `anchor_sizes` filled in where the family has anchors.
@@ -46,6 +47,8 @@ def build_detector(config: TrialConfig, num_classes: int, trained: StateDict | N
     detector.max_candidates = max(Detector.max_candidates, CANDIDATES_FOR_EACH * config.max_detections)
     if trained is not None:
         detector.load_state_dict(trained)
+    elif config.weights not in NAMED:
+        read_pretrained(config.weights).fill_detector(detector.get_submodule("network"))
     return detector
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import AnchorSizes
+from tuner.config.weights import holds_detector
 from tuner.data.letterbox import Canvas
 
 
@@ -135,13 +137,14 @@ def family(name: str) -> Family:
 
 
 def check_pretrained(model: str, weights: str) -> None:
-    """Refuse pretrained weights (`TrialConfig.weights`) for a detector that has none.
+    """Refuse pretrained weights (`TrialConfig.weights`) for a detector that has none, but for its own of a training.
 
     Raises:
         ConfigError: It has none, or there is no such detector.
     """
-    if not family(model).pretrained and weights != "none":
+    if not family(model).pretrained and weights != "none" and not holds_detector(Path(weights)):
         raise ConfigError(
             f"weights: {model} has no pretrained weights, but weights is {weights!r}",
-            hint="Use weights: none, or a detector on a torchvision backbone, such as dense-shufflenet.",
+            hint="Use weights: none, a model that `tuner train` wrote, or a detector on a torchvision backbone, such "
+            "as dense-shufflenet.",
         )

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
-from tuner.config.errors import WeightsError
 from tuner.models.batch_norm import BatchNorm
 from tuner.models.dense_network import Trunk
 from tuner.models.input_convention import IMAGENET_MEAN, IMAGENET_STD, adapt_input
@@ -87,9 +86,4 @@ def _classifier(name: str, weights: str) -> nn.Module:
         WeightsError: The weights are missing, out of reach or of another network.
     """
     pretrained = load_pretrained(weights, get_model_weights(name).DEFAULT)
-    if pretrained and not pretrained.is_classifier:
-        raise WeightsError(
-            f"weights: {weights} holds a whole detector",
-            hint=f"Give a state dict of torchvision.models.{name}, or use weights: none.",
-        )
     return pretrained.fill_trunk(get_model(name, weights=None), unused=_CLASSIFIERS)

@@ -32,6 +32,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from tuner.config.errors import ConfigError
 from tuner.config.trial import AnchorSizes, TrialConfig
+from tuner.config.weights import DETECTOR_PREFIX
 from tuner.models.batch_norm import BatchNorm, FrozenBatchNorm
 from tuner.models.catalog import family
 from tuner.models.detector import Detector
@@ -70,9 +71,9 @@ def build_torchvision(config: TrialConfig, num_classes: int, trained: StateDict 
         raise ConfigError(f"model: {config.model} is not one of torchvision's")
     builder: Callable[..., Detector] = _BUILDERS[config.model]
     if config.model == "ssdlite320-mobilenet" and trained is not None:
-        builder = partial(_ssdlite, whole_tail=_has_whole_tail(trained))
+        builder = partial(_ssdlite, whole_tail=_has_whole_tail(trained, DETECTOR_PREFIX))
     if config.model.startswith("fasterrcnn-mobilenet") and trained is not None:
-        builder = partial(builder, small_eps=f"network.backbone.{_EPS_MARK}" not in trained)
+        builder = partial(builder, small_eps=f"{DETECTOR_PREFIX}backbone.{_EPS_MARK}" not in trained)
     return builder(config.weights, config.anchor_sizes or (), num_classes)
 
 
@@ -85,10 +86,10 @@ def _resnet(weights: str, *, v2: bool, retina: bool) -> nn.Module:
         take_normalised(trunk.get_submodule("conv1"), trunk.get_submodule("bn1"), IMAGENET_MEAN, IMAGENET_STD)
     if retina:
         extra = LastLevelP6P7(2048 if v2 else _CHANNELS, _CHANNELS)
-        backbone = _resnet_fpn_extractor(trunk, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
+        backbone: nn.Module = _resnet_fpn_extractor(trunk, 5, returned_layers=[2, 3, 4], extra_blocks=extra)
     else:
         backbone = _resnet_fpn_extractor(trunk, 5, norm_layer=BatchNorm if v2 else None)
-    return pretrained.fill_backbone(backbone)
+    return backbone
 
 
 def _norm(pretrained: Pretrained, *, frozen: bool) -> type[nn.Module]:
@@ -122,7 +123,7 @@ def _faster_rcnn_mobilenet(
         small_eps = f"backbone.{_EPS_MARK}" not in pretrained.state
     norm = partial(_norm(pretrained, frozen=True), eps=_DETECTOR_EPS if small_eps else _MOBILENET_EPS)
     trunk = _mobilenet(pretrained, mobilenet_v3_large(norm_layer=norm), IMAGENET_MEAN, IMAGENET_STD)
-    backbone = pretrained.fill_backbone(_mobilenet_extractor(trunk, True, 6))
+    backbone = _mobilenet_extractor(trunk, True, 6)
     if not small_eps:
         backbone.register_buffer(_EPS_MARK, torch.tensor(1))
     network = FasterRCNN(
@@ -164,7 +165,7 @@ def _fcos(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
 def _ssd300(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
     pretrained = load_pretrained(weights, VGG16_Weights.IMAGENET1K_FEATURES)
     trunk = pretrained.fill_trunk(vgg16(), unused=("classifier.",))
-    backbone = pretrained.fill_backbone(_vgg_extractor(trunk, False, 5))
+    backbone = _vgg_extractor(trunk, False, 5)
     size = (300, 300)
     generator = ExplicitDefaultBoxes(anchors)
     network = SSD(
@@ -179,23 +180,24 @@ def _ssd300(weights: str, anchors: AnchorSizes, classes: int) -> Detector:
     return SSDDetector(network, min_side=_SSD300_MIN_SIDE)
 
 
-def _has_whole_tail(trained: StateDict) -> bool:
+def _has_whole_tail(trained: StateDict, prefix: str = "") -> bool:
     """Whether the last stages of a trained SSDlite are not halved: it was started from a classifier's weights."""
-    first = trained.get("network.backbone.features.1.0.3.0.weight")
+    first = trained.get(f"{prefix}backbone.features.1.0.3.0.weight")
     return first is not None and first.shape[:1] == (160,)
 
 
 def _ssdlite(weights: str, anchors: AnchorSizes, classes: int, *, whole_tail: bool = False) -> Detector:
     pretrained = load_pretrained(weights, MobileNet_V3_Large_Weights.IMAGENET1K_V1)
     norm = partial(BatchNorm, eps=_MOBILENET_EPS, momentum=0.03)
-    # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them.
-    trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not (pretrained.is_classifier or whole_tail))
+    # The last stages are halved (MobileNetV3, table 6) unless a classifier's weights are to fit them, or once were.
+    whole_tail = whole_tail or pretrained.is_classifier or _has_whole_tail(pretrained.state or {})
+    trunk = mobilenet_v3_large(norm_layer=norm, reduced_tail=not whole_tail)
     if not pretrained:
         for layer in trunk.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.03)
     trunk = _mobilenet(pretrained, trunk, _HALVES, _HALVES)
-    backbone = pretrained.fill_backbone(_ssdlite_extractor(trunk, 6, norm))
+    backbone = _ssdlite_extractor(trunk, 6, norm)
     size = (320, 320)
     generator = ExplicitDefaultBoxes(anchors)
     counts = generator.num_anchors_per_location()

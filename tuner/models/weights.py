@@ -1,4 +1,4 @@
-"""Pretrained weights of torchvision networks: by name from torchvision, or from a local file; never through pickle."""
+"""Weights to start from: by name from torchvision, or from a file; never through pickle."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from tuner.config.errors import WeightsError
-from tuner.config.weights import SAVE_THEM, require_file
+from tuner.config.weights import DETECTOR_PREFIX, SAVE_THEM, require_file
 
 StateDict = dict[str, Tensor]
+
+_HEADS = ("head.", "rpn.", "roi_heads.")
+"""What predicts classes and boxes, in `dense` and torchvision's detectors."""
 
 SILENCE = 20.0
 """Seconds after which a server that says nothing is given up: torch itself would wait for ever."""
@@ -29,7 +32,8 @@ class Pretrained:
 
     Attributes:
         source: `TrialConfig.weights`, for messages.
-        state: Those of a classifier or of a whole torchvision detector; None: start from scratch.
+        state: Those of a classifier, of a whole torchvision detector, or of a detector that tuner trained, without
+            `DETECTOR_PREFIX`; None: start from scratch.
     """
 
     source: str
@@ -41,7 +45,7 @@ class Pretrained:
     @property
     def is_classifier(self) -> bool:
         """Whether these are a classifier's weights, for the trunk alone."""
-        return self.state is not None and not any(key.startswith("backbone.") for key in self.state)
+        return self.state is not None and not any(key.startswith(("backbone.", "trunk.")) for key in self.state)
 
     def fill_trunk(self, trunk: nn.Module, unused: tuple[str, ...]) -> nn.Module:
         """Fill a classifier but for its `unused` last layers, if the weights are a classifier's.
@@ -53,17 +57,20 @@ class Pretrained:
             self._fill(trunk, self.state, unused)
         return trunk
 
-    def fill_backbone(self, backbone: nn.Module) -> nn.Module:
-        """Fill trunk and feature pyramid, if the weights are a whole detector's; its head is not used.
+    def fill_detector(self, network: nn.Module) -> None:
+        """Fill a network, if the weights are a whole detector's.
+
+        What depends on the number of classes or anchors stays as it is where that differs, as does every part of the
+        head that the weights do not have.
 
         Raises:
-            WeightsError: Parameters are missing or of another shape.
+            WeightsError: Parameters outside the head are missing or of another shape.
         """
         if self.state is not None and not self.is_classifier:
-            prefix = "backbone."
-            state = {key.removeprefix(prefix): value for key, value in self.state.items() if key.startswith(prefix)}
-            self._fill(backbone, state, ())
-        return backbone
+            own = network.state_dict()
+            fitting = {key for key in own if key in self.state and self.state[key].shape == own[key].shape}
+            left = {key for key in own.keys() - fitting if key.startswith(_HEADS)}
+            self._fill(network, self.state, tuple(left))
 
     def _fill(self, module: nn.Module, state: StateDict, unused: tuple[str, ...]) -> None:
         wanted = {
@@ -93,7 +100,19 @@ def load_pretrained(weights: str, default: WeightsEnum) -> Pretrained:
     """
     if weights == "none":
         return Pretrained(weights, None)
-    return Pretrained(weights, _download(default) if weights == "default" else read_state(Path(weights)))
+    if weights == "default":
+        return Pretrained(weights, _download(default))
+    return read_pretrained(weights)
+
+
+def read_pretrained(weights: str) -> Pretrained:
+    """The weights in a file, on the CPU.
+
+    Raises:
+        WeightsError: The file is missing or is no state dict.
+    """
+    state = read_state(Path(weights))
+    return Pretrained(weights, {key.removeprefix(DETECTOR_PREFIX): value for key, value in state.items()})
 
 
 def read_state(path: Path) -> StateDict:
