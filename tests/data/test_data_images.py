@@ -229,7 +229,7 @@ def test_images_up_to_a_limit_are_read(tmp_path, name):
         assert "Cut it into tiles" in error.value.hint
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.gif", "x.webp", "x.tif"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.bmp", "x.gif", "x.webp", "x.tif", "x.jp2", "x.j2k"])
 def test_a_truncated_file_is_named(tmp_path, name):
     path = tmp_path / name
     Image.fromarray(RGB).save(path)
@@ -238,6 +238,17 @@ def test_a_truncated_file_is_named(tmp_path, name):
     for read in (read_image, lambda path: header_sizes([path])):
         with pytest.raises(DataError, match=name):
             read(path)
+
+
+@pytest.mark.parametrize("name", ["x.ppm", "x.pgm", "x.tga"])
+def test_a_truncated_file_without_a_mark_of_its_end_is_named(tmp_path, name):
+    path = tmp_path / name
+    image = Image.fromarray(RGB if name != "x.pgm" else GREY)
+    image.save(path)
+    assert header_sizes([path]).tolist() == [[*image.size]]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(DataError, match=name):
+        header_sizes([path])
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path):

@@ -29,7 +29,12 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _SAME_SHAPE = (2, 3, 4)
 _TIFF_PARTS = ((273, 279), (324, 325))
 """Tags of a TIFF that say where its strips or tiles begin, and how many bytes they have."""
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
+_ENDS = {
+    b"\xff\xd8": b"\xff\xd9",
+    b"\x89PNG": b"IEND",
+    b"\0\0\0\x0cjP": b"\xff\xd9",
+    b"\xff\x4f\xff\x51": b"\xff\xd9",  # JPEG 2000 without a container
+}
 _TRAILER = 4096
 _HINT = "Replace the file, or remove the image from the annotation file."
 
@@ -138,8 +143,9 @@ def _opened(source: Path | BytesIO, path: Path, failed: str = "cannot be decoded
 def seems_cut_off(path: Path) -> bool:
     """Whether a file is shorter than its header says, or lacks the mark of its end; `read_image` tells whether it is.
 
-    In a JPEG or PNG the mark never stands within compressed data, and a small trailer behind it, as some cameras write,
-    is fine.
+    In a JPEG, JPEG 2000 or PNG the mark never stands within compressed data, and a small trailer behind it, as some
+    cameras write, is fine. Files of other formats, such as PPM and TGA, all seem so: they say nothing that is cheaper
+    to look at than their pixels.
     """
     length = path.stat().st_size
     with path.open("rb") as file:
@@ -155,7 +161,7 @@ def seems_cut_off(path: Path) -> bool:
             return file.read() != b";"
         end = next((end for start, end in _ENDS.items() if head.startswith(start)), None)
         if end is None:
-            return False
+            return True
         file.seek(max(0, length - _TRAILER))
         return end not in file.read()
 
