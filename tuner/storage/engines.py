@@ -36,16 +36,22 @@ def make_engine(url: URL) -> Engine:
         ) from None
     except (TypeError, ValueError) as error:
         raise refused_options(url, error) from error
-    event.listen(engine, "do_connect", partial(_connect, url))
+    opened: set[Path] = set()
+    event.listen(engine, "do_connect", partial(_connect, url, opened))
     if backend == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, opened))
         event.listen(engine, "checkout", _same_file)
     else:
         event.listen(engine, "handle_error", _leave_standby)
     return engine
 
 
-def _connect(url: URL, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+def _connect(
+    url: URL, opened: set[Path], dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]
+) -> Any:
+    for file in opened:
+        if not file.exists():  # SQLite would make an empty one
+            raise _not_the_same(file)
     try:
         return dialect.connect(*arguments, **options)
     except dialect.loaded_dbapi.Error:
@@ -71,9 +77,10 @@ def engine_options(url: URL) -> dict[str, Any]:
     return {"pool_pre_ping": backend != "sqlite", "connect_args": arguments}
 
 
-def _prepare_sqlite(connection: Any, record: Any) -> None:
+def _prepare_sqlite(opened: set[Path], connection: Any, record: Any) -> None:
     connection.execute("pragma foreign_keys = on")
     file = Path(connection.execute("pragma database_list").fetchone()[2])
+    opened.add(file)
     record.info[_FILE] = file, _inode(file)
 
 
@@ -85,10 +92,14 @@ def _same_file(connection: Any, record: Any, proxy: Any) -> None:
     """
     file, opened = record.info[_FILE]
     if _inode(file) != opened:
-        raise StorageError(
-            f"the database {file} was deleted or replaced while it was in use",
-            hint="Put it back, with the files beside it that begin with its name; then the same command goes on.",
-        )
+        raise _not_the_same(file)
+
+
+def _not_the_same(file: Path) -> StorageError:
+    return StorageError(
+        f"the database {file} was deleted or replaced while it was in use",
+        hint="Put it back, with the files beside it that begin with its name; then the same command goes on.",
+    )
 
 
 def _inode(file: Path) -> tuple[int, int] | None:
