@@ -24,14 +24,15 @@ def test_a_terminal_shows_how_far_the_epoch_is() -> None:
     assert "60%" not in screen.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "lines"), [(0.0, ["sweeping 60% (3 of 5)"]), (60.0, [])])
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, ["waiting", "sweeping 60% (3 of 5)"]), (60.0, [])])
 def test_elsewhere_a_line_says_it_where_an_epoch_takes_long(
     monkeypatch: pytest.MonkeyPatch, seconds: float, lines: list[str]
 ) -> None:
     monkeypatch.setattr(common, "LINE_SECONDS", seconds)
     screen = io.StringIO()
-    with EpochProgress(4, judged=True, console=Console(file=screen)) as progress:
-        progress.alive(3, 5, "sweeping")
+    for counted in ((0, 5, "waiting"), (3, 5, "sweeping")):
+        with EpochProgress(4, judged=True, console=Console(file=screen)) as progress:
+            progress.alive(*counted)
     assert screen.getvalue().splitlines() == lines
 
 

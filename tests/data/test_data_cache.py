@@ -76,12 +76,12 @@ def test_who_waits_for_a_cache_is_alive_while_it_grows(split, tmp_path, monkeypa
     signs = Queue()
     with ThreadPoolExecutor(1) as thread:
         with FileLock(path.with_suffix(".lock")):
-            opened = thread.submit(open_cache, split, CANVAS, tmp_path, alive=lambda: signs.put(1))
+            opened = thread.submit(open_cache, split, CANVAS, tmp_path, alive=lambda *sign: signs.put(sign))
             for time_of_change in (1, 2, 3):
                 (tmp_path / "changed").touch()
                 os.utime(tmp_path / "changed", ns=(0, time_of_change))
                 (tmp_path / "changed").rename(unfinished)
-                signs.get(timeout=60)
+                assert signs.get(timeout=60) == (0, len(split), "waiting")
             time.sleep(0.5)
             assert signs.empty()  # who waits for one that hangs, hangs, too
             whole.rename(path)

@@ -154,8 +154,14 @@ def duration(seconds: float | None) -> str:
 
 
 def share_done(done: int, total: int, what: Activity) -> str:
-    """How far something is within an epoch (`tuner.config.alive.SignOfLife`), as in "training 61%"."""
-    return f"{what} {100 * done // total}%"
+    """How far something is within an epoch (`tuner.config.alive.SignOfLife`), as in "training 61%"; without, at 0."""
+    return f"{what} {100 * done // total}%" if done else what
+
+
+def count_done(done: int, total: int, what: Activity) -> str:
+    """The same with its count, as in "training 61% (61 of 100)"."""
+    share = share_done(done, total, what)
+    return f"{share} ({done} of {total})" if done else share
 
 
 def gain(value: float, default: float | None, direction: str) -> str:

@@ -41,7 +41,7 @@ class EpochProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_interactive,
             speed_estimate_period=math.inf,  # rich's 30 s hold no two epochs where one takes longer
         )
         self._task = self._bar.add_task("", total=epochs)
@@ -63,7 +63,7 @@ class EpochProgress:
         text = f"loss {sum(result.losses.values()):.3f}"
         if self._judged and result.metrics.map is not None:
             text += f", val mAP {result.metrics.map:.3f}"
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._found = f"{text} · "
             self._bar.update(self._task, completed=result.epoch, description=text)
         else:
@@ -74,9 +74,8 @@ class EpochProgress:
     def _show_share(self, done: int = 0, total: int = 0, what: Activity = "training") -> None:
         if not total:
             return
-        share = common.share_done(done, total, what)
-        if self._console.is_terminal:
-            self._bar.update(self._task, description=self._found + share)
+        if self._console.is_interactive:
+            self._bar.update(self._task, description=self._found + common.share_done(done, total, what))
         elif time.monotonic() - self._told >= common.LINE_SECONDS:
             self._told = time.monotonic()
-            self._console.print(f"{share} ({done} of {total})", highlight=False)
+            self._console.print(common.count_done(done, total, what), highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 _UNLIMITED = 100_000
 
 
-def screen(width: int | None = None) -> Console:
-    """Standard output, which shows texts as they are: the name of a class may look like rich's markup."""
+def screen(width: int | None = None, *, stderr: bool = False) -> Console:
+    """Standard output or error, which shows texts as they are: the name of a class may look like rich's markup.
+
+    What is redrawn asks whether it `is_interactive`: a dumb terminal (TERM=dumb) is none of which lines are changed.
+    """
     from rich.console import Console
 
-    return Console(width=width, markup=False, emoji=False)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()  # rich takes a pipe for one where FORCE_COLOR is set
+    return Console(width=width, stderr=stderr, markup=False, emoji=False, force_terminal=terminal)
 
 
 def width_of(table: Table, console: Console) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tuner.cli.fitting import screen
+
 if TYPE_CHECKING:
     from tuner.export.predicting import Told
 
@@ -19,11 +21,10 @@ LINE_SECONDS = 10.0
 @contextmanager
 def image_progress() -> Iterator[Told]:
     """Show the progress that is told to what is yielded, until the context ends."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = screen(stderr=True)
+    if not console.is_interactive:
         yield _lines()
         return
     columns = (TextColumn("images"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())

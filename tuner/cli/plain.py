@@ -52,7 +52,7 @@ class PlainLog(Progress):
             self._told[assignment.number] = now
             # Not "epoch 4": while the database is away, epochs are finished that it does not know of.
             finished = f"{trial.epoch}/{trial.total} epochs done"
-            self._say(f"{trial.label} · {finished} · {trial.now} ({sign.done} of {sign.total})")
+            self._say(f"{trial.label} · {finished} · {common.count_done(sign.done, sign.total, sign.what)}")
 
     def epoch_reported(self, assignment: Assignment, result: EpochResult) -> None:
         """Say the epoch's result."""

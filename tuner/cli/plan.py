@@ -76,6 +76,7 @@ def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, 
     import tempfile
     from pathlib import Path
 
+    from tuner.cli.timing_progress import timing_progress
     from tuner.config.load import base_config
     from tuner.data.coco import load_dataset
     from tuner.models.anchors import resolve_anchors
@@ -84,11 +85,9 @@ def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, 
     from tuner.workers.trainer_choice import BUILT_IN_TRAINER
 
     config = resolve_anchors(load_space(spec.space).default_config(base_config(spec)), load_dataset(spec.data).train)
-    typer.echo("Timing an epoch of the default config …", err=True)
-    with tempfile.TemporaryDirectory(prefix="tuner-timing-") as folder:
-        return time_epoch(
-            config, spec.data, slots, trainer or BUILT_IN_TRAINER, Path(folder), long=_LONG * hours * 3600
-        )
+    long = _LONG * hours * 3600
+    with tempfile.TemporaryDirectory(prefix="tuner-timing-") as folder, timing_progress() as told:
+        return time_epoch(config, spec.data, slots, trainer or BUILT_IN_TRAINER, Path(folder), long=long, told=told)
 
 
 def print_plan(plan: PlanSpec) -> None:

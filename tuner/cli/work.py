@@ -94,7 +94,7 @@ def _display(study: StudyReader) -> Progress:
     from tuner.cli.plain import PlainLog
 
     console = screen()
-    return LiveTable(study, console) if console.is_terminal else PlainLog(study)
+    return LiveTable(study, console) if console.is_interactive else PlainLog(study)
 
 
 def exit_code(report: WorkerReport, study: Study | None = None) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Literal, Protocol
 
-Activity = Literal["reading", "training", "evaluating", "sweeping"]
-"""What is counted: images that are decoded, batches, images (or windows of them) that are predicted on, ways of
-post-processing that are judged."""
+Activity = Literal["waiting", "reading", "training", "evaluating", "sweeping"]
+"""What is counted: images that another process decodes (0 of them, as long as it does), images that are decoded,
+batches, images (or windows of them) that are predicted on, ways of post-processing that are judged."""
 
 
 class SignOfLife(Hashable, Protocol):

@@ -70,7 +70,7 @@ def open_cache(
         cache_dir: Folder for the files, made if missing.
         threads: Images that are decoded at the same time.
         alive: Called while the file is being made: for each image with its number, or, as long as another process
-            makes it, without.
+            makes it, as "waiting".
 
     Raises:
         DataError: Images are missing, unreadable or of another size than annotated; names the first ones.
@@ -82,7 +82,7 @@ def open_cache(
         images = _mapped(path, shape)
         while images is None:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            with _locked(path, alive):
+            with _locked(path, len(split), alive):
                 images = _mapped(path, shape)
                 if images is None:
                     _build(split, canvas, path, shape, threads, alive)
@@ -165,8 +165,8 @@ def _unfinished(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path, alive: SignOfLife) -> Iterator[None]:
-    """Hold the lock of a file. Who waits for it is alive as long as the file is seen to change."""
+def _locked(path: Path, count: int, alive: SignOfLife) -> Iterator[None]:
+    """Hold the lock of a file of `count` images. Who waits for it is alive as long as the file is seen to change."""
     lock = FileLock(path.with_suffix(".lock"))
     seen = 0
     while not lock.is_locked:
@@ -176,7 +176,7 @@ def _locked(path: Path, alive: SignOfLife) -> Iterator[None]:
             changed = _changed_at(_unfinished(path))
             if changed != seen:
                 seen = changed
-                alive()
+                alive(0, count, "waiting")
     try:
         yield
     finally:

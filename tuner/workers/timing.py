@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TypeAlias
 
 from tuner.config.errors import DeviceError, TunerError
 from tuner.config.study import DataSpec
@@ -14,8 +15,11 @@ from tuner.config.trial import TrialConfig
 from tuner.trainers.contract import NO_EPOCH, TrainingTask
 from tuner.workers.devices import SlotPlan
 from tuner.workers.interrupts import Interrupts
-from tuner.workers.messages import Ended, EpochReported, Run, Verdict
+from tuner.workers.messages import Alive, Ended, EpochReported, Run, Verdict
 from tuner.workers.slot import Slot, describe_exit, last_lines
+
+Told: TypeAlias = Callable[[int, Alive], None]
+"""Called with the number of the epoch that a slot trains, and how far it is."""
 
 
 class TimingFailed(TunerError):
@@ -23,7 +27,14 @@ class TimingFailed(TunerError):
 
 
 def time_epoch(
-    config: TrialConfig, data: DataSpec, plans: Sequence[SlotPlan], trainer: str, folder: Path, *, long: float
+    config: TrialConfig,
+    data: DataSpec,
+    plans: Sequence[SlotPlan],
+    trainer: str,
+    folder: Path,
+    *,
+    long: float,
+    told: Told = lambda epoch, sign: None,
 ) -> float:
     """Wall time of an epoch in seconds, its evaluation included: of the second, since the first warms up.
 
@@ -34,6 +45,7 @@ def time_epoch(
         trainer: Import path of the trainer.
         folder: For checkpoints, caches and logs; may be removed afterwards.
         long: Seconds from which a first epoch is taken as it is, because warming up is little of it.
+        told: Of the first slot's progress, every few seconds at most.
 
     Raises:
         TimingFailed: The config cannot be trained.
@@ -46,17 +58,18 @@ def time_epoch(
             for slot in slots:
                 slot.start()
                 slot.send(Run(_task(config, data, slot.plan, folder)))
-            return statistics.fmean(_times(slots, long, interrupts))
+            return statistics.fmean(_times(slots, long, interrupts, told))
         finally:
             for slot in slots:
                 slot.kill()
 
 
-def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts) -> list[float]:
+def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts, told: Told) -> list[float]:
     """The timed epoch of each slot."""
     found: dict[int, float] = {}
     first: dict[int, float] = {}
     since: dict[int, float] = {}
+    epoch = 1
     while len(found) < len(slots):
         wait([interrupts.waker, *(slot.connection for slot in slots if slot.connection is not None)], timeout=1.0)
         if interrupts.requested:
@@ -64,6 +77,8 @@ def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts) -> list[f
         for slot in slots:
             index, code = slot.plan.index, slot.exit_code()
             for message in slot.receive():
+                if isinstance(message, Alive) and message.total and slot is slots[0]:
+                    told(epoch, message)
                 if isinstance(message, Ended) and (message.outcome == "failed" or index not in first):
                     why = message.message or NO_EPOCH
                     raise TimingFailed(f"the default config cannot be trained: {why}")
@@ -71,6 +86,7 @@ def _times(slots: Sequence[Slot], long: float, interrupts: Interrupts) -> list[f
                     found.setdefault(index, first[index])
                 if isinstance(message, EpochReported) and index not in found:
                     result, now = message.result, time.monotonic()
+                    epoch = result.epoch + 1 if slot is slots[0] else epoch
                     took = first.setdefault(index, result.train_seconds + result.eval_seconds)
                     if index in since or took >= long:
                         found[index] = now - since[index] if index in since else took
