@@ -53,7 +53,7 @@ def test_what_a_terminal_has_no_room_for_is_left_out_and_nothing_is_cut(
     assert "2/4" in rows[1]
     assert "0.2500" in rows[1]
     assert "…" not in shown
-    assert ("slot 1" in rows[1]) == (width >= 60)
+    assert ("slot 1" in rows[1]) == (width >= 80)
     assert shown.index("of 4 trials") < shown.index(rows[0])  # in sight where there are more slots than lines
 
 
@@ -70,11 +70,41 @@ def test_it_shows_how_far_an_epoch_is(study: Study, slots: list[SlotPlan], width
         shown = drawn(table, width)
         assert (text in shown) == (width >= 60)
         assert "…" not in shown
+        assert ("running" in shown) == (width >= 80)
+    table.trial_alive(assignment, Alive(0, 8, "waiting"))
+    assert ("waiting " in drawn(table, width)) == (width >= 60)
     before = len(shown.splitlines()[-1])
     table.epoch_reported(assignment, result(2, 0.25))
     shown = drawn(table, width)
     assert "training" not in shown
     assert len(shown.splitlines()[-1]) == before  # the table keeps its form
+    study.close()
+
+
+def test_times_left_do_not_grow_while_one_waits(
+    study: Study, slots: list[SlotPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    table = LiveTable(study, Console(file=io.StringIO(), width=200))
+    table.worker_started(slots)
+    first, second = study.next_trial(WORKER), study.next_trial(WORKER)
+    assert first is not None
+    assert second is not None
+    for assignment, slot in zip((first, second), slots, strict=True):
+        table.trial_started(assignment, slot)
+    assert (table.running[1].seconds_left(), table.seconds_left()) == (None, None)
+    clock[0] = 100.0
+    table.epoch_reported(first, result(1, 0.25))
+    table.epoch_reported(second, result(1, 0.25))
+    table.trial_ended(first, Ended("complete"))
+    # The second trial has three epochs to go, and the study three trials.
+    for seconds, of_trial, of_study in ((100.0, 300.0, 300.0), (160.0, 240.0, 240.0), (500.0, 200.0, 200.0)):
+        clock[0] = seconds
+        assert (table.running[1].seconds_left(), table.seconds_left()) == (of_trial, of_study)
+    table.epoch_reported(second, result(4, 0.25))
+    assert table.running[1].seconds_left() == 0.0
+    table.worker_ended(ENDED)
     study.close()
 
 

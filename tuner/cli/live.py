@@ -24,7 +24,7 @@ from tuner.workers.observer import WorkerReport
 if TYPE_CHECKING:
     from tuner.studies.reading import StudyReader
 
-_DISPENSABLE = ("", "running", "slot", "time left", "now")
+_DISPENSABLE = ("", "slot", "running", "time left", "now")
 """Columns in the order in which a narrow terminal goes without them; the bar has no name."""
 _NOW_WIDTH = len("evaluating 100%")
 """So that the table keeps its form from one epoch to the next."""

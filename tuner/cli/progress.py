@@ -35,6 +35,7 @@ class RunningTrial:
         feasible: Whether the study's constraints were kept then.
         started: `time.monotonic()` at the start of this attempt.
         epochs_here: Epochs of this attempt.
+        reported: `time.monotonic()` at the end of the last of them.
     """
 
     label: str
@@ -46,12 +47,17 @@ class RunningTrial:
     value: float | None = None
     feasible: bool = True
     epochs_here: int = 0
+    reported: float = 0.0
 
     def seconds_left(self) -> float | None:
-        """Estimated time to the last epoch, if it is not pruned; None before this attempt's first epoch."""
+        """Estimated time to the last epoch, if it is not pruned; None before this attempt's first epoch.
+
+        It never grows within an epoch, not even one that takes longer than those before.
+        """
         if not self.epochs_here:
             return None
-        return (time.monotonic() - self.started) / self.epochs_here * (self.total - self.epoch)
+        each, left = (self.reported - self.started) / self.epochs_here, self.total - self.epoch
+        return each * left - min(time.monotonic() - self.reported, each) if left else 0.0
 
 
 class Progress(Observer):
@@ -73,7 +79,7 @@ class Progress(Observer):
         self.running: dict[int, RunningTrial] = {}
         self.counts = {"complete": 0, "pruned": 0, "paused": 0, "failed": 0}
         self.best: tuple[int, float] | None = None
-        self._begun = time.monotonic()
+        self._begun = self._last_end = time.monotonic()
         self._begun_here: set[int] = set()
         left = study.trials(states=[TrialState.PAUSED, TrialState.INTERRUPTED], epochs=False)
         self._paused = {trial.number for trial in left if trial.state == TrialState.PAUSED}
@@ -118,7 +124,8 @@ class Progress(Observer):
         """Update a row."""
         trial = self.running[assignment.number]
         # The last epoch of an interrupted attempt may be reported again; it has cost no time here.
-        trial.epochs_here += result.epoch > trial.epoch
+        if result.epoch > trial.epoch:
+            trial.epochs_here, trial.reported = trial.epochs_here + 1, time.monotonic()
         trial.epoch = result.epoch
         trial.now = ""
         trial.value = objective_value(self.study.spec.objective.metric, result.metrics)
@@ -127,6 +134,7 @@ class Progress(Observer):
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
         trial = self.running.pop(assignment.number)
+        self._last_end = time.monotonic()
         if ended.outcome in ("paused", "interrupted"):
             self._left_at[assignment.number] = trial.value
         if ended.outcome == "paused":
@@ -139,13 +147,14 @@ class Progress(Observer):
     def seconds_left(self) -> float | None:
         """Estimated time until the study's budget of trials is spent; None while no trial begun here has ended.
 
-        Trials to come cost what those begun here have cost on average, however often they were paused.
+        Trials to come cost what those begun here have cost on average, however often they were paused. It does not
+        grow while they run, not even where one takes longer.
         """
         ended = len(self._begun_here - self.running.keys())
         if self.total is None or not ended:
             return None
-        left = self.total - self._begun_before - ended
-        return max(0.0, left * (time.monotonic() - self._begun) / ended)
+        each, left = (self._last_end - self._begun) / ended, self.total - self._begun_before - ended
+        return max(0.0, left * each - min(time.monotonic() - self._last_end, each))
 
     def counts_text(self, separator: str) -> str:
         """How many trials ended how; paused ones only where there are any."""
