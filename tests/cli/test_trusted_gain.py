@@ -60,6 +60,23 @@ def test_without_repeats_it_is_one_run_over_another(
         assert found["value"] == pytest.approx(0.06)
 
 
+def test_a_list_shows_the_means_of_fresh_seeds_where_there_are_some(
+    study: Study, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "│ 0.3600 │  0.3000 │" in project.main(capsys, "list")
+    assert json.loads(project.main(capsys, "list", "--json"))[0]["confirmation"] is None
+    repeat(plan_baseline(study, 3), {0: [0.32, 0.34]})
+    assert "│ 0.3600 │  0.3200 │" in project.main(capsys, "list")  # of one run, and of three
+    repeat(plan_confirmation(study, 1, 3), {0: [0.32, 0.34, 0.30], 1: [0.33, 0.35, 0.31]})
+    (confirmed,) = (found["confirmation"] for found in json.loads(project.main(capsys, "list", "--json")))
+    best, default = confirmed["estimates"]
+    shown = [f"{one['mean']:.4f} ({one['low']:.4f} … {one['high']:.4f})" for one in (best, default)]
+    assert [text[:6] for text in shown] == ["0.3300", "0.3200"]
+    said = project.main(capsys, "list")
+    assert f"│ {shown[0]} │ {shown[1]} │" in said
+    assert "With an interval: the mean of fresh seeds" in said
+
+
 def test_with_repeats_of_the_default_config_it_is_over_their_mean(
     study: Study, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, number, print_json
-
-if TYPE_CHECKING:
-    from tuner.cli.trust import Trust
 
 
 def status(
@@ -22,7 +19,7 @@ def status(
     from dataclasses import asdict
 
     from tuner.cli.summary import last_failure, only_failures, print_cost, print_findings
-    from tuner.cli.trust import Trust, print_trust, shown_gain, trust_json
+    from tuner.cli.trust import Trust, print_trust, shown_gain, trust_in, trust_json
     from tuner.storage.urls import masked, resolve, storage_option
     from tuner.studies.reading import list_studies, read_study
     from tuner.studies.state.records import TrialState
@@ -33,7 +30,7 @@ def status(
         opened = read_study(name, storage)
         found = opened.summary()
         running = opened.trials(states=[TrialState.RUNNING], epochs=False)
-        trust = _trust(name, storage) if opened.has_repeats() else Trust()
+        trust = trust_in(name, storage) if opened.has_repeats() else Trust()
         gain = shown_gain(found, opened.spec, trust)
         if as_json:
             rows = [
@@ -64,14 +61,3 @@ def status(
     elif not names:
         place = masked(resolve(storage))
         typer.echo(f"No studies in {place}. Start with `tuner demo`, or with `tuner init` and `tuner run`.")
-
-
-def _trust(name: str, storage: str | None) -> Trust:
-    """How far the gain can be believed, for which more must be imported than for the rest."""
-    from tuner.cli.trust import trust_of
-    from tuner.studies.opening import open_study
-
-    study = open_study(name, storage)
-    trust = trust_of(study)
-    study.close()
-    return trust

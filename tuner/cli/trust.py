@@ -76,6 +76,16 @@ def trust_of(study: Study) -> Trust:
         return Trust(noise, problem=error.message)
 
 
+def trust_in(name: str, storage: str | None) -> Trust:
+    """`trust_of` a study by its name, for commands that otherwise do without all that this needs to be imported."""
+    from tuner.studies.opening import open_study
+
+    study = open_study(name, storage)
+    trust = trust_of(study)
+    study.close()
+    return trust
+
+
 def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain | None:
     """The gain that is shown wherever the study is; None where the default config has no result.
 
