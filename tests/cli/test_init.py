@@ -34,6 +34,35 @@ def one_file(tmp_path: Path) -> Path:
     return write_json(tmp_path / "labels.json", coco(names))
 
 
+@pytest.mark.parametrize(
+    ("present", "line", "first", "last", "count"),
+    [
+        (40, "Of 40 classes the 15 most frequent and the 15 rarest in train", 39, 0, 30),
+        (20, "Of 40 classes those that train has", 19, 0, 20),
+    ],
+)
+def test_of_many_classes_the_most_frequent_and_the_rarest_are_printed(
+    tmp_path: Path, present: int, line: str, first: int, last: int, count: int
+) -> None:
+    write_images(tmp_path / "images", ["a.jpg", "b.jpg"])
+    content = coco(["a.jpg", "b.jpg"])
+    content["categories"] = [{"id": k + 1, "name": f"class-{k}"} for k in range(40)]
+    row = {"image_id": 1, "area": 600, "iscrowd": 0}
+    boxes = [k for k in range(present) for _ in range(1 + k // 4)]
+    rows = [row | {"id": n + 1, "category_id": k + 1, "bbox": [n % 70, n // 70, 20, 30]} for n, k in enumerate(boxes)]
+    for split, known in (("train", rows), ("val", rows[:1])):
+        images = [image for image in content["images"] if (image["id"] == 1) == (split == "train")]
+        there = [one | {"image_id": images[0]["id"]} for one in known]
+        write_json(tmp_path / "annotations" / f"{split}.json", content | {"images": images, "annotations": there})
+    lines = run_init(tmp_path, "-o", tmp_path / "study.yaml").splitlines()
+    assert line in lines
+    listed = [cells[1].strip() for row_ in lines if len(cells := row_.split("│")) > 2 and "class-" in cells[1]]
+    assert len(listed) == count
+    counts = [1 + int(name.removeprefix("class-")) // 4 for name in listed]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (1 + first // 4, 1 + last // 4)
+
+
 def test_one_annotation_file_is_divided(one_file: Path, tmp_path: Path) -> None:
     study = tmp_path / "out" / "cells.yaml"
     output = run_init("--images", tmp_path / "pictures", "--annotations", one_file, "-o", study)

@@ -15,10 +15,12 @@ from rich.table import Table
 
 from tests.finished_study import finished_study, make_study
 from tuner.cli.fitting import print_table
-from tuner.cli.tables import aligned, detail_table
+from tuner.cli.tables import aligned, detail_table, metrics_table, worst
 from tuner.evaluation.counting import CountErrors
 from tuner.evaluation.detail import Detail, RateTable
+from tuner.evaluation.metrics import Metrics
 from tuner.evaluation.rates import RateRow
+from tuner.export.model import ModelMetrics
 
 words = st.one_of(
     st.text(alphabet="abcdefg0123-._", min_size=1, max_size=40),
@@ -44,7 +46,7 @@ def test_every_cell_stands_in_one_piece(
         table.add_row(*row)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("COLUMNS", str(width))
-        environment.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+        environment.setattr(sys.stdout, "isatty", lambda: terminal)
         print_table(table)
     lines = shown(capsys).splitlines()
     assert "a title" in lines[0]
@@ -60,7 +62,7 @@ def test_a_narrow_terminal_gets_records_and_a_wide_one_a_table(capsys: pytest.Ca
     table.add_row("0 (default)", "complete", "0.5000", "0.002")
     table.add_row("1", "pruned", "", "0.0123")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FORCE_COLOR", "1")
+        environment.setattr(sys.stdout, "isatty", lambda: True)
         environment.setenv("NO_COLOR", "1")
         environment.setenv("COLUMNS", "30")
         print_table(table)
@@ -187,3 +189,20 @@ def test_confusion_of_many_classes_is_its_largest_mistakes() -> None:
         ["background", "c2", "4"],
     ]
     assert max(map(len, text.splitlines())) < 120
+    assert len(text.splitlines()) < 100
+    assert "  30 classes of the lowest F1 at IoU 0.5, of 500: --json has all\n" in text
+    assert "  30 classes of the largest error, of 500: --json has all\n" in text
+
+
+def test_of_many_classes_those_that_are_worst_are_shown() -> None:
+    values: dict[str, float | None] = {f"c{k}": (7 * k % 500) / 500 for k in range(500)}
+    assert worst(values, values.__getitem__)[:3] == ["c0", "c143", "c286"]  # 0, 1 and 2 of 500
+    few = {"good": 0.9, "bad": 0.1}
+    assert worst(few, few.__getitem__) == ["good", "bad"]  # in their own order
+    values["c0"] = None  # without an object, of which there is nothing to say
+    assert worst(values, values.__getitem__)[:2] == ["c143", "c286"]
+    found = ModelMetrics(split="test", metrics=Metrics(map=0.5, class_map=values), precision=0.5, recall=0.5, f1=0.5)
+    lines = metrics_table(found, "model/metrics.json").splitlines()
+    assert len(lines) == 12 + 30 + 3 + 1
+    assert lines[12].split() == ["AP", "of", "c143", "0.0020"]
+    assert lines[-1] == "  30 classes of the lowest AP, of 500: model/metrics.json has all"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tuner.cli.common import number
-from tuner.cli.tables import aligned
+from tuner.cli.tables import aligned, left_out, worst
 
 if TYPE_CHECKING:
     from tuner.evaluation.cost import ImageCost, Timing
@@ -19,6 +19,8 @@ def error_table(found: ErrorReport) -> str:
 
     kinds = sorted(KINDS, key=lambda kind: -(found.lost[kind] or 0.0))
     rows = [(kind, number(found.lost[kind]), str(found.count[kind]), KINDS[kind]) for kind in kinds]
+
+    costly = worst(found.by_class, lambda name: -sum(lost or 0.0 for lost in found.by_class[name].values()))
 
     def split_up(shares: Mapping[str, Mapping[Kind, float | None]]) -> list[str]:
         head = ("", *kinds)
@@ -33,7 +35,8 @@ def error_table(found: ErrorReport) -> str:
             f"with nothing missed {number(found.false_negatives)}",
             "",
             "The same, as the share of each class",
-            *split_up(found.by_class),
+            *split_up({name: found.by_class[name] for name in costly}),
+            *left_out(costly, found.by_class, "of the largest loss"),
             "",
             "The same, for objects of each size alone",
             *split_up(found.by_size),

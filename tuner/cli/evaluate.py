@@ -122,7 +122,7 @@ def evaluate(
         )
         return
     typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
-    typer.echo(metrics_table(metrics))
+    typer.echo(metrics_table(metrics, "--json"))
     for table in tables:
         typer.echo(table)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.fitting import print_table
+from tuner.cli.tables import MANY
 
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
@@ -27,12 +28,15 @@ def print_survey(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: t
         table.add_row(split.name, *(f"{n:,}" for n in (split.images, split.empty, split.boxes, split.crowd, bad)))
     print_table(table)
 
+    shown, which = _shown_classes(numbers)
     table = Table("class", title="Boxes by class", title_justify="left")
     for split in numbers.splits:
         table.add_column(split.name, justify="right")
-    for index, name in enumerate(numbers.classes):
-        table.add_row(name, *(f"{split.class_boxes[index]:,}" for split in numbers.splits))
+    for index in shown:
+        table.add_row(numbers.classes[index], *(f"{split.class_boxes[index]:,}" for split in numbers.splits))
     print_table(table)
+    if which:
+        typer.echo(which)
 
     width, height = numbers.width, numbers.height
     sizes = "all of one size" if numbers.shapes == 1 else f"{numbers.shapes} different sizes"
@@ -51,6 +55,20 @@ def print_survey(dataset: Dataset, numbers: Survey, proposal: Proposal, notes: t
     pruner = {f"pruner.{name}": choice for name, choice in proposal.pruner.items()}
     for field, choice in (proposal.defaults | pruner).items():
         typer.echo(f"  {field} {choice.value}: {choice.reason}")
+
+
+def _shown_classes(numbers: Survey) -> tuple[list[int], str]:
+    """Indices of the classes that are printed, and of many which these are; notes name those without boxes."""
+    boxes = numbers.train.class_boxes
+    if len(boxes) <= MANY:
+        return list(range(len(boxes))), ""
+    known = sorted((index for index, count in enumerate(boxes) if count), key=lambda index: -boxes[index])
+    if len(known) <= MANY:
+        return known, f"Of {len(boxes)} classes those that train has"
+    half = MANY // 2
+    return known[:half] + known[
+        -half:
+    ], f"Of {len(boxes)} classes the {half} most frequent and the {half} rarest in train"
 
 
 def _range(spread: tuple[int, int, int]) -> str:

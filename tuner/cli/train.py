@@ -66,7 +66,7 @@ def train(
         )
     else:
         from tuner.cli.tables import metrics_table
-        from tuner.export.model import PICTURES
+        from tuner.export.model import METRICS, PICTURES
         from tuner.report.evidence import draw_evidence
 
         draw_evidence(judged.found, plan.operating_point, judged.split, output / PICTURES)
@@ -77,7 +77,7 @@ def train(
                 fg="yellow",
             )
         typer.echo(f"On the {judged.metrics.split} split:")
-        typer.echo(metrics_table(judged.metrics))
+        typer.echo(metrics_table(judged.metrics, str(output / METRICS)))
     finish(plan)
     typer.echo(f"Model in {output}. Next: tuner predict {shlex.quote(str(output))} IMAGE…")
 
