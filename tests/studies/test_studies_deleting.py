@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -9,14 +11,14 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages._rdb import models
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 from study_cases import EPOCHS, WORKER, forget_worker, spec_for, train
 
 from tuner.config.errors import StudyError
 from tuner.config.study import DataSpec
 from tuner.storage.tables import AttemptRow, Base, EpochRow, ExportRow, StudyRow, TrialRow
-from tuner.studies.deleting import delete_study
+from tuner.studies.deleting import delete_study, to_delete
 from tuner.studies.opening import create_or_open, open_study, stored_spec
 from tuner.studies.reading import list_studies, read_study
 from tuner.studies.state.records import TrialState
@@ -156,3 +158,28 @@ def test_an_empty_optuna_study_is_taken_over_with_the_same_directions_alone(
     with pytest.raises(StudyError, match="that tuner did not make"):
         create_or_open(study.spec.model_copy(update={"name": "theirs"}))
     assert theirs.metric_names is None
+
+
+def test_a_deletion_that_was_cut_off_is_finished_by_the_next(begin: Begin, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/one.db"
+    study = begin(url)
+    other = create_or_open(study.spec.model_copy(update={"name": "other"}))
+    trials = study.folder / "trials" / "0"
+    trials.mkdir(parents=True)
+    for number in range(3000):
+        (trials / str(number)).touch()
+    study.database.run(lambda session: session.execute(delete(StudyRow).where(StudyRow.name == study.name)) and None)
+    code = "import sys, pathlib; from tuner.storage.folders import remove_study_folder\n"
+    code += "remove_study_folder(pathlib.Path(sys.argv[1]))"
+    with subprocess.Popen([sys.executable, "-c", code, str(study.folder)]) as process:
+        while process.poll() is None and (trials / "0").exists() and (trials / "2999").exists():
+            pass
+        process.kill()
+    if study.folder.exists():  # the machine was not too busy to kill it in time
+        assert to_delete(study.name, url) == (0, study.folder)
+        delete_study(study.name, url)
+    assert not study.folder.exists()
+    assert other.folder.is_dir()
+    with pytest.raises(StudyError, match="there is no study"):
+        delete_study(study.name, url)
+    other.close()

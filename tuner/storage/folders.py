@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.engine import URL
 
-from tuner.storage.identity import since
+from tuner.storage.identity import named, since
 from tuner.storage.urls import masked, sqlite_file
 
 OWNER = "study.txt"
@@ -82,6 +83,37 @@ def known_study_folder(url: URL, name: str, identity: str) -> Path | None:
         if masked(url) in owner and since(owner[0]) == since(identity):
             return file.parent
     return None
+
+
+def left_folders(url: URL, names: Collection[str], identities: Iterable[str]) -> list[Path]:
+    """Folders of studies that are gone, as where their deletion was cut off, or called on another machine.
+
+    Args:
+        url: The database.
+        names: Of those studies.
+        identities: Of all studies that the database holds.
+    """
+    held = {since(identity) for identity in identities}
+    owners = ((file.parent, _owner(file.parent)) for file in sorted(studies_folder(url).glob(f"*/{OWNER}")))
+    return [
+        folder
+        for folder, owner in owners
+        if masked(url) in owner and named(owner[0]) in names and since(owner[0]) not in held
+    ]
+
+
+def remove_study_folder(folder: Path) -> None:
+    """Remove the folder of a study; what says whose it is goes last, so that the rest is found should this be cut off.
+
+    Raises:
+        OSError: Something cannot be removed.
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != OWNER:
+            path.unlink()
+    shutil.rmtree(folder)
 
 
 def _new_folder(url: URL, name: str, identity: str) -> Path:

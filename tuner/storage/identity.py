@@ -11,6 +11,11 @@ def identity(name: str, began: float) -> str:
     return f"{name}{_OF}{began:.3f}"
 
 
+def named(identity: str) -> str:
+    """The name in an identity."""
+    return identity.rpartition(_OF)[0]
+
+
 def since(identity: str) -> str:
     """What stays of an identity when its study is renamed; tells the study from all of its database."""
     return identity.rpartition(_OF)[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy import delete, func, select
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import StorageError, StudyError
 from tuner.storage import optuna_writing
 from tuner.storage.database import Database, connect
-from tuner.storage.folders import known_study_folder, study_folder
+from tuner.storage.folders import known_study_folder, left_folders, remove_study_folder, study_folder
 from tuner.storage.tables import StudyRow, TrialRow, lapsed
 from tuner.storage.updates import lock_studies
 from tuner.studies.reading import reach_study
@@ -22,10 +22,15 @@ from tuner.studies.state.presence import ALIVE, GONE, REPEATS
 def delete_study(name: str, storage_url: str | None = None) -> None:
     """Delete a study: its rows, Optuna's, its artifacts and its checkpoints; or what is kept of one that is gone there.
 
+    Where the study is gone, its folder, which a deletion that was cut off has left on this machine, is deleted.
+
     Raises:
         StudyError: There is no such study, or a worker runs it.
         StorageError: The database cannot be used, or a file cannot be deleted.
     """
+    if left := _left(name, storage_url):
+        _remove(name, left)
+        return
     database, row = _reach(name, storage_url)
     try:
         ours = StudyRow.name.in_([name, name + REPEATS])
@@ -53,16 +58,7 @@ def delete_study(name: str, storage_url: str | None = None) -> None:
                 optuna_writing.delete_study(session, study.optuna_study_id)
             return folders
 
-        for folder in database.run(remove):
-            if folder is None:
-                continue
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                raise StorageError(
-                    f"study {name!r} is deleted, but not its folder {folder}: {error.strerror}",
-                    hint="Delete the folder yourself.",
-                ) from None
+        _remove(name, [folder for folder in database.run(remove) if folder is not None])
     finally:
         database.close()
 
@@ -74,6 +70,8 @@ def to_delete(name: str, storage_url: str | None = None) -> tuple[int, Path]:
         StudyError: There is no such study.
         StorageError: The database cannot be used.
     """
+    if left := _left(name, storage_url):
+        return 0, left[0]
     database, row = _reach(name, storage_url)
     trials = select(func.count()).where(TrialRow.study_id == row.id)
     try:
@@ -82,6 +80,29 @@ def to_delete(name: str, storage_url: str | None = None) -> tuple[int, Path]:
         )
     finally:
         database.close()
+
+
+def _remove(name: str, folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            remove_study_folder(folder)
+        except OSError as error:
+            raise StorageError(
+                f"study {name!r} is deleted, but not its folder {folder}: {error.strerror}",
+                hint="Delete the folder yourself.",
+            ) from None
+
+
+def _left(name: str, storage_url: str | None) -> list[Path]:
+    """Folders of a study that the database does not hold any more; none where it holds one of that name."""
+    database = connect(storage_url, create=False)
+    try:
+        rows = database.run(lambda session: [(row.name, row.identity) for row in session.scalars(select(StudyRow))])
+    finally:
+        database.close()
+    if name in (held for held, _ in rows):
+        return []
+    return left_folders(database.url, (name, name + REPEATS), (identity for _, identity in rows))
 
 
 def _reach(name: str, storage_url: str | None) -> tuple[Database, StudyRow]:
