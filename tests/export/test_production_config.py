@@ -8,11 +8,12 @@ import pytest
 
 from tests.production import make_production
 from tuner.config.errors import ConfigError
+from tuner.config.files import write_text
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
-from tuner.export.yaml_files import load_production, read_yaml_model, save_production, write_text, write_yaml
+from tuner.export.yaml_files import load_production, read_yaml_model, save_production, write_yaml
 from tuner.postprocess.operating_point import OperatingPoint
 
 POINT = OperatingPoint(

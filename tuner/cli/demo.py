@@ -69,10 +69,15 @@ def demo_spec(folder: Path) -> StudySpec:
 
 def _prepare(folder: Path) -> None:
     from tuner.config.errors import ConfigError
+    from tuner.config.files import unwritable, write_text
     from tuner.config.load import dump_study_spec
 
     if folder.exists() and (not folder.is_dir() or any(found.name != "data" for found in folder.iterdir())):
         raise ConfigError(f"{folder} is there already and holds no demo", hint="Name another with --folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / STUDY_FILE).write_text(dump_study_spec(demo_spec(folder)), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = demo_spec(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    write_text(folder / STUDY_FILE, dump_study_spec(spec))
     typer.echo(f"Wrote a labelled data set to {folder / 'data'} and a study file to {folder / STUDY_FILE}.")

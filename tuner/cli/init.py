@@ -69,9 +69,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
 ) -> None:
     """Look at a data set and write a study file that runs as it is."""
-    from tempfile import TemporaryDirectory
-
     from tuner.cli.survey_report import print_survey
+    from tuner.config.files import writing_folder
     from tuner.config.load import base_config, load_study_spec
     from tuner.config.weights import NAMED, require_weights, weights_file
     from tuner.data.alike import alike_notes
@@ -105,8 +104,8 @@ def init(
     _refuse_overwriting([output, *found.files], [*annotations, *found.read], force)
     parent = output.absolute().parent
     output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output.stem}-", dir=parent) as unchecked:  # the files that are there stay
-        dataset = _load(found, on_bad_boxes or "repair", Path(unchecked))
+    with writing_folder(output.absolute()) as unchecked:  # the files that are there stay
+        dataset = _load(found, on_bad_boxes or "repair", unchecked)
         if on_bad_boxes is None:
             _refuse_corners(found.data, dataset)
         files = [split.images_dir / name for split in dataset.splits for name in split.file_names]
@@ -116,12 +115,12 @@ def init(
         cuda = slots[0].device == "cuda"
         proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)
         text = study_file(study_name, found.data, dataset.reports, proposal, folder=parent, device=device)
-        written = Path(unchecked) / output.name
+        written = unchecked / output.name
         written.write_text(text, encoding="utf-8")
         spec = load_study_spec(written)
         load_space(spec.space).default_config(base_config(spec))
         for path in (*found.files, output):
-            (Path(unchecked) / path.name).replace(path)
+            (unchecked / path.name).replace(path)
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -47,10 +45,10 @@ def predict(
             hint="Name another folder with -o, or replace these results with --force.",
         )
 
+    from tuner.config.files import writing_folder
     from tuner.data.images import frames, read_image
     from tuner.export import predicting
     from tuner.export.model import load_model
-    from tuner.export.yaml_files import write_text
     from tuner.report.pictures import draw_boxes, write_picture
     from tuner.trainers.detection.precision import resolve_device
 
@@ -65,16 +63,20 @@ def predict(
         if (number := frames(path)) > 1:
             typer.echo(f"note: {path} has {number} pictures; only the first is looked at")
     names = picture_names([path for path, _ in each])
-    with TemporaryDirectory(prefix=".drawn-", dir=output) as folder:  # earlier results stay until these are there
-        fresh = Path(folder) / drawn.name
+    with writing_folder(drawn) as folder:  # earlier results stay until these are there
+        fresh = folder / drawn.name
         fresh.mkdir()
         for (path, here), name in zip(each, names, strict=True):
             picture = draw_boxes(read_image(path), here.boxes, here.labels, loaded.classes, here.scores)
             write_picture(picture, fresh, name)
+        detections = folder / written.name
+        content = json.dumps(predicting.coco_json(found.detections, found.split, loaded.info))
+        detections.write_text(content, encoding="utf-8")
+        written.unlink(missing_ok=True)  # before its pictures: those of another call must not lie beside it
         if drawn.exists():
-            shutil.rmtree(drawn)
+            drawn.replace(folder / "earlier")
         fresh.replace(drawn)
-    write_text(written, json.dumps(predicting.coco_json(found.detections, found.split, loaded.info)))
+        detections.replace(written)
     used = loaded.operating_point
     least = f"{used.confidence:.3f}" + (" (some classes have their own)" if used.class_confidence else "")
     typer.echo(

@@ -54,7 +54,9 @@ def generate(
             # The first image always has objects, so that no split is without boxes.
             picture, objects = scene(size, np.random.default_rng((seed, number, i)), may_be_empty=i > 0)
             file_name = f"{name}-{i:04d}.jpg"
-            cv2.imwrite(str(folder / "images" / file_name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            # Not by cv2.imwrite, which tells of a full disk by its result alone.
+            (folder / "images" / file_name).write_bytes(jpeg.tobytes())
             images.append({"id": i + 1, "file_name": file_name, "width": size[0], "height": size[1]})
             for label, box in objects:
                 annotations.append(

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError, WeightsError, nearest
+from tuner.config.files import write_text
 from tuner.config.trial import TrialConfig
 from tuner.config.weights import TRAINED
 from tuner.data.letterbox import Canvas
 from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
-from tuner.export.yaml_files import read_yaml_model, write_text, write_yaml
+from tuner.export.yaml_files import read_yaml_model, write_yaml
 from tuner.models.build import build_detector
 from tuner.models.detector import Detector
 from tuner.models.weights import read_state

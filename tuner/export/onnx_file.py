@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.config.errors import ConfigError
+from tuner.config.files import written_whole
 from tuner.config.paths import check_output
 from tuner.data.letterbox import PAD_VALUE
 from tuner.export.model import LoadedModel
@@ -74,13 +74,8 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
         )
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(description(model))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-            partial = Path(folder) / path.name
-            program.save(partial)
-            partial.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Choose a folder that is writable.") from None
+    with written_whole(path) as whole:
+        program.save(whole)
 
 
 def description(model: LoadedModel) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tuner.config.alive import SignOfLife, silent
 from tuner.config.errors import ConfigError, DataError
+from tuner.config.files import unwritable, write_text
 from tuner.config.problems import located
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
@@ -34,7 +35,6 @@ from tuner.export.model import (
 )
 from tuner.export.predicting import Told, nobody
 from tuner.export.production import ProductionConfig
-from tuner.export.yaml_files import write_text
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.postprocess.swept import NOTHING
 from tuner.studies.state.provenance import software_versions
@@ -135,7 +135,7 @@ def make_plan(
         try:
             plan.workdir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"cannot make {plan.workdir}: {error.strerror}") from None
+            raise unwritable(plan.workdir, error) from None
         write_text(path, json.dumps(wanted) + "\n")
     return plan
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError
+from tuner.config.files import write_text
 from tuner.config.problems import located
 from tuner.config.source import read_yaml
 from tuner.config.writing import dump_yaml
@@ -86,19 +86,3 @@ def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> 
     # A name in the header may hold line breaks or control characters, which no comment of YAML can.
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in header)
     write_text(path, "".join(f"# {line}\n" for line in shown) + dump_yaml(values))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file through a temporary one, so that no reader sees half of it.
-
-    Raises:
-        ConfigError: The folder does not exist or is not writable.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-            partial = Path(folder) / path.name
-            partial.write_text(text, encoding="utf-8")
-            partial.chmod(0o644)
-            partial.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="Choose a folder that is writable.") from None

@@ -14,7 +14,7 @@ from tuner.postprocess.curve import Hits
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.curves import draw_precision_recall
-from tuner.report.pictures import Image, choose_images, encode, side_by_side
+from tuner.report.pictures import Image, choose_images, side_by_side, write_picture
 
 
 def draw_evidence(detections: Detections, chosen: OperatingPoint, split: Split, folder: Path) -> None:
@@ -28,7 +28,7 @@ def draw_evidence(detections: Detections, chosen: OperatingPoint, split: Split, 
     """
     hits = hits_of(detections, TruthIndex(split))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "examples.jpg").write_bytes(encode(example_picture(hits, detections, chosen, split)))
+    write_picture(example_picture(hits, detections, chosen, split), folder, "examples")
     draw_precision_recall(hits.curve(), chosen, folder / "precision-recall.png")
 
 

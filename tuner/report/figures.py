@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tuner.config.files import written_whole
 from tuner.report.fonts import write_plainly
 
 GREY = "#b0b0b0"
@@ -28,7 +29,12 @@ def small_figure(x_label: str, y_label: str, *, width: float = 5.0, height: floa
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure in the format of the path's suffix (png or svg)."""
+    """Write the figure in the format of the path's suffix (png or svg), whole or not at all.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     write_plainly(figure)
-    figure.savefig(path)
+    with written_whole(path) as whole:
+        figure.savefig(whole)
     return path

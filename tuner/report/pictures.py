@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.files import written_whole
 from tuner.data.images import read_image
 from tuner.data.split import Split
 from tuner.models.predictions import Detections
@@ -135,16 +136,20 @@ def _pad_to_width(row: Image, width: int) -> Image:
 
 
 def write_picture(image: Image, folder: Path, name: str) -> Path:
-    """Write an image as JPEG, or as PNG where it is too long for JPEG.
+    """Write an image as JPEG, or as PNG where it is too long for JPEG, whole or not at all.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         folder: Where to; it exists.
         name: Name of the file, without suffix.
+
+    Raises:
+        ConfigError: It cannot be written.
     """
     suffix = ".jpg" if max(image.shape[:2]) <= _JPEG_SIDE else ".png"
     path = folder / f"{name}{suffix}"
-    path.write_bytes(encode(image, suffix))
+    with written_whole(path) as whole:
+        whole.write_bytes(encode(image, suffix))
     return path
 
 
