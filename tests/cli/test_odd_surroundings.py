@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.project import LIMIT
 from tuner.cli.demo import demo_spec
+from tuner.data.scenes import generate
 from tuner.storage.urls import resolve
 
 
@@ -49,3 +52,35 @@ main()
     arguments = [sys.executable, "-c", code, "status"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_full_disk_behind_the_output_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        code = "from tuner.cli.main import main; main()"
+        arguments = [sys.executable, "-c", code, "keys"]
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No space left on device: where the output goes, or in ")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_a_signal_ends_leaves_nothing_unfinished(number: signal.Signals, tmp_path: Path) -> None:
+    generate(tmp_path / "data", train=4, val=2, test=1, size=(64, 48))
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+moments = [1]
+def strike(event, arguments):
+    if event == "open" and ".writing-" in str(arguments[0]) and str(arguments[0]).endswith("/study.yaml") and moments:
+        moments.pop()
+        os.kill(os.getpid(), {number})
+sys.addaudithook(strike)
+from tuner.cli.main import main
+main()
+"""
+    arguments = [sys.executable, "-c", code, "init", "data", "--name", "cells"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (128 + number, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -88,9 +88,12 @@ def open_cache(
                     _build(split, canvas, path, shape, threads, alive)
                     images = _mapped(path, shape)
     except OSError as error:
+        theirs = isinstance(error, PermissionError)
         raise DiskError(
-            f"the image cache {path} cannot be written: {error.strerror or error}",
-            hint="Free space there, or choose another cache folder.",
+            f"the image cache {path} cannot be {'used' if theirs else 'written'}: {error.strerror or error}",
+            hint="Ask who made it to let you read and write in that folder, or work in a folder of your own."
+            if theirs
+            else "Free space there, or work in a folder on another disk.",
         ) from error
     return CachedImages(
         images=images,
