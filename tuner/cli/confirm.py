@@ -12,7 +12,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, print_json
 from tuner.cli.fitting import print_table
-from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, plans_of
 from tuner.cli.work import cut_short, exit_code, work_on_repeats
 from tuner.config.counts import MAX_RUNS
 
@@ -46,7 +46,6 @@ def confirm(
     from tuner.cli.trust import confirmed_json, trust_of
     from tuner.studies.opening import open_study
     from tuner.studies.trust.confirm import plan_confirmation
-    from tuner.workers.devices import plan_slots
 
     check_trainer(trainer)
     asked = device_of(device, gpus)
@@ -54,8 +53,7 @@ def confirm(
 
     def begin(first: bool) -> int:
         opened = open_study(study, storage, data_root=data)
-        count = slots or (None if per_gpu else opened.spec.slots)
-        plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
+        plans = plans_of(opened.spec, asked, slots, per_gpu)
         repeats = plan_confirmation(opened, top, seeds)
         chosen = len({trial for trial, _ in repeats.asked or ()}) - 1
         if first and chosen < top and not as_json:

@@ -26,18 +26,15 @@ def show_plan(
         points: What is trained before anything is sampled.
         baseline_repeats: Runs of the default config.
     """
-    from tuner.config.load import base_config
     from tuner.postprocess.swept import Swept
     from tuner.storage.urls import masked, resolve
     from tuner.studies.search.samplers import chosen
 
-    space, ruled_out, dataset = checked
-    base = space.default_config(base_config(spec))
+    space, base = checked.space, checked.default
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")
-    for split in (dataset.train, dataset.val, dataset.test):
-        if split is not None:
-            typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
+    for split in checked.dataset.splits:
+        typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
     typer.echo(
         f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}, "
         f"learning rate {base.learning_rate:g}"
@@ -57,7 +54,7 @@ def show_plan(
     for name, dimension in space.dimensions.items():
         how = " (found by a sweep, costs no training)" if name in space.swept else ""
         typer.echo(f"  {name}: {dimension}{how}")
-        for recipe, reason in ruled_out.items() if name == "anchors" else ():
+        for recipe, reason in checked.ruled_out.items() if name == "anchors" else ():
             typer.echo(f"    not {recipe}: {reason}")
     kinds = () if "nms" in space.dimensions else Swept.of(space, base).nms
     if kinds:
@@ -85,15 +82,12 @@ def plan_json(spec: StudySpec, checked: Checked) -> dict[str, Any]:
         spec: Of the study.
         checked: What `check_study` found for it.
     """
-    from tuner.config.load import base_config
     from tuner.storage.urls import masked, resolve
 
-    space, ruled_out, _ = checked
-    epochs = space.default_config(base_config(spec)).epochs
     return {
         "storage": masked(resolve(spec.storage)),
-        "ruled_out": ruled_out,
-        "first_judged_epoch": _first_judged(spec, epochs),
+        "ruled_out": checked.ruled_out,
+        "first_judged_epoch": _first_judged(spec, checked.default.epochs),
     }
 
 

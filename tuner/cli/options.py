@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tuner.config.counts import MAX_SLOTS
+
+if TYPE_CHECKING:
+    from tuner.config.study import StudySpec
+    from tuner.workers.devices import SlotPlan
 
 
 def _seconds(text: str) -> float:
@@ -88,7 +92,26 @@ def device_of(device: str | None, gpus: str | None) -> str | None:
     return f"cuda:{gpus.removesuffix(',')}"
 
 
-def per_gpu_of(text: str | None) -> int | Literal["auto"] | None:
+def plans_of(spec: StudySpec, device: str | None, slots: int | None, per_gpu: str | None) -> list[SlotPlan]:
+    """The slots of this machine, by the options `Slots` and `PerGpu` where they are given, else as the study says.
+
+    Args:
+        spec: Of the study.
+        device: Instead of the study's; None: that one.
+        slots: Value of `--slots`.
+        per_gpu: Value of `--per-gpu`.
+
+    Raises:
+        ConfigError: The options make no sense, or not together.
+        DeviceError: The device is not there.
+    """
+    from tuner.workers.devices import plan_slots
+
+    count = slots or (None if per_gpu else spec.slots)
+    return plan_slots(device or spec.device, count, per_gpu=_per_gpu(per_gpu))
+
+
+def _per_gpu(text: str | None) -> int | Literal["auto"] | None:
     """What `--per-gpu` means.
 
     Raises:

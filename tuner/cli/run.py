@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.common import Storage
-from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, plans_of
 from tuner.config.counts import MAX_RUNS
 
 if TYPE_CHECKING:
@@ -76,7 +76,6 @@ def run(
     from tuner.storage.sqlite_files import require_place
     from tuner.studies.opening import check_known, check_study, create_or_open, stored_spec
     from tuner.studies.state.specs import stored
-    from tuner.workers.devices import plan_slots
     from tuner.workers.trainer_choice import check_built_in
 
     if as_json and not dry_run:
@@ -95,7 +94,7 @@ def run(
             "keep": keep,
         },
     )
-    plans = plan_slots(spec.device, slots if per_gpu else spec.slots, per_gpu=per_gpu_of(per_gpu))
+    plans = plans_of(spec, None, slots, per_gpu)
     check_trainer(trainer)
     if trainer is None:
         check_built_in(plans, load_space(spec.space), base_config(spec))
@@ -104,16 +103,16 @@ def run(
         check_source(warm_start, spec)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         checked = check_study(spec)
-        points = points_of(enqueue, spec, *checked[:2])
-        check_known(spec, checked[0], checked[2])
-        points = with_warm_start(points, warm_start, spec, checked[0])
+        points = points_of(enqueue, spec, checked.space, checked.ruled_out)
+        check_known(spec, checked)
+        points = with_warm_start(points, warm_start, spec, checked.space)
         if as_json:
             shown = plan_json(spec, checked)
             rest = {"slots": len(plans), "points": points, "baseline_repeats": baseline_repeats}
             print_json(stored(spec) | shown | rest)
         else:
             show_plan(spec, plans, checked, points, baseline_repeats)
-        print_notes(checked[2], checked[0].default_config(base_config(spec)))
+        print_notes(checked.dataset, checked.default)
         return
     started = time.monotonic()
     begun = mmap(-1, 1)  # shared by all starts, of which the first may have died before it had the study
@@ -127,13 +126,13 @@ def run(
             points = points_of(enqueue, laid_out, study.space, {})
         else:
             checked = check_study(laid_out)
-            points = points_of(enqueue, laid_out, *checked[:2])
+            points = points_of(enqueue, laid_out, checked.space, checked.ruled_out)
             check_source(warm_start, laid_out)
             exists = stored_spec(spec.name, spec.storage) is not None
             study = create_or_open(laid_out, checked)
             begun[0] = 1
-            say_ruled_out({} if exists else checked[1])
-            print_notes(checked[2], checked[0].default_config(base_config(laid_out)))
+            say_ruled_out({} if exists else checked.ruled_out)
+            print_notes(checked.dataset, checked.default)
         if points or warm_start:  # by a new worker, too: what is there stays, and the old one may have died before
             queue(study, points, warm_start)
         code = search_and_confirm(study, laid_out, plans, started, baseline_repeats, trainer)

@@ -11,7 +11,7 @@ import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import Storage
-from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, per_gpu_of
+from tuner.cli.options import DataHere, Device, Gpus, PerGpu, Slots, Timeout, TrainerPath, device_of, plans_of
 from tuner.cli.work import exit_code, work
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def worker(
     from tuner.config.errors import DataError, DeviceError, StudyError
     from tuner.storage.sqlite_files import require_database
     from tuner.studies.opening import open_study
-    from tuner.workers.devices import plan_slots
 
     check_trainer(trainer)
     require_database(storage)  # one without studies may get some: a worker may be there first
@@ -57,9 +56,7 @@ def worker(
         opened = open_study(name, storage, data_root=data)
         try:
             left = None if deadline is None else max(0.1, deadline - time.monotonic())
-            count = slots or (None if per_gpu else opened.spec.slots)
-            plans = plan_slots(asked or opened.spec.device, count, per_gpu=per_gpu_of(per_gpu))
-            report = work(opened, plans, left, trainer, elsewhere)
+            report = work(opened, plans_of(opened.spec, asked, slots, per_gpu), left, trainer, elsewhere)
             print_next(opened)
             return report.reason, exit_code(report, opened)
         finally:

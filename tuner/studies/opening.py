@@ -7,6 +7,7 @@ run_worker(study, slots=plan_slots(spec.device, spec.slots))
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 from tuner.config.errors import NoStudies, StudyError
 from tuner.config.load import base_config
 from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
 from tuner.space.load import load_space
 from tuner.space.space import SearchSpace
 from tuner.storage.database import Database, connect
@@ -40,7 +42,22 @@ from tuner.studies.study import Study
 if TYPE_CHECKING:
     from tuner.data.coco import Dataset
 
-    Checked = tuple[SearchSpace, dict[str, str], Dataset]
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a spec once it was checked.
+
+    Attributes:
+        space: The search space, with the anchor recipes that are worth a trial.
+        ruled_out: Why each of the others is left out.
+        default: The study's default config, with the fixed values of the space.
+        dataset: The data set.
+    """
+
+    space: SearchSpace
+    ruled_out: dict[str, str]
+    default: TrialConfig
+    dataset: Dataset
 
 
 def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
@@ -60,11 +77,11 @@ def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
         StudyError: A study of that name exists with another spec, and says what differs; or it was renamed.
         StorageError: The database cannot be used.
     """
-    space, _, dataset = checked or check_study(spec)
+    checked = checked or check_study(spec)
     database = connect(spec.storage)
     try:
-        row = _create(database, spec, space)
-        study = Study(database, row, spec, space, dataset)
+        row = _create(database, spec, checked.space)
+        study = Study(database, row, spec, checked.space, checked.dataset)
         study.dataset  # noqa: B018 - refuses other data than those that the study was begun with
         database.run(lambda session: _take_over(session, row.id, spec))  # not before nothing can be refused any more
         study.make_folder()
@@ -76,9 +93,6 @@ def create_or_open(spec: StudySpec, checked: Checked | None = None) -> Study:
 
 def check_study(spec: StudySpec) -> Checked:
     """Check all of a spec that can be checked without its database and without training.
-
-    Returns:
-        The space with the anchor recipes that are worth a trial, why each of the others is left out, and the data set.
 
     Raises:
         ConfigError: The spec asks for what cannot be: objective, sampler, pruner, space, default config, or a detector
@@ -99,11 +113,11 @@ def check_study(spec: StudySpec) -> Checked:
     check_named_things(spec, space, default)
     dataset = load_dataset(spec.data)
     unseen_notes(dataset.train, default.image_size)
-    return *without_ruled_out(space, base, dataset.train), dataset
+    return Checked(*without_ruled_out(space, base, dataset.train), default, dataset)
 
 
-def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
-    """Check that a study of this name, where there is one, is of this spec and of these data; changes nothing.
+def check_known(spec: StudySpec, checked: Checked) -> None:
+    """Check that a study of this name, where there is one, is of this spec and of its data; changes nothing.
 
     Raises:
         DataError: It was begun with other data; says in what they differ.
@@ -117,8 +131,8 @@ def check_known(spec: StudySpec, space: SearchSpace, dataset: Dataset) -> None:
     try:
         row = find_study(database, spec.name)
         if row is not None:
-            _refuse_another(database, row, spec, space)
-            refuse_data_of_another(row, spec.data, dataset)
+            _refuse_another(database, row, spec, checked.space)
+            refuse_data_of_another(row, spec.data, checked.dataset)
     finally:
         database.close()
 
