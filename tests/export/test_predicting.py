@@ -31,8 +31,6 @@ from tuner.models.predictions import Detections, RawPredictions
 from tuner.postprocess.nms import shown_at
 from tuner.trainers.contract import OutOfMemory
 
-CPU = torch.device("cpu")
-
 
 def test_predict_writes_coco_json_and_pictures(
     model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -66,17 +64,17 @@ def shown(model: LoadedModel, raw: RawPredictions) -> Detections:
 def test_chunks_change_nothing(model: Path, data: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
-    whole = predict_raw(loaded, split, CPU)
+    whole = predict_raw(loaded, split)
     assert len(split) < CHUNK
     monkeypatch.setattr("tuner.export.predicting.CHUNK", 3)
-    parts = predict_raw(loaded, split, CPU)
+    parts = predict_raw(loaded, split)
     np.testing.assert_array_equal(whole.offsets, parts.offsets)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)
     for start, end in itertools.pairwise(whole.offsets):  # in any order: of almost equal scores rounding decides
         distance = np.abs(whole.boxes[start:end, None] - parts.boxes[None, start:end]).max(axis=-1)
         assert distance.min(axis=1).max() < 1e-3
     np.testing.assert_array_equal(
-        predict_shown(loaded, split, CPU).offsets, shown(loaded, predict_raw(loaded, split, CPU)).offsets
+        predict_shown(loaded, split).offsets, shown(loaded, predict_raw(loaded, split)).offsets
     )
 
 
@@ -85,7 +83,7 @@ def test_fewer_images_at_a_time_where_a_gpu_holds_no_more(
 ) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
-    whole = predict_raw(loaded, split, CPU)
+    whole = predict_raw(loaded, split)
     real, sizes = DenseDetector.candidates, []
 
     def cramped(detector: DenseDetector, images: torch.Tensor) -> Candidates:
@@ -95,10 +93,10 @@ def test_fewer_images_at_a_time_where_a_gpu_holds_no_more(
         return real(detector, images)
 
     monkeypatch.setattr(DenseDetector, "candidates", cramped)
-    parts = predict_raw(loaded, split, CPU)
+    parts = predict_raw(loaded, split)
     assert sizes == [4, 4, 2, 2]  # eight at a time, of which there are four, then four, then two
     np.testing.assert_allclose(np.sort(parts.scores), np.sort(whole.scores), atol=1e-5)
-    cost = cost_of(loaded, split, CPU)
+    cost = cost_of(loaded, split)
     assert cost.batch.batch_size <= 2
 
 
@@ -112,7 +110,7 @@ def test_a_gpu_that_holds_no_image_is_told_as_such(
     loaded = load_model(model)
     monkeypatch.setattr(DenseDetector, "candidates", full)
     with pytest.raises(OutOfMemory, match=r"does not hold a single image beside the model: .* 20 MiB\.") as said:
-        predict_raw(loaded, split, CPU)
+        predict_raw(loaded, split)
     assert "--device cpu" in str(said.value)
 
 
@@ -131,17 +129,15 @@ def test_tiles_of_an_image_are_seen_as_images_of_their_own(
     for i, (left, top, right, bottom) in enumerate(windows):
         paths.append(tmp_path / f"{i}.png")
         cv2.imwrite(str(paths[-1]), cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2BGR))
-    alone = predict_raw(loaded, unlabelled_split(paths, loaded.info)[0], CPU)
-    whole = predict_raw(
-        loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info)[0], CPU, tiles=tiles
-    )
+    alone = predict_raw(loaded, unlabelled_split(paths, loaded.info)[0])
+    whole = predict_raw(loaded, unlabelled_split([split.images_dir / split.file_names[0]], loaded.info)[0], tiles=tiles)
     boxes = alone.boxes + windows[alone.image_index][:, [0, 1, 0, 1]]
     assert whole.offsets.tolist() == [0, len(alone.scores)]
     order = np.argsort(-alone.scores, kind="stable")
     np.testing.assert_allclose(whole.scores, alone.scores[order], atol=1e-5)
     np.testing.assert_allclose(np.sort(whole.boxes, axis=0), np.sort(boxes, axis=0), atol=0.05)
-    untouched = predict_raw(loaded, split, CPU)
-    large = predict_raw(loaded, split, CPU, tiles=Tiles(size=96))
+    untouched = predict_raw(loaded, split)
+    large = predict_raw(loaded, split, tiles=Tiles(size=96))
     np.testing.assert_allclose(large.scores, untouched.scores, atol=1e-5)
 
 
@@ -155,7 +151,7 @@ def test_images_of_another_size_than_annotated_are_refused(
     with pytest.raises(
         DataError, match=rf"{split.file_names[0]} is 96 x 72, not {96 * factor:.0f} x {72 * factor:.0f}"
     ):
-        predict_raw(load_model(model), wrong, CPU, tiles=tiles)
+        predict_raw(load_model(model), wrong, tiles=tiles)
 
 
 def test_tiles_on_the_command_line(
@@ -187,11 +183,11 @@ def test_the_tiles_of_the_operating_point_are_used(model: Path, data: DataSpec, 
     split, _ = load_split(data, "test")
     tiled, plain = load_model(folder), load_model(model)
     assert tiled.operating_point == point
-    want = predict_raw(plain, split, CPU, tiles=tiles)
-    np.testing.assert_array_equal(predict_raw(tiled, split, CPU).scores, want.scores)
-    np.testing.assert_array_equal(predict_shown(tiled, split, CPU).scores, shown(tiled, want).scores)
-    whole = predict_raw(tiled, split, CPU, tiles=Tiles())
-    np.testing.assert_array_equal(whole.scores, predict_raw(plain, split, CPU).scores)
+    want = predict_raw(plain, split, tiles=tiles)
+    np.testing.assert_array_equal(predict_raw(tiled, split).scores, want.scores)
+    np.testing.assert_array_equal(predict_shown(tiled, split).scores, shown(tiled, want).scores)
+    whole = predict_raw(tiled, split, tiles=Tiles())
+    np.testing.assert_array_equal(whole.scores, predict_raw(plain, split).scores)
 
 
 def test_what_was_trained_in_fp16_on_a_gpu_predicts_on_a_cpu(model: Path, data: DataSpec) -> None:
@@ -199,15 +195,15 @@ def test_what_was_trained_in_fp16_on_a_gpu_predicts_on_a_cpu(model: Path, data: 
     loaded = load_model(model)  # its precision is auto
     config = loaded.config.model_copy(update={"precision": "fp16"})
     moved = LoadedModel(loaded.detector, loaded.info.model_copy(update={"config": config}))
-    np.testing.assert_array_equal(predict_raw(moved, split, CPU).scores, predict_raw(loaded, split, CPU).scores)
-    assert cost_of(moved, split, CPU).precision == cost_of(loaded, split, CPU).precision
+    np.testing.assert_array_equal(predict_raw(moved, split).scores, predict_raw(loaded, split).scores)
+    assert cost_of(moved, split).precision == cost_of(loaded, split).precision
 
 
 def test_shows_only_what_reaches_its_class_threshold(model: Path, data: DataSpec) -> None:
     split, _ = load_split(data, "test")
     loaded = load_model(model)
     point = loaded.operating_point
-    found = predict_shown(loaded, split, CPU)
+    found = predict_shown(loaded, split)
     thresholds = np.array([point.class_confidence.get(name, point.confidence) for name in loaded.classes])
     assert len(found.scores)
     assert (found.scores >= thresholds[found.labels]).all()
@@ -300,7 +296,7 @@ def test_a_script_predicts_on_files(model: Path, data: DataSpec, tmp_path: Path)
     paths = [split.images_dir / name for name in split.file_names]
     found = predict(loaded, [str(paths[0]), tmp_path / "broken.jpg", *paths[1:]])
     assert [path for path, _ in found.by_image()] == paths
-    want = predict_shown(loaded, split, CPU)
+    want = predict_shown(loaded, split)
     for i, (_, here) in enumerate(found.by_image()):
         np.testing.assert_array_equal(here.scores, want.scores[want.image_index == i])
         assert here.offsets.tolist() == [0, len(here.boxes)]

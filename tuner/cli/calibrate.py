@@ -222,13 +222,12 @@ def _predict(
     from tuner.export.predicting import predict_raw
     from tuner.trainers.detection.precision import resolve_device
 
-    where = resolve_device(device)
-    model = load_model(folder, where)
+    model = load_model(folder, resolve_device(device))
     check_classes(model.info, annotated, data)
     tiles = tiles or model.operating_point.tiles
     note = trained_on_note(model.info, annotated)
     with image_progress() as told:
-        raw = predict_raw(model, annotated, where, tiles=tiles, told=told)
+        raw = predict_raw(model, annotated, tiles=tiles, told=told)
     return raw, model.config.max_detections, tiles, [note] if note else []
 
 

@@ -89,13 +89,12 @@ def evaluate(
     from tuner.report.error_pictures import draw_worst
     from tuner.trainers.detection.precision import resolve_device
 
-    where = resolve_device(device)
-    loaded = load_model(model, where, point=point)
+    loaded = load_model(model, resolve_device(device), point=point)
     check_classes(loaded.info, annotated, data)
     if (note := trained_on_note(loaded.info, annotated)) is not None:
         typer.echo(f"note: {note}", err=as_json)
     with image_progress() as told:
-        found = detect(loaded, annotated, where, tiles=tiles, told=told)
+        found = detect(loaded, annotated, tiles=tiles, told=told)
     metrics = evaluate_model(
         loaded,
         annotated,
@@ -114,7 +113,7 @@ def evaluate(
         written = draw_worst(explain(annotated, shown), pictures)
         tables.append(f"\n{len(written)} pictures of the worst errors at the operating point in {pictures}")
     if cost:
-        parts["cost"] = measured = cost_of(loaded, annotated, where, tiles=tiles)
+        parts["cost"] = measured = cost_of(loaded, annotated, tiles=tiles)
         tables.append(cost_table(measured))
     if as_json:
         print_json(

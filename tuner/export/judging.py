@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.cache import open_cache
@@ -43,25 +41,22 @@ class Judged:
     found: Detections
 
 
-def detect(
-    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
-) -> Detections:
+def detect(model: LoadedModel, split: Split, *, tiles: Tiles | None = None, told: Told = nobody) -> Detections:
     """Detections after NMS, with no confidence threshold.
 
     Args:
         model: A trained model.
         split: Images with the model's classes.
-        device: That the model is on.
         tiles: How images are cut; None: as the model's operating point says.
         told: Hears how far it is.
     """
     point = model.operating_point
-    raw = predict_raw(model, split, device, tiles=tiles, told=told)
+    raw = predict_raw(model, split, tiles=tiles, told=told)
     return suppress(raw, point.nms_iou, kind=point.nms, max_detections=model.config.max_detections)
 
 
-def cost_of(model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None) -> ImageCost:
-    """What an image costs the model on a device, measured on the first images of a split; arguments as of `detect`.
+def cost_of(model: LoadedModel, split: Split, *, tiles: Tiles | None = None) -> ImageCost:
+    """What an image costs the model on its device, measured on the first images of a split; arguments as of `detect`.
 
     Raises:
         DataError: An image cannot be read; named.
@@ -69,11 +64,11 @@ def cost_of(model: LoadedModel, split: Split, device: torch.device, *, tiles: Ti
     first = images_of(split, slice(model.config.batch_size))
     with tempfile.TemporaryDirectory(prefix="tuner-cost-") as folder:
         cached = open_cache(first, model.canvas, Path(folder))
-        precision, point = inference_precision(model.config, device), model.operating_point
+        precision, point = inference_precision(model.config, model.device), model.operating_point
         merging = point.model_copy(update={"tiles": tiles or point.tiles})
 
         def measured(at_once: int) -> ImageCost:
-            return measure_cost(model.detector, cached, first, model.canvas, model.config, precision, merging, at_once)
+            return measure_cost(model.detector, cached, first, model.config, precision, merging, at_once)
 
         return as_many_as_fit(model.config.batch_size, measured)[0]
 

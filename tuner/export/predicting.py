@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
@@ -67,7 +66,7 @@ def predict(
         told: Hears how far it is.
     """
     split, faults = unlabelled_split([Path(path) for path in paths], model.info)
-    return Predicted(split, predict_shown(model, split, model.device, tiles=tiles, told=told), tuple(faults))
+    return Predicted(split, predict_shown(model, split, tiles=tiles, told=told), tuple(faults))
 
 
 def unlabelled_split(paths: Sequence[Path], info: ModelConfig) -> tuple[Split, list[str]]:
@@ -122,15 +121,12 @@ def images_of(split: Split, rows: slice) -> Split:
     )
 
 
-def predict_raw(
-    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
-) -> RawPredictions:
+def predict_raw(model: LoadedModel, split: Split, *, tiles: Tiles | None = None, told: Told = nobody) -> RawPredictions:
     """Raw predictions on a split, whatever its annotations.
 
     Args:
-        model: On `device`.
+        model: On the device that computes.
         split: Images of any sizes.
-        device: Where to compute.
         tiles: How images are cut; None: as the model's operating point says.
         told: Hears how far it is.
 
@@ -138,23 +134,19 @@ def predict_raw(
         DataError: An image cannot be read, or has another size than the split says; named.
     """
     tiles = tiles or model.operating_point.tiles
-    return _joined(list(_predict_chunks(model, split, device, tiles, told)), RawPredictions)
+    return _joined(list(_predict_chunks(model, split, tiles, told)), RawPredictions)
 
 
-def predict_shown(
-    model: LoadedModel, split: Split, device: torch.device, *, tiles: Tiles | None = None, told: Told = nobody
-) -> Detections:
+def predict_shown(model: LoadedModel, split: Split, *, tiles: Tiles | None = None, told: Told = nobody) -> Detections:
     """What production shows on a split; see `predict_raw` and `shown_at`."""
     point, most = model.operating_point, model.config.max_detections
-    chunks = _predict_chunks(model, split, device, tiles or point.tiles, told)
+    chunks = _predict_chunks(model, split, tiles or point.tiles, told)
     return _joined([shown_at(raw, point, model.classes, max_detections=most) for raw in chunks], Detections)
 
 
-def _predict_chunks(
-    model: LoadedModel, split: Split, device: torch.device, tiles: Tiles, told: Told
-) -> Iterator[RawPredictions]:
-    at_once = at_once_on(device, BATCH, model.config, model.canvas, len(model.classes))
-    precision = inference_precision(model.config, device)
+def _predict_chunks(model: LoadedModel, split: Split, tiles: Tiles, told: Told) -> Iterator[RawPredictions]:
+    at_once = at_once_on(model.device, BATCH, model.config, model.canvas, len(model.classes))
+    precision = inference_precision(model.config, model.device)
     told(0, len(split))
     for start in range(0, len(split), CHUNK):
         part = images_of(split, slice(start, start + CHUNK))
@@ -188,8 +180,7 @@ def coco_json(detections: Detections, split: Split, info: ModelConfig) -> dict[s
     Category ids are those of the training annotations; `bbox` is xywh in pixels of the original image, so that
     the `annotations` list alone is a COCO results list.
     """
-    xywh = detections.boxes.astype(np.float64)
-    xywh[:, 2:] -= xywh[:, :2]
+    xywh = detections.xywh(slice(None))
     annotations = [
         {
             "id": i + 1,

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import ValidationError
 
 from tuner.config.alive import SignOfLife, silent
@@ -33,7 +32,7 @@ from tuner.export.model import (
     save_metrics,
     save_model,
 )
-from tuner.export.predicting import Told, nobody
+from tuner.export.predicting import Told
 from tuner.export.production import ProductionConfig
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.postprocess.swept import NOTHING
@@ -206,7 +205,7 @@ def train_production(
             production=plan.production,
         ),
     )
-    judged = judge_model(load_model(plan.folder, where), plan, where, partial(alive, what="evaluating"))
+    judged = judge_model(load_model(plan.folder, where), plan, partial(alive, what="evaluating"))
     nothing = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
     save_metrics(plan.folder, judged.metrics if judged else nothing)
     return judged
@@ -217,7 +216,7 @@ def finish(plan: Plan) -> None:
     shutil.rmtree(plan.workdir)
 
 
-def judge_model(model: LoadedModel, plan: Plan, device: torch.device, told: Told = nobody) -> Judged | None:
+def judge_model(model: LoadedModel, plan: Plan, told: Told) -> Judged | None:
     """Judge a model on the test split; without one, on val; None where that was trained on."""
     data = plan.production.provenance.data
     which: Literal["test", "val"] = "test" if data.test is not None else "val"
@@ -225,7 +224,7 @@ def judge_model(model: LoadedModel, plan: Plan, device: torch.device, told: Told
         return None
     split, _ = load_split(data, which)
     check_classes(model.info, split, data.path(data.test or data.val))
-    found = detect(model, split, device, told=told)
+    found = detect(model, split, told=told)
     return Judged(evaluate_model(model, split, which, found), split, found)
 
 

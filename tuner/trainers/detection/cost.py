@@ -30,7 +30,6 @@ def measure_cost(
     detector: Detector,
     cached: CachedImages,
     split: Split,
-    canvas: Canvas,
     config: TrialConfig,
     precision: Precision,
     merging: Merging,
@@ -44,9 +43,8 @@ def measure_cost(
 
     Args:
         detector: On `precision.device`; left in eval mode.
-        cached: Letterboxed images of the split, at least one.
+        cached: Letterboxed images of the split, at least one; their canvas is the network's.
         split: Images of any sizes.
-        canvas: Of the network.
         config: Gives `max_detections`.
         precision: Arithmetic.
         merging: Of the operating point.
@@ -54,6 +52,7 @@ def measure_cost(
         alive: Called for each pass; an image may have a hundred windows.
     """
     detector.eval()
+    canvas = cached.canvas
     if merging.tiles.size:
         images, windows = _typical_windows(split, merging.tiles, canvas)
         shapes = (windows[:, 2:] - windows[:, :2]).astype(np.int32)

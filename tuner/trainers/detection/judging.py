@@ -8,7 +8,6 @@ from typing import TypeVar
 from tuner.config.errors import DataError
 from tuner.config.trial import Tiles
 from tuner.data.batches import evaluation_batches
-from tuner.data.letterbox import placements
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.judge import judge
 from tuner.evaluation.metrics import Metrics
@@ -115,21 +114,19 @@ class EpochJudge:
         return made
 
     def _predict_batches(self, tiles: Tiles, at_once: int) -> RawPredictions:
-        val, canvas, alive = self._data.dataset.val, self._data.canvas, self._task.alive
+        val, images, alive = self._data.dataset.val, self._data.val_images, self._task.alive
         if tiles.size:
-            return predict_tiles(self._detector, val, tiles, canvas, self._precision, at_once, alive)
-        batches = evaluation_batches(self._data.val_images, at_once)
-        return predict(self._detector, batches, placements(val.sizes, canvas), val.sizes, self._precision, alive)
+            return predict_tiles(self._detector, val, tiles, images.canvas, self._precision, at_once, alive)
+        batches = evaluation_batches(images, at_once)
+        return predict(self._detector, batches, images.placements, val.sizes, self._precision, alive)
 
     def _measure_cost(self) -> ImageCost:
         self.peak_memory = peak_memory(self._precision.device)
-        config, data, alive = self._task.config, self._data, self._task.alive
+        config, alive = self._task.config, self._task.alive
         merging = self._point or Merging(tiles=config.tiles, nms=config.nms, nms_iou=config.nms_iou)
-        val, images = data.dataset.val, data.val_images
+        val, images = self._data.dataset.val, self._data.val_images
 
         def measured(at_once: int) -> ImageCost:
-            return measure_cost(
-                self._detector, images, val, data.canvas, config, self._precision, merging, at_once, alive
-            )
+            return measure_cost(self._detector, images, val, config, self._precision, merging, at_once, alive)
 
         return self._fitting(config.batch_size, measured)
