@@ -17,7 +17,8 @@ from tuner.data.coco import load_dataset, load_split
 from tuner.data.fingerprint import fingerprint
 from tuner.export.model import load_model
 from tuner.export.production import ProductionConfig
-from tuner.export.training import finish, make_plan, merge_splits, train_production
+from tuner.export.training import merge_splits, train_production
+from tuner.export.training_plan import finish, make_plan
 from tuner.export.yaml_files import save_production
 from tuner.trainers.contract import CHECKPOINT, Interrupted
 

@@ -24,7 +24,8 @@ from tuner.data.scenes import generate
 from tuner.export import training
 from tuner.export.model import load_model, save_model
 from tuner.export.production import ProductionConfig
-from tuner.export.training import make_plan, train_production
+from tuner.export.training import train_production
+from tuner.export.training_plan import make_plan
 from tuner.models.anchors import resolve_anchors
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.space.load import load_space

@@ -15,6 +15,7 @@ import torch
 from tests.trainers.training_case import assert_same_weights, comparable, never, variant
 from tuner.models.predictions import Detections
 from tuner.trainers.contract import (
+    CHECKPOINT,
     DETECTIONS,
     BadConfig,
     DiskFull,
@@ -23,7 +24,6 @@ from tuner.trainers.contract import (
     LostState,
     TrainingTask,
 )
-from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.train import train
 
 
@@ -31,7 +31,7 @@ def test_leaves_detections_and_a_checkpoint_without_code(
     undisturbed: tuple[TrainingTask, list[EpochResult]],
 ) -> None:
     task, results = undisturbed
-    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
+    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, CHECKPOINT]
     assert len(Detections.load(task.workdir / DETECTIONS).offsets) == 16 + 1
     assert results[-1].cpu_seconds > 0
     assert results[-1].peak_memory > 2**20
@@ -88,7 +88,7 @@ def test_what_cannot_be_saved_ends_a_trial_and_hides_no_other_reason(task: Train
         next(epochs)
     with pytest.raises(DiskFull, match=rf"{DETECTIONS} cannot be written: Is a directory"):
         next(train(dataclasses.replace(task, first_epoch=2), never))
-    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, checkpoint.CHECKPOINT]
+    assert sorted(path.name for path in task.workdir.iterdir()) == [DETECTIONS, CHECKPOINT]
 
 
 def test_an_epoch_that_arrived_is_not_judged_again(undisturbed: tuple[TrainingTask, list[EpochResult]]) -> None:
@@ -118,7 +118,7 @@ def test_killed_ends_bit_for_bit_where_the_undisturbed_one_does(
     )
     arguments = [task.config.model_dump_json(), task.data.model_dump_json(), str(task.workdir), str(task.cache_dir)]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments])
-    saved = task.workdir / checkpoint.CHECKPOINT
+    saved = task.workdir / CHECKPOINT
     while not saved.exists():
         assert process.poll() is None
         time.sleep(0.005)
@@ -141,8 +141,8 @@ def test_a_checkpoint_that_this_code_cannot_go_on_from_is_refused(
     whole, _ = undisturbed
     for change in ({"detector": {"other.weight": torch.zeros(1)}}, {"optimizer": {}}):
         torch.save(
-            torch.load(whole.workdir / checkpoint.CHECKPOINT, weights_only=True) | change,
-            tmp_path / checkpoint.CHECKPOINT,
+            torch.load(whole.workdir / CHECKPOINT, weights_only=True) | change,
+            tmp_path / CHECKPOINT,
         )
         with pytest.raises(BadConfig, match=r"does not fit this one: .*\nGo on with the version that began") as refused:
             list(train(dataclasses.replace(whole, workdir=tmp_path), never))
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_for_a_later_attempt(
 ) -> None:
     whole, _ = undisturbed
     task = variant(whole, "unreadable")
-    file = task.workdir / checkpoint.CHECKPOINT
+    file = task.workdir / CHECKPOINT
     file.mkdir(parents=True)  # which cannot be read as a file
     with pytest.raises(LostState, match=r"cannot be read: .*Is a directory.*; a later attempt may read it"):
         list(train(task, never))
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_attempt_begins_again(
     training = train(cut, never)
     next(training)
     training.close()
-    file = cut.workdir / checkpoint.CHECKPOINT
+    file = cut.workdir / CHECKPOINT
     content = bytearray(file.read_bytes())
     if how == "cut":
         del content[1000:]

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from tuner.trainers.contract import (
+    CHECKPOINT,
     EpochResult,
     TrainingTask,
 )
@@ -36,7 +37,7 @@ def comparable(results: list[EpochResult]) -> list[tuple[object, ...]]:
 
 
 def weights(task: TrainingTask) -> dict[str, torch.Tensor]:
-    state = checkpoint.load(task.workdir / checkpoint.CHECKPOINT)
+    state = checkpoint.load(task.workdir / CHECKPOINT)
     assert state is not None
     model: dict[str, torch.Tensor] = state["model"]
     return model

@@ -15,7 +15,7 @@ from tuner.config.seeds import MAX_SEED
 if TYPE_CHECKING:
     from tuner.data.fingerprint import Fingerprint
     from tuner.export.production import ProductionConfig
-    from tuner.export.training import Plan
+    from tuner.export.training_plan import Plan
 
 
 def train(
@@ -32,7 +32,8 @@ def train(
     production = load_production(config)  # before torch is imported: a typo is answered at once
 
     from tuner.cli.epochs import EpochProgress
-    from tuner.export.training import finish, make_plan, train_production
+    from tuner.export.training import train_production
+    from tuner.export.training_plan import finish, make_plan
     from tuner.trainers.contract import Interrupted, LostState
     from tuner.trainers.detection.precision import resolve_device
     from tuner.workers.devices import available_cores

@@ -3,140 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from tuner.config.alive import SignOfLife, silent
-from tuner.config.errors import ConfigError, DataError
-from tuner.config.files import unwritable, write_text
-from tuner.config.problems import located
+from tuner.config.errors import DataError
+from tuner.config.files import write_text
 from tuner.config.study import DataSpec
-from tuner.config.trial import TrialConfig
 from tuner.data.annotations import listed_files, read_content
 from tuner.data.coco import load_split
-from tuner.data.fingerprint import Fingerprint
 from tuner.data.letterbox import canvas_for
 from tuner.export.judging import Judged, check_classes, detect, evaluate_model
-from tuner.export.model import (
-    WEIGHTS,
-    LoadedModel,
-    ModelConfig,
-    ModelMetrics,
-    load_model,
-    save_metrics,
-    save_model,
-)
+from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics, load_model, save_metrics, save_model
 from tuner.export.predicting import Told
-from tuner.export.production import ProductionConfig
-from tuner.postprocess.operating_point import OperatingPoint
+from tuner.export.training_plan import Plan
 from tuner.postprocess.swept import NOTHING
 from tuner.studies.state.provenance import software_versions
-from tuner.trainers.contract import EpochResult, StopRequested, TrainingTask
+from tuner.trainers.contract import CHECKPOINT, EpochResult, StopRequested, TrainingTask
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.precision import resolve_device
 from tuner.trainers.detection.train import train
-
-Part = Literal["train", "train+val"]
-
-_TRAINING = "training"
-_PLAN = "plan.json"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One production training.
-
-    Attributes:
-        production: Where it comes from.
-        config: What is trained; differs from `production.config` at most in its epochs.
-        operating_point: Of `production`.
-        seed: Seed of weights, shuffling and augmentation.
-        part: What is trained on.
-        folder: The model folder.
-    """
-
-    production: ProductionConfig
-    config: TrialConfig
-    operating_point: OperatingPoint
-    seed: int
-    part: Part
-    folder: Path
-
-    @property
-    def workdir(self) -> Path:
-        """Folder of the checkpoint and the merged annotations while training goes on."""
-        return self.folder / _TRAINING
-
-
-def make_plan(
-    production: ProductionConfig,
-    folder: Path,
-    *,
-    epochs: int | None,
-    seed: int | None,
-    part: Part,
-    data: Fingerprint | None = None,
-) -> Plan:
-    """Check what is asked for against what the folder holds.
-
-    Args:
-        production: What to train.
-        folder: The model folder.
-        epochs: Training length; None: the config's.
-        seed: None: the trial's.
-        part: What to train on.
-        data: Of the data set as it is now, by which an interrupted training goes on with no other; None: it is not
-            compared. Nor is it where a version that kept none began the training.
-
-    Raises:
-        ConfigError: The config is for a trainer of the user's own; the epochs do not fit it; the folder holds a
-            finished model, or another training that was interrupted after it had saved its state.
-    """
-    config, point = production.config, production.operating_point
-    trainer = production.provenance.own_trainer
-    if config.own.values or point is None:
-        raise ConfigError(
-            f"the config was found with {trainer or 'a trainer of its own'}: the built-in one cannot train it",
-            hint="Train with it as that one does: tuner.load_production(FILE).config in Python.",
-        )
-    if epochs is not None:
-        values = config.model_dump() | {"epochs": epochs}
-        try:
-            config = TrialConfig.model_validate(values)
-        except ValidationError as error:
-            raise located(error, values, TrialConfig) from None
-    plan = Plan(production, config, point, production.provenance.seed if seed is None else seed, part, folder)
-    wanted: dict[str, Any] = {"config": config.digest(), "seed": plan.seed, "data": part}
-    if data is not None:
-        splits = {"train": data.train, "val": data.val}
-        wanted |= {f"{name} split": splits[name].identity for name in part.split("+")}
-    path = plan.workdir / _PLAN
-    under_way = path.exists() and (plan.workdir / checkpoint.CHECKPOINT).exists()
-    if (folder / WEIGHTS).exists() and not under_way:
-        raise ConfigError(f"{folder} holds a finished model", hint="Name another folder with -o, or delete this one.")
-    if under_way:
-        found = json.loads(path.read_text())
-        if other := ", ".join(sorted(key for key in wanted.keys() & found.keys() if found[key] != wanted[key])):
-            raise ConfigError(
-                f"{folder} holds an interrupted training with another {other}",
-                hint="Call `tuner train` as before, with the data as they were, to go on with it, or name another "
-                "folder with -o.",
-            )
-        if found.keys() < wanted.keys():
-            write_text(path, json.dumps(wanted) + "\n")
-    else:
-        try:
-            plan.workdir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(plan.workdir, error) from None
-        write_text(path, json.dumps(wanted) + "\n")
-    return plan
 
 
 def train_production(
@@ -188,7 +76,7 @@ def train_production(
     )
     for result in train(task, stop_requested):
         on_epoch(result)
-    state = checkpoint.load(plan.workdir / checkpoint.CHECKPOINT)
+    state = checkpoint.load(plan.workdir / CHECKPOINT)
     assert state is not None  # the trainer saves after each epoch
     save_model(
         plan.folder,
@@ -209,11 +97,6 @@ def train_production(
     nothing = ModelMetrics(split=None, metrics=None, precision=None, recall=None, f1=None)
     save_metrics(plan.folder, judged.metrics if judged else nothing)
     return judged
-
-
-def finish(plan: Plan) -> None:
-    """Remove what a training goes on from: there is nothing left to do for it."""
-    shutil.rmtree(plan.workdir)
 
 
 def judge_model(model: LoadedModel, plan: Plan, told: Told) -> Judged | None:

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 
 from tuner.config.errors import WeightsError
-from tuner.trainers.contract import CHECKPOINT, DiskFull
+from tuner.trainers.contract import DiskFull
 from tuner.trainers.detection.cuda_errors import is_cuda_error, is_out_of_memory
-
-__all__ = ["CHECKPOINT", "load", "random_state", "remove_unfinished", "restore_random_state", "save", "set_aside"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

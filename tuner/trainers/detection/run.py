@@ -16,7 +16,7 @@ from torch import Tensor
 from tuner.config.errors import ConfigError, WeightsError
 from tuner.data.batches import TrainingBatches
 from tuner.models.build import build_detector
-from tuner.trainers.contract import Diverged, Interrupted, LostState, StopRequested, TrainingTask
+from tuner.trainers.contract import CHECKPOINT, Diverged, Interrupted, LostState, StopRequested, TrainingTask
 from tuner.trainers.detection import checkpoint
 from tuner.trainers.detection.ema import Ema
 from tuner.trainers.detection.judging import EpochJudge
@@ -156,7 +156,7 @@ class TrainingRun:
 
     @property
     def _checkpoint(self) -> Path:
-        return self.task.workdir / checkpoint.CHECKPOINT
+        return self.task.workdir / CHECKPOINT
 
     def _state(self) -> dict[str, Any]:
         return {
