@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_there_is_named_before_anything_is_computed(tuner, 
     truth, results = write_case(tmp_path)
     code, out, err = tuner(results, "--data", truth, "-o", "nowhere/op.yaml")
     assert (code, out) == (1, "")
-    assert "error: -o: there is no folder nowhere" in err
+    assert "error: nowhere: no such folder" in err
 
 
 @pytest.mark.parametrize("name", ["op.png", "op.PNG"])

@@ -9,6 +9,7 @@ import typer
 
 from tuner.cli.common import AsJson, print_json
 from tuner.cli.fitting import print_table
+from tuner.cli.ground_truth import images_folder, is_study_file
 
 if TYPE_CHECKING:
     from tuner.config.trial import AnchorSizes, TrialConfig
@@ -98,7 +99,7 @@ def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
     from tuner.space.load import load_space
 
     notes: list[str] = []
-    if data.suffix in (".yaml", ".yml"):
+    if is_study_file(data):
         spec = load_study_spec(data)
         split, report = load_split(spec.data, "train")
         config = load_space(spec.space).default_config(base_config(spec))
@@ -109,8 +110,7 @@ def _load(data: Path) -> tuple[Split, TrialConfig, list[str]]:
         file = files["train"]
         notes = [f"boxes of {file}"] if data.is_dir() else []
         # The pictures are not needed, only their sizes, which COCO files hold.
-        here = file.absolute().parent
-        images = next((f for f in (here / "images", here.parent / "images") if f.is_dir()), here)
+        images = images_folder(file, None, otherwise=file.absolute().parent)
         split, report = read_annotations(file, images, name="train", on_bad_boxes="repair")
         config = TrialConfig()
     return split, config, notes if report.clean else [*notes, report.text()]

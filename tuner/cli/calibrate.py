@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,15 +21,40 @@ from tuner.cli.common import (
     refuse_folder,
     tiles_of,
 )
+from tuner.cli.ground_truth import ground_truth, is_study_file
 from tuner.cli.image_progress import image_progress
 from tuner.config.errors import ConfigError, nearest
+from tuner.config.paths import check_output
 
 if TYPE_CHECKING:
     from tuner.config.trial import Tiles
-    from tuner.data.bad_boxes import BoxReport
     from tuner.data.split import Split
     from tuner.evaluation.calibration import Calibration
     from tuner.models.predictions import RawPredictions
+
+_UNSUPPRESSED = ("greedy", "greedy-voting")
+"""Kinds of NMS that raw predictions are tried with, where none are asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Predictions:
+    """What is to be judged.
+
+    Attributes:
+        raw: The predictions.
+        kept: Detections that are kept of each image.
+        remedy: What keeps more of them.
+        kinds: Of NMS to try, where none are asked for.
+        tiles: What the predictions were made from.
+        notes: What a reader should know of them, each a sentence.
+    """
+
+    raw: RawPredictions
+    kept: int
+    remedy: str
+    kinds: tuple[str, ...]
+    tiles: Tiles
+    notes: list[str]
 
 
 def calibrate(
@@ -99,47 +125,36 @@ def calibrate(
             "--max-detections goes with results; a model keeps as many as its config says",
             hint=f"Change `max_detections` in the YAML file in {source}; no training is needed.",
         )
-    annotated, boxes = _ground_truth(data, split, images, on_bad_boxes, needs_images=is_model)
+    annotated, boxes = ground_truth(data, split, images, on_bad_boxes, needs_images=is_model)
     if not boxes.clean:
         typer.echo(boxes.text(), err=as_json)
 
-    import numpy as np
-
-    from tuner.config.trial import WHOLE
     from tuner.data.crowded import crowded_notes
     from tuner.evaluation.calibration import CRITERIA
     from tuner.evaluation.calibration import calibrate as compute
     from tuner.evaluation.coco import CocoEvaluator
     from tuner.evaluation.doubts import doubts
-    from tuner.evaluation.results import limits, read_results, suppressed_at
 
     if is_model:
-        raw, most, tiles, notes = _predict(source, annotated, data, device, tiles)
-        suppressed = False
-        for note in notes if as_json else ():
+        given = _of_model(source, annotated, data, device, tiles)
+        for note in given.notes if as_json else ():
             typer.echo(f"note: {note}", err=True)
     else:
-        raw = read_results(source, annotated)
-        most = max(1, int(np.diff(raw.offsets).max(initial=0)))
-        at = suppressed_at(raw)
-        notes, suppressed = limits(raw, annotated, at), at is not None
+        given = _of_results(source, annotated, max_detections)
     evaluator = CocoEvaluator(annotated)
-    kept = max_detections or most
-    remedy = f"raise `max_detections` in the YAML file in {source}" if is_model else "raise --max-detections"
-    crowded = crowded_notes([annotated], kept, remedy)
-    notes = doubts(raw, annotated, evaluator.truth) + notes + crowded
+    crowded = crowded_notes([annotated], given.kept, given.remedy)
+    notes = [*doubts(given.raw, annotated, evaluator.truth), *given.notes, *crowded]
     if not as_json:  # said even if there is no point to be found
-        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(raw.scores)} predictions")
+        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(given.raw.scores)} predictions")
         for note in notes:
             typer.echo(f"note: {note}")
-    kinds = list(dict.fromkeys(nms or (["none", "greedy"] if suppressed else ["greedy", "greedy-voting"])))
     found = compute(
         evaluator,
-        raw,
-        kinds=kinds,  # type: ignore[arg-type]  # checked above
+        given.raw,
+        kinds=list(dict.fromkeys(nms or given.kinds)),  # type: ignore[arg-type]  # checked above
         criteria=tuple(dict.fromkeys((*CRITERIA, criterion))),
-        tiles=tiles or WHOLE,
-        max_detections=kept,
+        tiles=given.tiles,
+        max_detections=given.kept,
         per_class=per_class,
     )
     if not as_json:
@@ -170,12 +185,9 @@ def _picture_beside(output: Path, *, force: bool) -> Path:
             f"-o: {output} is where the picture would lie, beside a YAML file of that name",
             hint=f"Name the YAML file, such as {output.with_suffix('.yaml')}.",
         )
-    if not output.parent.is_dir():
-        raise ConfigError(f"-o: there is no folder {output.parent}", hint="Make it first, or name another file.")
     picture = output.with_suffix(".png")
     for path in (output, picture):
-        if path.exists() and not force:
-            raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+        check_output(path, force=force)
     return picture
 
 
@@ -184,39 +196,15 @@ def _check_source(source: Path) -> None:
     expected = "a folder that `tuner train` wrote, or a COCO results JSON"
     if not source.exists():
         raise ConfigError(f"{source} does not exist; expected {expected}", hint="Check the path.")
-    if source.suffix in (".yaml", ".yml"):
+    if is_study_file(source):
         raise ConfigError(
             f"{source} is no model and holds no detections; expected {expected}",
             hint=f"An exported config is trained first: tuner train {source} -o model/; then: tuner calibrate model/",
         )
 
 
-def _ground_truth(
-    data: Path,
-    which: Literal["train", "val", "test"],
-    images: Path | None,
-    on_bad_boxes: Literal["refuse", "repair"] | None,
-    *,
-    needs_images: bool,
-) -> tuple[Split, BoxReport]:
-    from tuner.cli.evaluate import images_folder
-    from tuner.config.load import load_study_spec
-    from tuner.data.annotations import read_annotations
-    from tuner.data.coco import load_split
-
-    if data.suffix in (".yaml", ".yml"):
-        if images is not None:
-            raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
-        spec = load_study_spec(data).data
-        return load_split(spec.model_copy(update={"on_bad_boxes": on_bad_boxes or spec.on_bad_boxes}), which)
-    folder = images_folder(data, images, otherwise=None if needs_images else data.parent)
-    return read_annotations(data, folder, name=data.stem, on_bad_boxes=on_bad_boxes or "refuse")
-
-
-def _predict(
-    folder: Path, annotated: Split, data: Path, device: str, tiles: Tiles | None
-) -> tuple[RawPredictions, int, Tiles, list[str]]:
-    """Predictions of a model, how many are kept of an image, how images are cut, and what speaks against the images."""
+def _of_model(folder: Path, annotated: Split, data: Path, device: str, tiles: Tiles | None) -> _Predictions:
+    """What a trained model predicts on annotated images; notes say what speaks against these."""
     from tuner.export.judging import check_classes, trained_on_note
     from tuner.export.model import load_model
     from tuner.export.predicting import predict_raw
@@ -224,11 +212,26 @@ def _predict(
 
     model = load_model(folder, resolve_device(device))
     check_classes(model.info, annotated, data)
-    tiles = tiles or model.operating_point.tiles
     note = trained_on_note(model.info, annotated)
+    tiles = tiles or model.operating_point.tiles
     with image_progress() as told:
         raw = predict_raw(model, annotated, tiles=tiles, told=told)
-    return raw, model.config.max_detections, tiles, [note] if note else []
+    remedy = f"raise `max_detections` in the YAML file in {folder}"
+    return _Predictions(raw, model.config.max_detections, remedy, _UNSUPPRESSED, tiles, [note] if note else [])
+
+
+def _of_results(file: Path, annotated: Split, max_detections: int | None) -> _Predictions:
+    """The results of any toolkit; notes say what they cannot tell."""
+    import numpy as np
+
+    from tuner.config.trial import WHOLE
+    from tuner.evaluation.results import limits, read_results, suppressed_at
+
+    raw = read_results(file, annotated)
+    at = suppressed_at(raw)
+    kept = max_detections or max(1, int(np.diff(raw.offsets).max(initial=0)))
+    kinds = _UNSUPPRESSED if at is None else ("none", "greedy")
+    return _Predictions(raw, kept, "raise --max-detections", kinds, WHOLE, limits(raw, annotated, at))
 
 
 def _write(found: Calibration, criterion: str, output: Path, picture: Path, source: Path, *, force: bool) -> list[Path]:

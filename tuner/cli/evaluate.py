@@ -19,6 +19,7 @@ from tuner.cli.common import (
     Tile,
     tiles_of,
 )
+from tuner.cli.ground_truth import ground_truth, is_study_file
 from tuner.cli.image_progress import image_progress
 
 
@@ -57,25 +58,11 @@ def evaluate(
     from tuner.cli.tables import detail_table, metrics_table
     from tuner.config.base import Frozen
     from tuner.config.errors import ConfigError
-    from tuner.config.load import load_study_spec
-    from tuner.config.study import DataSpec
-    from tuner.data.coco import load_split
 
     tiles = tiles_of(tile, overlap)
     if pictures is not None and not errors:
         raise ConfigError("--pictures goes with --errors")
-    of_study = data.suffix in (".yaml", ".yml")
-    if of_study:
-        if images is not None:
-            raise ConfigError("--images goes with a COCO JSON; a study file names its images itself")
-        spec = load_study_spec(data).data
-    else:
-        folder = images_folder(data, images)
-        # One file only: it stands for every split of the data set.
-        spec = DataSpec(root=Path.cwd(), images=folder, train=data, val=data, test=data)
-    if on_bad_boxes is not None:
-        spec = spec.model_copy(update={"on_bad_boxes": on_bad_boxes})
-    annotated, boxes = load_split(spec, split, needs_boxes=False)
+    annotated, boxes = ground_truth(data, split, images, on_bad_boxes, needs_boxes=False)
     if not boxes.clean:
         typer.echo(boxes.text(), err=as_json)
 
@@ -98,7 +85,7 @@ def evaluate(
     metrics = evaluate_model(
         loaded,
         annotated,
-        split if of_study else None,
+        split if is_study_file(data) else None,
         found,
         evaluate=(lambda found: evaluate_by_oracle(annotated, found)) if evaluator == "pycocotools" else None,
     )
@@ -124,31 +111,3 @@ def evaluate(
     typer.echo(metrics_table(metrics, "--json"))
     for table in tables:
         typer.echo(table)
-
-
-def images_folder(data: Path, images: Path | None, *, otherwise: Path | None = None) -> Path:
-    """The folder of an annotation file's images.
-
-    Args:
-        data: The annotation file.
-        images: What the user names; None: the folder `images` beside the file or beside its folder.
-        otherwise: What is taken where there is no such folder; None: that is refused.
-
-    Raises:
-        ConfigError: There is none.
-        DataError: `data` is no file.
-    """
-    from tuner.config.errors import ConfigError, DataError
-
-    if data.is_dir():
-        raise DataError(
-            f"--data: {data} is a folder; expected a COCO JSON or a study file", hint="Name the file, not its folder."
-        )
-    if not data.is_file():
-        raise DataError(f"--data: the file {data} does not exist", hint="Check the path.")
-    here = data.absolute().parent
-    beside = (here / "images", here.parent / "images")
-    folder = images or next((folder for folder in beside if folder.is_dir()), otherwise)
-    if folder is None:
-        raise ConfigError(f"no folder `images` beside {data} or beside its folder", hint="Name it with --images.")
-    return folder

@@ -116,7 +116,7 @@ def _take_folder(plan: Plan, wanted: dict[str, Any]) -> None:
     try:
         plan.workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make {plan.workdir}: {error.strerror}") from None
+        raise unwritable(plan.workdir, error) from None
     if found.keys() < wanted.keys():
         write_text(path, json.dumps(wanted) + "\n")
 

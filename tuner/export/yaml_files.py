@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError
 from tuner.config.files import write_text
+from tuner.config.paths import check_output
 from tuner.config.problems import located
 from tuner.config.source import read_yaml
 from tuner.config.writing import dump_yaml
@@ -78,10 +79,9 @@ def write_yaml(model: Frozen, path: Path, header: list[str], *, force: bool) -> 
         force: Replace a file that is there already.
 
     Raises:
-        ConfigError: The file exists and `force` is not set, or cannot be written.
+        ConfigError: Its folder does not exist, the file exists and `force` is not set, or it cannot be written.
     """
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists", hint="Name another file with -o, or replace it with --force.")
+    check_output(path, force=force)
     values: dict[str, Any] = model.model_dump(mode="json")
     # A name in the header may hold line breaks or control characters, which no comment of YAML can.
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in header)
