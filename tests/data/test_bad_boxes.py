@@ -1,11 +1,14 @@
 """Boxes outside their image, without area, there twice, or in other units: pointed out, refused or repaired."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.evaluation.cases import make_split
 from tuner.config.errors import DataError
 from tuner.data.bad_boxes import TOLERANCE, check_boxes
 from tuner.data.coco import load_dataset, load_split
@@ -129,20 +132,26 @@ def test_boxes_near_the_largest_float_are_outside_like_any_other(folder, bbox):
         load_split(folder.spec(), "train")
 
 
+def one_on_each_image(boxes):
+    count = len(boxes)
+    split = make_split(range(count), np.zeros(count), boxes, images=count, classes=1)
+    return replace(split, sizes=np.full((count, 2), (90, 60), np.int32))
+
+
 coordinates = st.floats(-100, 200, allow_nan=False)
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 20), st.just(4)), elements=coordinates))
 def test_repaired_boxes_lie_inside_and_good_boxes_stay(boxes):
-    sizes = np.full((len(boxes), 2), (90, 60), np.int32)
-    repaired, keep, report = check_boxes(boxes, sizes, split="train", policy="repair")
+    split = one_on_each_image(boxes)
+    repaired, keep, report = check_boxes(split, "repair")
     assert report.dropped == (~keep).sum()
     assert report.clipped + report.dropped == report.outside + report.without_area
     kept = repaired[keep]
     assert (kept[:, 2:] > 0).all()
     assert (kept[:, :2] >= -TOLERANCE).all()
-    assert (kept[:, :2] + kept[:, 2:] <= sizes[keep] + TOLERANCE + 1e-9).all()
-    again, all_kept, clean = check_boxes(kept, sizes[keep], split="train", policy="refuse")
+    assert (kept[:, :2] + kept[:, 2:] <= split.sizes[keep] + TOLERANCE + 1e-9).all()
+    again, all_kept, clean = check_boxes(one_on_each_image(kept), "refuse")
     assert clean.clean
     assert all_kept.all()
     assert np.array_equal(again, kept)

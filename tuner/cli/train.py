@@ -10,7 +10,7 @@ import typer
 
 from tuner.cli.coloured import secho
 from tuner.cli.common import DeviceName
-from tuner.config.seeds import MAX_SEED
+from tuner.config.counts import MAX_SEED
 
 if TYPE_CHECKING:
     from tuner.data.fingerprint import Fingerprint

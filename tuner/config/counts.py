@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_COUNT = 2**31 - 1
 """The largest whole number that every supported database holds in a column of integers."""
+MAX_SEED = MAX_COUNT
+"""The largest seed; every random number generator that is used takes it."""
 MAX_SLOTS = 1024
 """Trials at the same time on one machine: each has a process."""
 MAX_RUNS = 1000

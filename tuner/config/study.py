@@ -20,10 +20,9 @@ from pydantic import (
 )
 
 from tuner.config.base import Count, Frozen, is_stored
-from tuner.config.counts import MAX_COUNT, MAX_SLOTS
+from tuner.config.counts import MAX_COUNT, MAX_SEED, MAX_SLOTS
 from tuner.config.errors import ConfigError
 from tuner.config.objective import Constraint, Objective
-from tuner.config.seeds import MAX_SEED
 
 Parsed = TypeVar("Parsed")
 StudyName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -26,9 +26,9 @@ def alike_notes(train: Split, val: Split) -> list[str]:
     Raises:
         DataError: One of these images cannot be read; names it.
     """
-    paths = sorted(_paths(train), key=_order)
+    paths = sorted(train.paths, key=_order)
     places = [_order(path) for path in paths]
-    looked_at = _paths(val)[:: max(1, -(-len(val) // _LOOKED_AT))]
+    looked_at = val.paths[:: max(1, -(-len(val) // _LOOKED_AT))]
     pairs = []
     for path in looked_at:
         here = bisect(places, _order(path))
@@ -45,10 +45,6 @@ def alike_notes(train: Split, val: Split) -> list[str]:
         f"as {one} and {other}: if they are frames of one video, val says little of others; put all frames of a video "
         "into one split, with a file of annotations for each (--annotations, --val)"
     ]
-
-
-def _paths(split: Split) -> list[Path]:
-    return [split.images_dir / name for name in split.file_names]
 
 
 def _order(path: Path) -> list[str | int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from tuner.data.columns import (
     boxes_of,
     crowd_of,
     ids_of,
+    positions_of,
     positive_whole,
     refuse_doubles,
     refuse_unclean,
@@ -25,7 +26,6 @@ from tuner.data.columns import (
     texts_of,
     with_boxes,
 )
-from tuner.data.doubled import copies_of
 from tuner.data.image_checks import check_files_exist, header_sizes
 from tuner.data.json_file import read_json
 from tuner.data.other_formats import CONVERT, refuse_other_json
@@ -100,8 +100,10 @@ def parse_annotations(
 
     annotation_ids = ids_of(annotations, "id", "annotation", path)
     refuse_doubles(annotation_ids, "annotation", path)
-    image_index = _lookup(ids_of(annotations, "image_id", "annotation", path), image_ids, "image", annotation_ids, path)
-    labels = _lookup(
+    image_index = positions_of(
+        ids_of(annotations, "image_id", "annotation", path), image_ids, "image", annotation_ids, path
+    )
+    labels = positions_of(
         ids_of(annotations, "category_id", "annotation", path), category_ids, "category", annotation_ids, path
     )
     annotations, from_polygons = with_boxes(annotations)
@@ -115,14 +117,36 @@ def parse_annotations(
             hint="Multiply x and width by the image's width, y and height by its height.",
         )
     order = np.argsort(image_index, kind="stable")
-    image_index, annotation_ids, labels = image_index[order], annotation_ids[order], labels[order]
-    boxes, areas, crowd = boxes[order], areas[order], crowd[order]
-
-    describe = _Descriptions(annotation_ids, image_index, file_names)
-    copies = copies_of(image_index, labels, boxes, crowd)
-    repaired, keep, report = check_boxes(
-        boxes, sizes[image_index], split=name, policy=on_bad_boxes, describe=describe, copies=copies
+    split = Split(
+        name=name,
+        images_dir=images_dir,
+        file_names=file_names,
+        image_ids=image_ids,
+        sizes=sizes,
+        boxes=boxes[order],
+        areas=areas[order],
+        labels=labels[order],
+        crowd=crowd[order],
+        annotation_ids=annotation_ids[order],
+        offsets=_offsets(image_index, len(images)),
+        classes=classes,
+        category_ids=tuple(category_ids.tolist()),
     )
+    split, report = _with_sound_boxes(split, path, on_bad_boxes, needs_boxes=needs_boxes)
+    return split, report.model_copy(update={"from_polygons": from_polygons, "rotated": rotated(annotations)})
+
+
+def _offsets(image_index: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """See `Split.offsets`."""
+    return np.concatenate([[0], np.cumsum(np.bincount(image_index, minlength=images))]).astype(np.int64)
+
+
+def _with_sound_boxes(
+    split: Split, path: Path, on_bad_boxes: Literal["refuse", "repair"], *, needs_boxes: bool
+) -> tuple[Split, BoxReport]:
+    """A split with those of its boxes that can be used, repaired where that is asked for, and what was wrong."""
+    name = split.name
+    repaired, keep, report = check_boxes(split, on_bad_boxes)
     if on_bad_boxes == "refuse" and (report.outside or report.without_area):
         raise DataError(
             f"{path}: {report.text()}",
@@ -131,47 +155,28 @@ def parse_annotations(
         )
     if needs_boxes and not keep.any():
         raise DataError(
-            f"{path}: none of the {len(boxes)} boxes of {name} has an area inside its image",
+            f"{path}: none of the {len(split.boxes)} boxes of {name} has an area inside its image",
             hint=_ANNOTATE.get(name, _ANNOTATE["train"]),
         )
-    if needs_boxes and crowd[keep].all():
+    if needs_boxes and split.crowd[keep].all():
         raise DataError(
             f"{path}: all {keep.sum()} boxes of {name} are crowd regions (iscrowd 1), so there is no object to learn "
             "or to find",
             hint="Set iscrowd to 0 for boxes that hold one object.",
         )
-    changed = (repaired != boxes).any(axis=1)
+    changed = (repaired != split.boxes).any(axis=1)
+    areas = split.areas.copy()
     areas[changed] = np.minimum(areas[changed], repaired[changed, 2] * repaired[changed, 3])
-    counts = np.bincount(image_index[keep], minlength=len(images))
-    split = Split(
-        name=name,
-        images_dir=images_dir,
-        file_names=file_names,
-        image_ids=image_ids,
-        sizes=sizes,
+    sound = replace(
+        split,
         boxes=repaired[keep],
         areas=areas[keep],
-        labels=labels[keep],
-        crowd=crowd[keep],
-        annotation_ids=annotation_ids[keep],
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        classes=classes,
-        category_ids=tuple(category_ids.tolist()),
+        labels=split.labels[keep],
+        crowd=split.crowd[keep],
+        annotation_ids=split.annotation_ids[keep],
+        offsets=_offsets(split.image_index[keep], len(split)),
     )
-    return split, report.model_copy(update={"from_polygons": from_polygons, "rotated": rotated(annotations)})
-
-
-class _Descriptions(Sequence[str]):
-    """Names of annotations, made only when a message asks for one."""
-
-    def __init__(self, ids: NDArray[np.int64], image_index: NDArray[np.int64], file_names: tuple[str, ...]) -> None:
-        self._ids, self._image_index, self._file_names = ids, image_index, file_names
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        return f"annotation {self._ids[index]} of {self._file_names[self._image_index[index]]}"
+    return sound, report
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -216,23 +221,6 @@ def _categories(rows: Rows, path: Path) -> tuple[NDArray[np.int64], tuple[str, .
         )
     order = np.argsort(ids)
     return ids[order], tuple(names[i] for i in order)
-
-
-def _lookup(
-    wanted: NDArray[np.int64], known: NDArray[np.int64], what: str, annotation_ids: NDArray[np.int64], path: Path
-) -> NDArray[np.int64]:
-    """The position of each wanted id among the known ones."""
-    order = np.argsort(known)
-    index = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
-    unknown = np.flatnonzero(known[index] != wanted)
-    if unknown.size:
-        first, an = unknown[0], "an" if what == "image" else "a"
-        raise DataError(
-            f"{path}: {unknown.size} annotations have {an} {what} id that the file does not list; the first is "
-            f"annotation {annotation_ids[first]} with {what}_id {wanted[first]}",
-            hint=f"Add the missing {what} or remove these annotations.",
-        )
-    return index.astype(np.int64)
 
 
 def _sizes(images: Rows, images_dir: Path, file_names: tuple[str, ...], path: Path) -> NDArray[np.int32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 
 from tuner.config.base import Frozen
 from tuner.config.errors import SHOWN
+from tuner.data.doubled import copies_of
+from tuner.data.split import Split
 
 TOLERANCE = 0.5
 """Pixels that a box may reach over the image's edge without being reported: annotation tools round."""
@@ -65,33 +66,25 @@ class BoxReport(Frozen):
 
 
 def check_boxes(
-    boxes: NDArray[np.float64],
-    sizes: NDArray[np.int32],
-    *,
-    split: str,
-    policy: Literal["refuse", "repair"],
-    describe: Sequence[str] | None = None,
-    copies: NDArray[np.bool_] | None = None,
+    split: Split, policy: Literal["refuse", "repair"]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], BoxReport]:
-    """Find boxes outside their image or without area; repair them, and drop copies, where that is asked for.
+    """Find boxes outside their image, without area or there twice; repair or drop them where that is asked for.
 
     Args:
-        boxes: (M, 4) float64, COCO xywh in original pixels.
-        sizes: (M, 2) int32, (width, height) of each box's image.
-        split: Name for the report.
+        split: M boxes.
         policy: "refuse" changes nothing (the caller raises), "repair" clips and drops.
-        describe: M names for the examples; default: the box's position.
-        copies: (M,) bool, boxes that stand before already; default: none.
 
     Returns:
         Boxes (M, 4), of which only the bad ones differ; (M,) bool, which to keep; the report.
     """
+    boxes, image_index = split.boxes, split.image_index
+    sizes = split.sizes[image_index]
     with np.errstate(over="ignore"):  # then it ends outside, which is told below
         ends = boxes[:, :2] + boxes[:, 2:]
     without_area = np.asarray((boxes[:, 2:] <= 0).any(axis=1), np.bool_)
     beyond = (boxes[:, :2] < -TOLERANCE) | (ends > sizes + TOLERANCE)
     outside = np.asarray(beyond.any(axis=1), np.bool_) & ~without_area
-    doubled = ~without_area & (False if copies is None else copies)
+    doubled = ~without_area & copies_of(split)
     bad = np.flatnonzero(without_area | outside)
     repaired: NDArray[np.float64] = boxes
     keep: NDArray[np.bool_] = np.ones(len(boxes), np.bool_)
@@ -105,14 +98,14 @@ def check_boxes(
         keep &= ~doubled
     examples = []
     for i in np.flatnonzero(without_area | outside | doubled)[:SHOWN].tolist():
-        name = describe[i] if describe is not None else f"box {i}"
+        name = f"annotation {split.annotation_ids[i]} of {split.file_names[image_index[i]]}"
         fault = "has no area" if without_area[i] else "is outside" if outside[i] else "is there twice"
         width, height = sizes[i].tolist()
         bbox = ", ".join(f"{value:g}" for value in boxes[i])
         examples.append(f"{name}: bbox [{bbox}] {fault} (image {width} x {height})")
     repairing = policy == "repair"
     report = BoxReport(
-        split=split,
+        split=split.name,
         boxes=len(boxes),
         outside=int(outside.sum()),
         without_area=int(without_area.sum()),

@@ -213,7 +213,7 @@ def _build(split: Split, canvas: Canvas, path: Path, shape: tuple[int, ...], thr
 
 def _write_images(split: Split, canvas: Canvas, file: int, start: int, threads: int, alive: SignOfLife) -> None:
     bytes_per_image = canvas.height * canvas.width * 3
-    paths = [split.images_dir / name for name in split.file_names]
+    paths = split.paths
     found = np.zeros_like(split.sizes)
 
     def write(index: int) -> str | None:

@@ -16,12 +16,9 @@ from tuner.config.errors import DataError, listed
 from tuner.config.study import DataSpec
 from tuner.data.annotations import read_annotations
 from tuner.data.bad_boxes import BoxReport
-from tuner.data.doubled import doubled_notes
+from tuner.data.doubled import FEW, doubled_notes
 from tuner.data.image_checks import check_files_exist, check_sizes, header_sizes
 from tuner.data.split import Split
-
-FEW = 0.03
-"""Share of a split's boxes up to which a doubt about them is not worth a word."""
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
 
@@ -63,8 +60,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     for split in splits.values():
         _check_same_classes(train, split, spec.path(spec.train), spec.path(getattr(spec, split.name)))
     for split in splits.values():
-        paths = _paths(split)
-        check_sizes(paths, split.sizes, header_sizes(paths))
+        check_sizes(split.paths, split.sizes, header_sizes(split.paths))
     reports: dict[str, BoxReport] = {name: report for name, (_, report) in loaded.items()}
     return Dataset(
         train=train,
@@ -108,10 +104,6 @@ def load_split(spec: DataSpec, which: SplitName, *, needs_boxes: bool = True) ->
     )
     check_files_exist(images_dir, split.file_names, spec.path(relative))
     return split, report
-
-
-def _paths(split: Split) -> list[Path]:
-    return [split.images_dir / file_name for file_name in split.file_names]
 
 
 def _check_same_classes(first: Split, other: Split, first_path: Path, other_path: Path) -> None:
@@ -202,7 +194,7 @@ def _overlaps(splits: list[Split]) -> tuple[str, ...]:
     """Sentences on images that are listed twice, in one split or in two, be it as a/../b.jpg or through a link."""
     warnings = []
     real = functools.cache(os.path.realpath)
-    counts = [Counter(f"{real(path.parent)}/{path.name}" for path in _paths(split)) for split in splits]
+    counts = [Counter(f"{real(path.parent)}/{path.name}" for path in split.paths) for split in splits]
     for i, split in enumerate(splits):
         doubled = sorted(name for name, count in counts[i].items() if count > 1)
         if doubled:

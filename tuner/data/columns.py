@@ -89,6 +89,23 @@ def refuse_doubles(ids: NDArray[np.int64], what: str, path: Path) -> None:
         )
 
 
+def positions_of(
+    wanted: NDArray[np.int64], known: NDArray[np.int64], what: str, annotation_ids: NDArray[np.int64], path: Path
+) -> NDArray[np.int64]:
+    """The position of the id that each annotation has of `what` among the known ones."""
+    order = np.argsort(known)
+    index = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+    unknown = np.flatnonzero(known[index] != wanted)
+    if unknown.size:
+        first, an = unknown[0], "an" if what == "image" else "a"
+        raise DataError(
+            f"{path}: {unknown.size} annotations have {an} {what} id that the file does not list; the first is "
+            f"annotation {annotation_ids[first]} with {what}_id {wanted[first]}",
+            hint=f"Add the missing {what} or remove these annotations.",
+        )
+    return index.astype(np.int64)
+
+
 def positive_whole(value: object) -> bool:
     """Whether a value can be a number of pixels."""
     return _whole(value) and 1 <= value < 2**31

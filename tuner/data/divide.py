@@ -36,7 +36,7 @@ def about_videos(videos: Videos, train: NDArray[np.int64], val: NDArray[np.int64
     return ", all frames of a video (video_id) on the same side"
 
 
-def divide(split: Split, videos: Videos = (), share: float = VAL_SHARE) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def divide(split: Split, videos: Videos = ()) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide images so that every class has about its share of images on both sides, and no video is on both.
 
     The rarest class is divided first, then the next among the images left, at last the images without
@@ -73,7 +73,7 @@ def divide(split: Split, videos: Videos = (), share: float = VAL_SHARE) -> tuple
     np.logical_or.at(holds, unit, visible)
     first = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(first, unit, draw)
-    aside = _put_aside(holds, np.bincount(unit), first, share)[unit]
+    aside = _put_aside(holds, np.bincount(unit), first)[unit]
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
@@ -84,16 +84,13 @@ def _units(videos: Videos, images: int) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
-def _put_aside(
-    holds: NDArray[np.bool_], size: NDArray[np.int64], draw: NDArray[Any], share: float
-) -> NDArray[np.bool_]:
+def _put_aside(holds: NDArray[np.bool_], size: NDArray[np.int64], draw: NDArray[Any]) -> NDArray[np.bool_]:
     """Which units go to validation.
 
     Args:
         holds: (units, classes), which classes each shows.
         size: Images of each.
         draw: Its chance: those with the lowest are put aside first.
-        share: Of the images that are to be put aside.
     """
     shows = holds.any(axis=1)
     most = int(size.sum()) // 2
@@ -103,7 +100,7 @@ def _put_aside(
     for column in np.argsort(columns.sum(axis=0), kind="stable").tolist():
         members = np.flatnonzero(columns[:, column])
         free = members[side[members] < 0]
-        wanted = round(share * int(size[members].sum()))
+        wanted = round(VAL_SHARE * int(size[members].sum()))
         found = int(size[members[side[members] == 1]].sum())
         room = most - int(size[side == 1].sum())  # classes of a few images each would together take too many
         for one in free[np.argsort(draw[free])].tolist():
@@ -113,7 +110,7 @@ def _put_aside(
             smallest = free[np.lexsort((draw[free], size[free]))[0]]
             side[smallest] = size[smallest] <= room
     # Classes of a single unit each stay in training, which may leave nothing to validate on.
-    wanted = max(1, round(share * int(size[shows].sum())))
+    wanted = max(1, round(VAL_SHARE * int(size[shows].sum())))
     found = int(size[shows & (side == 1)].sum())
     movable = np.flatnonzero(shows & (side == 0))
     alone = (holds[movable] & (holds[side == 0].sum(axis=0) == 1)).any(axis=1)

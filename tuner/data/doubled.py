@@ -11,18 +11,16 @@ from tuner.data.split import Split
 
 _SAME = 0.9
 """IoU of two boxes that are taken to be drawn around one object: above all values of NMS IoU that are tried."""
-_FEW = 0.03
-"""Share of the objects up to which that is not worth a word."""
+FEW = 0.03
+"""Share of a split's boxes up to which a doubt about them is not worth a word."""
 
 
-def copies_of(
-    image_index: NDArray[np.int64], labels: NDArray[np.int64], boxes: NDArray[np.float64], crowd: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def copies_of(split: Split) -> NDArray[np.bool_]:
     """(M,) bool: of M boxes those that stand before already, with the same image and class; crowd regions are none."""
-    objects = np.flatnonzero(~crowd)
-    rows = np.column_stack([image_index, labels, boxes])[objects]
+    objects = np.flatnonzero(~split.crowd)
+    rows = np.column_stack([split.image_index, split.labels, split.boxes])[objects]
     _, first = np.unique(rows, axis=0, return_index=True)
-    copies = ~crowd
+    copies = ~split.crowd
     copies[objects[first]] = False
     return copies
 
@@ -37,7 +35,7 @@ def nearly_doubled_notes(val: Split) -> list[str]:
     for members in np.split(objects[order], ends):
         near[members] = _covered(val.boxes[members])
     share = near.sum() / max(1, len(objects))
-    if share <= _FEW:
+    if share <= FEW:
         return []
     first = val.file_names[val.image_index[int(near.argmax())]]
     return [
@@ -63,7 +61,7 @@ def doubled_notes(splits: Iterable[Split]) -> list[str]:
     """A sentence on each split with boxes that are there twice."""
     notes = []
     for split in splits:
-        copies = np.flatnonzero(copies_of(split.image_index, split.labels, split.boxes, split.crowd))
+        copies = np.flatnonzero(copies_of(split))
         if copies.size:
             effect = "these objects weigh twice" if split.name == "train" else "one of each pair counts as missed"
             notes.append(

@@ -156,7 +156,7 @@ def refuse_other_data(begun: Fingerprint, spec: DataSpec, dataset: Dataset, stud
 def split_fingerprint(split: Split) -> SplitFingerprint:
     """The fingerprint of one split; see `fingerprint`."""
     try:
-        file_sizes = np.array([(split.images_dir / name).stat().st_size for name in split.file_names], np.int64)
+        file_sizes = np.array([path.stat().st_size for path in split.paths], np.int64)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
     boxes = (split.boxes, split.areas, split.labels, split.crowd, split.annotation_ids)

@@ -47,6 +47,11 @@ class Split:
         return len(self.file_names)
 
     @property
+    def paths(self) -> list[Path]:
+        """The image files, N in all."""
+        return [self.images_dir / name for name in self.file_names]
+
+    @property
     def image_index(self) -> NDArray[np.int64]:
         """(M,) int64, the index of the image that each box lies in."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 import tuner
 from tuner.config.base import Frozen
+from tuner.config.counts import MAX_SEED
 from tuner.config.errors import StudyError
-from tuner.config.seeds import MAX_SEED
 from tuner.config.study import DataSpec, ObjectiveSpec
 from tuner.config.trial import TrialConfig
 from tuner.data.fingerprint import Fingerprint

@@ -68,6 +68,10 @@ class CategoricalDimension(_Searched):
         """Whether the dimension can take the value."""
         return any(_same(value, choice) for choice in self.choices)
 
+    def own_form(self, value: Any) -> Any:
+        """A value that it contains, as the choice itself."""
+        return next(choice for choice in self.choices if choice == value)
+
     def distribution(self) -> BaseDistribution:
         """The dimension in Optuna's terms."""
         from optuna.distributions import CategoricalDistribution
@@ -154,6 +158,10 @@ class FloatDimension(_Range):
     high: StrictFloat | StrictInt
     step: StrictFloat | StrictInt | None = None
 
+    def own_form(self, value: Any) -> float:
+        """A value that it contains, as a float."""
+        return float(value)
+
     def distribution(self) -> BaseDistribution:
         """The dimension in Optuna's terms."""
         from optuna.distributions import FloatDistribution
@@ -185,6 +193,10 @@ class IntDimension(_Range):
     def contains(self, value: Any) -> bool:
         """Whether the dimension can take the value."""
         return super().contains(value) and value == int(value)
+
+    def own_form(self, value: Any) -> int:
+        """A value that it contains, as an int."""
+        return int(value)
 
     def distribution(self) -> BaseDistribution:
         """The dimension in Optuna's terms."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationInfo, model_validator
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 1000
 """A space of more points is not walked to its end."""
+
+Choose = Callable[[str, SampledDimension], Any]
+"""Gives the value of a sampled dimension, by its name."""
 
 
 class SearchSpace(Frozen):
@@ -105,9 +108,7 @@ class SearchSpace(Frozen):
         for name in left:
             if name in self.sampled:
                 raise ConfigError(f"the parameter {name} is given, but its conditions do not hold")
-            raise ConfigError(
-                f"the space {self.name!r} has no parameter {name!r}", hint=nearest(name, self.sampled) if left else ""
-            )
+            raise ConfigError(f"the space {self.name!r} has no parameter {name!r}", hint=nearest(name, self.sampled))
         return with_values(base, values)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
@@ -121,13 +122,12 @@ class SearchSpace(Frozen):
         def take(name: str, dimension: SampledDimension) -> Any:
             if name not in values or not dimension.contains(values[name]):
                 raise KeyError(name)
-            return dimension_value(dimension, values[name])
+            return dimension.own_form(values[name])
 
         try:
-            walked = self._walk(take)
+            return self._sampled_values(take)
         except KeyError:
             return None
-        return {name: walked[name] for name in self.sampled if name in walked}
 
     def with_fixed(self, base: TrialConfig, given: Mapping[str, Any] | None = None) -> TrialConfig:
         """A config with some values replaced, and with the fixed values that hold for it then.
@@ -172,15 +172,13 @@ class SearchSpace(Frozen):
                     f"the config's {name} = {value!r} lies outside the search space {self.name!r}: {dimension}",
                     hint=f"Widen the space, or set {name} under `defaults` in the study file.",
                 )
-            return dimension_value(dimension, value)
+            return dimension.own_form(value)
 
-        walked = self._walk(take)
-        return {name: walked[name] for name in self.sampled if name in walked}
+        return self._sampled_values(take)
 
     def active(self, config: TrialConfig) -> dict[str, Any]:
         """The values that a config has for the sampled dimensions whose conditions hold there, in range or not."""
-        walked = self._walk(lambda name, dimension: get_value(config, name))
-        return {name: walked[name] for name in self.sampled if name in walked}
+        return self._sampled_values(lambda name, dimension: get_value(config, name))
 
     def points(self, most: int = MOST_POINTS) -> list[dict[str, Any]] | None:
         """The parameters of all trials that there can be; None where they are more than `most`, or without end."""
@@ -223,7 +221,12 @@ class SearchSpace(Frozen):
         """
         return self.apply(base, self.params_of(base))
 
-    def _walk(self, choose: Any) -> dict[str, Any]:
+    def _sampled_values(self, choose: Choose) -> dict[str, Any]:
+        """Those that `_walk` gives of the sampled dimensions alone."""
+        sampled = self.sampled
+        return {name: value for name, value in self._walk(choose).items() if name in sampled}
+
+    def _walk(self, choose: Choose) -> dict[str, Any]:
         """The values of all active dimensions, sampled ones from `choose(name, dimension)`."""
         values: dict[str, Any] = {}
         swept = self.swept
@@ -235,16 +238,16 @@ class SearchSpace(Frozen):
 
     def _active(self, dimension: Dimension, values: Mapping[str, Any]) -> bool:
         """Whether the conditions of a dimension hold, given the values of those that it names."""
-        return all(other in values and self.holds(values[other], allowed) for other, allowed in dimension.when.items())
+        return all(other in values and _holds(values[other], allowed) for other, allowed in dimension.when.items())
 
-    @staticmethod
-    def holds(value: Any, allowed: tuple[Any, ...]) -> bool:
-        """Whether a value is one of those that a condition allows, up to the rounding of Optuna's grids of floats."""
-        return any(
-            FixedDimension(value=one).contains(value)
-            or (isinstance(value, float) and isinstance(one, int | float) and math.isclose(value, one, rel_tol=1e-9))
-            for one in allowed
-        )
+
+def _holds(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """Whether a value is one of those that a condition allows, up to the rounding of Optuna's grids of floats."""
+    return any(
+        FixedDimension(value=one).contains(value)
+        or (isinstance(value, float) and isinstance(one, int | float) and math.isclose(value, one, rel_tol=1e-9))
+        for one in allowed
+    )
 
 
 def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -255,10 +258,3 @@ def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         else a[name] == b[name]
         for name in a
     )
-
-
-def dimension_value(dimension: SampledDimension, value: Any) -> Any:
-    """A contained value in the form that the dimension itself gives it: its own choice object, int or float."""
-    if dimension.type == "categorical":
-        return next(choice for choice in dimension.choices if choice == value)
-    return int(value) if dimension.type == "int" else float(value)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from tuner.config.seeds import MAX_SEED
+from tuner.config.counts import MAX_SEED
 from tuner.config.study import SamplerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.space.fields import InfeasibleConfig

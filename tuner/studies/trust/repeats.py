@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from tuner.config.counts import MAX_SEED
 from tuner.config.errors import StudyError
-from tuner.config.seeds import MAX_SEED
 from tuner.config.study import PrunerSpec, StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.storage.tables import StudyRow, TrialRow, now

@@ -119,8 +119,7 @@ def batches_of_windows(
 ) -> Iterator[torch.Tensor]:
     """(B, 3, H, W) uint8, all windows in order; one image is held in memory at a time."""
     batch = []
-    for name, size, each in zip(split.file_names, split.sizes, windows, strict=True):
-        path = split.images_dir / name
+    for path, size, each in zip(split.paths, split.sizes, windows, strict=True):
         image = read_image(path)
         check_sizes([path], size[None], np.array([[image.shape[1], image.shape[0]]], np.int32))
         for left, top, right, bottom in each.tolist():
