@@ -20,16 +20,15 @@ def best(study: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
     from tuner.config.errors import StudyError
     from tuner.storage.urls import storage_option
     from tuner.studies.opening import open_study
-    from tuner.studies.search.objective import objective_values
+    from tuner.studies.search.objective import keeping, objective_values
     from tuner.studies.trust.confirm import winner_of
 
     opened = open_study(study, storage)
     trial = opened.best()
     found = opened.summary()
     if trial is None:
-        limits = f" that keeps {' and '.join(opened.spec.constraints)}" if opened.spec.constraints else ""
         raise StudyError(
-            f"study {study!r} has no complete trial{limits} yet",
+            f"study {study!r} has no complete trial{keeping(opened.spec)} yet",
             hint=f"See how it stands: tuner status {study}{storage_option(opened.database.url)}",
         )
     confirmed = winner_of(opened)

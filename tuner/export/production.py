@@ -18,7 +18,7 @@ from tuner.evaluation.metrics import Metrics
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.storage.tables import StudyRow
 from tuner.storage.urls import storage_option
-from tuner.studies.search.objective import broken_on_average
+from tuner.studies.search.objective import broken_on_average, keeping
 from tuner.studies.state.control import no_trial
 from tuner.studies.state.provenance import own_trainer
 from tuner.studies.state.records import TrialRecord, TrialState
@@ -145,9 +145,8 @@ def production_config(study: Study, number: int | None = None) -> ProductionConf
         if record is None:
             raise no_trial(study.name, number, sum(study.summary().counts.values()))
     if record is None:
-        limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
-            f"study {study.name!r} has no complete trial to export{limits}",
+            f"study {study.name!r} has no complete trial to export{keeping(study.spec)}",
             hint=f"See how far it is with `tuner status {study.name}{there}`, or go on with `tuner run`.",
         )
     found = None if confirmed is None else _gain_of(confirmed, record.number)

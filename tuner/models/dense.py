@@ -33,7 +33,7 @@ class DenseDetector(Detector):
         self.network = network
         self.anchor_sizes = anchor_sizes
         self.strides = strides
-        self._grid = functools.lru_cache(maxsize=4)(self._make_grid)
+        self._grid = functools.lru_cache(maxsize=4)(functools.partial(anchor_grid, anchor_sizes, strides))
 
     @property
     def backbone(self) -> nn.Module:
@@ -82,9 +82,6 @@ class DenseDetector(Detector):
         boxes = decode(deltas, self._grid(*images.shape[-2:], images.device).boxes)
         scores, anchor, labels = best_pairs(logits.sigmoid(), self.max_candidates)
         return Candidates(boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores, labels)
-
-    def _make_grid(self, height: int, width: int, device: torch.device) -> AnchorGrid:
-        return anchor_grid(self.anchor_sizes, self.strides, height, width, device)
 
 
 def anchor_grid(

@@ -19,9 +19,7 @@ from sqlalchemy import ColumnElement, Table, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from tuner.storage.optuna_tables import PARAMS, STEPS, STUDY_USER_ATTRS, SYSTEM_ATTRS, TRIALS, USER_ATTRS, VALUES
-
-_MANY = 500
-"""Trials that one statement names."""
+from tuner.storage.updates import in_parts
 
 
 def read_heads(
@@ -157,10 +155,8 @@ def _of_trials(
 ) -> Iterator[tuple[FrozenTrial, Any]]:
     """The rows of trials with the trial that each belongs to; the first column is the trial's id."""
     by_id = {trial._trial_id: trial for trial in trials}
-    ids = sorted(by_id)
-    for start in range(0, len(ids), _MANY):
-        some = columns[0].in_(ids[start : start + _MANY])
-        for row in session.execute(select(*columns).where(some).order_by(columns[0], order)):
+    for ids in in_parts(sorted(by_id)):
+        for row in session.execute(select(*columns).where(columns[0].in_(ids)).order_by(columns[0], order)):
             yield by_id[row[0]], row
 
 

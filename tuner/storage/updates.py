@@ -1,13 +1,26 @@
-"""Updates that say how many rows they met, and the lock on studies that is made of one."""
+"""Statements: updates that say how many rows they met, the lock on studies that is made of one, long lists in parts."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, CursorResult, Update, update
 from sqlalchemy.orm import Session
 
 from tuner.storage.tables import StudyRow
+
+T = TypeVar("T")
+
+_MANY = 500
+"""Rows that one statement names."""
+
+
+def in_parts(items: Collection[T]) -> Iterator[list[T]]:
+    """Items, so many at a time as one statement may name."""
+    left = list(items)
+    for start in range(0, len(left), _MANY):
+        yield left[start : start + _MANY]
 
 
 def lock_studies(session: Session, *which: ColumnElement[bool]) -> None:

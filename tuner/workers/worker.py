@@ -119,15 +119,15 @@ class _Worker:
     def run(self) -> WorkerReport:
         self._audience.tell(lambda observer: observer.worker_started([slot.plan for slot in self._pool.slots]))
         failure: TunerError | None = None
-        with self._interrupts as interrupts:
+        with self._interrupts:
             try:
                 self._ledger.longest_epoch = self._study.longest_epoch(socket.gethostname())
-                self._loop(interrupts)
+                self._loop()
             except TunerError as error:
                 failure = error
                 self._ending = Ending("failed", error.message)
             finally:
-                self._pool.close(0.0 if interrupts.at_once else self._timing.stop_grace)
+                self._pool.close(0.0 if self._interrupts.at_once else self._timing.stop_grace)
         self._ledger.release()
         if failure is None and self._line.trouble is not None:  # nor should a caller ask it for what came of the run
             hint = "The same command goes on once it answers; epochs that it missed are in the folders of their trials."
@@ -150,12 +150,12 @@ class _Worker:
             raise failure
         return report
 
-    def _loop(self, interrupts: Interrupts) -> None:
+    def _loop(self) -> None:
         while True:
             self._pool.serve()
-            self._look_around(interrupts)
+            self._look_around()
             for running in list(self._ledger.running):
-                watch(running, self._ledger, self._timing, cut=self._line.cut, at_once=interrupts.at_once)
+                watch(running, self._ledger, self._timing, cut=self._line.cut, at_once=self._interrupts.at_once)
             self._supply.may_ask |= self._pool.repack()
             for slot in self._pool.slots:
                 if not (self._ending.reason or self._paused or self._line.cut):
@@ -164,12 +164,12 @@ class _Worker:
             self._audience.deliver()  # after filling, so that a slow observer keeps no slot waiting
             if not self._ledger.running and self._done():
                 return
-            if self._ending.reason and self._line.cut and self._undeliverable(interrupts):
+            if self._ending.reason and self._line.cut and self._undeliverable():
                 return
-            wait([interrupts.waker, *self._pool.connections], timeout=1.0)
-            interrupts.clear()
+            wait([self._interrupts.waker, *self._pool.connections], timeout=1.0)
+            self._interrupts.clear()
 
-    def _look_around(self, interrupts: Interrupts) -> None:
+    def _look_around(self) -> None:
         """See whether to end, whether the database is back, and what was ordered."""
         now = time.monotonic()
         if now - self._looked > self._timing.heartbeat:  # it slept, with its trials, or waited for the database
@@ -177,7 +177,7 @@ class _Worker:
                 running.progressed += now - self._looked
                 running.heard += now - self._looked
         self._looked = now
-        if interrupts.requested:
+        if self._interrupts.requested:
             self._ending.because("interrupted")
         elif now >= self._deadline:
             self._ending.because("timeout")
@@ -191,7 +191,7 @@ class _Worker:
         if self._ending.reason:
             for running in self._ledger.running:
                 running.stop()
-            if self._ledger.running and not self._ending.said and not interrupts.at_once:
+            if self._ledger.running and not self._ending.said and not self._interrupts.at_once:
                 self._ending.said = True
                 self._audience.notice(
                     "saving the running trials (Ctrl-C now loses what they did since their last epoch)"
@@ -276,10 +276,10 @@ class _Worker:
             self._ending.because("elsewhere")
         return self._ending.reason is not None
 
-    def _undeliverable(self, interrupts: Interrupts) -> bool:
+    def _undeliverable(self) -> bool:
         """Whether to end without the database: nothing trains, and it had time to come back."""
         waited = time.monotonic() - self._ending.since > self._timing.stop_grace
-        if any(running.ended is None for running in self._ledger.running) or not (waited or interrupts.at_once):
+        if any(running.ended is None for running in self._ledger.running) or not (waited or self._interrupts.at_once):
             return False
         if self._ledger.kept:
             self._audience.notice(f"{self._ledger.kept} epochs could not be delivered: the database is still away")

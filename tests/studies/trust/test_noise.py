@@ -80,7 +80,7 @@ def test_trials_that_were_never_trained_are_no_competitors(begin: Begin, sqlite_
     for kind in UNCOUNTED:
         assignment = study.next_trial(WORKER)
         assert assignment is not None
-        study._ender.prune(assignment, "not trained", kind)
+        study._ender.end(assignment, TrialState.PRUNED, "not trained", kind)
     assert noise_of(study) == before
     run_one(study, 0.1)
     assert noise_of(study) != before

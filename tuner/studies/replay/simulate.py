@@ -111,7 +111,7 @@ def simulate(
     """
     with quiet():
         study = optuna.create_study(direction="maximize", pruner=build_pruner(pruner, epochs), study_name="replay")
-    rungs, factor = promotion_rungs(pruner, epochs) or ((), 1)
+    rungs, factor = promotion_rungs(pruner, epochs)
     done = Simulation([], [])
     more = True
     while budget is None or len(done.order) < budget:

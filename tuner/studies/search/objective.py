@@ -108,6 +108,11 @@ def broken_on_average(spec: StudySpec, runs: Sequence[Metrics]) -> str:
     return " and ".join(found)
 
 
+def keeping(spec: StudySpec) -> str:
+    """Which constraints a best trial keeps, to follow "no complete trial" in a message; empty without constraints."""
+    return f" that keeps {' and '.join(spec.constraints)}" if spec.constraints else ""
+
+
 def directions(spec: StudySpec) -> list[Direction]:
     """Of the values that Optuna optimises."""
     return [Objective.parse(text).direction for text in spec.objectives] or [spec.objective.direction]

@@ -42,10 +42,10 @@ def build_pruner(spec: PrunerSpec, epochs: int) -> BasePruner:
         return build(spec, epochs)
 
 
-def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int] | None:
-    """The rungs at which trials pause, and that one of how many goes on; None for Optuna's own pruners."""
+def promotion_rungs(spec: PrunerSpec, epochs: int) -> tuple[tuple[int, ...], int]:
+    """The rungs at which trials pause, and that one of how many goes on; no rungs for Optuna's own pruners."""
     if spec.name != "promote":
-        return None
+        return (), 1
     factor = spec.reduction_factor or REDUCTION_FACTOR
     return rungs_of(first_rung(spec, epochs), factor, epochs), factor
 

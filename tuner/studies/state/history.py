@@ -14,6 +14,7 @@ from tuner.config.trial import TrialConfig
 from tuner.evaluation.metrics import Metrics
 from tuner.space.space import SearchSpace
 from tuner.storage.tables import OPTUNA_TRIALS, AttemptRow, EpochRow, ExportRow, StudyRow, TrialRow, lapsed
+from tuner.storage.updates import in_parts
 from tuner.studies.state.budgets import spent, walked
 from tuner.studies.state.current import repeats_of
 from tuner.studies.state.records import (
@@ -31,7 +32,6 @@ from tuner.studies.state.results import best_number, default_breaks, default_val
 
 _ORPHANED = and_(TrialRow.state == TrialState.RUNNING, lapsed(TrialRow.lease_until))
 _STATE = case((_ORPHANED, TrialState.INTERRUPTED), else_=TrialRow.state)
-_MANY = 500
 
 
 def read_trials(
@@ -108,11 +108,6 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
     ).all()
     repeats = repeats_of(session, study.id)
     repeat_epochs, repeat_cost = _cost(session, repeats)
-    default = session.scalar(
-        select(TrialRow.value).where(
-            TrialRow.study_id == study.id, TrialRow.is_default, TrialRow.state == TrialState.COMPLETE
-        )
-    )
     horizon = int(spec.defaults["epochs"])
     foreign_running, foreign_used, foreign_ignored = _foreign(session, study)
     judged = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -128,7 +123,7 @@ def read_summary(session: Session, study: StudyRow) -> StudySummary:
         repeat_epochs=repeat_epochs,
         repeat_cost=repeat_cost,
         best=best_number(session, study.id),
-        default_value=default,
+        default_value=next(iter(default_values(session, study.id)), None),
         problem=study.problem,
         spent=spent(session, study.id, spec) or walked(session, study.id, SearchSpace.of_stored(study.space)),
         queued=_queued(session, study),
@@ -179,8 +174,7 @@ def _foreign(session: Session, study: StudyRow) -> tuple[int, int, int]:
 
 def _of_trials(session: Session, table: Any, ids: Sequence[int], order: Any) -> list[Any]:
     rows: list[Any] = []
-    for start in range(0, len(ids), _MANY):
-        some = ids[start : start + _MANY]
+    for some in in_parts(ids):
         rows += session.scalars(select(table).where(table.trial_id.in_(some)).order_by(table.trial_id, order))
     return rows
 

@@ -12,11 +12,10 @@ from sqlalchemy.orm import Session
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import AttemptRow, EpochRow, StudyRow, TrialRow
+from tuner.storage.updates import in_parts
 from tuner.studies.search.objective import broken_on_average, feasible
 from tuner.studies.state.provenance import TRAINER
 from tuner.studies.state.records import INFEASIBLE, QUEUED_OUTSIDE, TrialState
-
-_MANY = 500
 
 
 def best_number(session: Session, study_id: int) -> tuple[int, float] | None:
@@ -55,8 +54,8 @@ def best_numbers(session: Session, study_id: int, most: int | None = None) -> li
 def curves(session: Session, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:
     """Value after each epoch that has one, of some trials, by Optuna's id of the trial."""
     found: dict[int, dict[int, float]] = defaultdict(dict)
-    for start in range(0, len(trial_ids), _MANY):
-        some = (EpochRow.trial_id.in_(trial_ids[start : start + _MANY]), EpochRow.value.is_not(None))
+    for ids in in_parts(trial_ids):
+        some = (EpochRow.trial_id.in_(ids), EpochRow.value.is_not(None))
         for trial_id, epoch, value in session.execute(
             select(EpochRow.trial_id, EpochRow.epoch, EpochRow.value).where(*some)
         ):

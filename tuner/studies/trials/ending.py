@@ -46,9 +46,9 @@ class Ender:
         """
         self.end(assignment, TrialState.COMPLETE)
 
-    def prune(self, assignment: Assignment, reason: str, kind: str | None = None) -> None:
+    def prune(self, assignment: Assignment, reason: str) -> None:
         """End a trial early."""
-        self.end(assignment, TrialState.PRUNED, reason, kind)
+        self.end(assignment, TrialState.PRUNED, reason)
 
     def stop_early(self, assignment: Assignment) -> TrialState:
         """Do what the pruner said; the state of the trial now."""

@@ -116,10 +116,8 @@ def retire(session: Session, field: Field, rungs: Rungs, to_come: int | None) ->
         lost = {trial.number for trial in trials if trial.state == "paused" and not trial.is_default}
     if lost:
         gone = (TrialRow.study_id == field.study_id, TrialRow.number.in_(lost), TrialRow.state == TrialState.PAUSED)
-        session.execute(
-            update(TrialRow).where(*gone).values(state=TrialState.PRUNED, reason=NOT_PROMOTED, finished_at=now()),
-            execution_options={"synchronize_session": False},
-        )
+        pruned = {"state": TrialState.PRUNED, "reason": NOT_PROMOTED, "finished_at": now()}
+        changed(session, update(TrialRow).where(*gone).values(pruned))
     return len(lost)
 
 

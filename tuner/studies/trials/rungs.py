@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.storage.tables import EpochRow, TrialRow
+from tuner.storage.updates import in_parts
 from tuner.studies.search.objective import violations
 from tuner.studies.search.promotion import NOBODY, Entrant
 from tuner.studies.search.pruners import promotion_rungs
@@ -24,7 +25,6 @@ _STATES: dict[str, Literal["active", "paused", "complete"]] = {
     TrialState.PAUSED: "paused",
     TrialState.COMPLETE: "complete",
 }
-_MANY = 500
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Rungs:
 
 def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
     """How a study promotes whose trials train so many epochs in full."""
-    rungs, factor = promotion_rungs(spec.pruner, epochs) or ((), 1)
+    rungs, factor = promotion_rungs(spec.pruner, epochs)
     sign = 1 if spec.objective.direction == "maximize" else -1
     return Rungs(rungs, factor, sign, spec.constraints)
 
@@ -97,8 +97,8 @@ class Field:
         new = TrialRow.number > max(self._entrants, default=-1)
         rows = list(session.execute(heads.where(or_(unfinished, new))))
         ended = sorted(open_.difference(row.number for row in rows))
-        for start in range(0, len(ended), _MANY):
-            rows += session.execute(heads.where(TrialRow.number.in_(ended[start : start + _MANY])))
+        for some in in_parts(ended):
+            rows += session.execute(heads.where(TrialRow.number.in_(some)))
         return sorted(rows, key=lambda row: row.number)
 
     def _at_rungs(
@@ -111,12 +111,11 @@ class Field:
             TrialRow.study_id == self.study_id, EpochRow.epoch.in_(rungs.epochs), EpochRow.value.is_not(None)
         )  # fmt: skip
         metrics = EpochRow.metrics if rungs.constraints else null()
-        for start in range(0, len(numbers), _MANY):
-            some = TrialRow.number.in_(numbers[start : start + _MANY])
+        for some in in_parts(numbers):
             for number, epoch, value, measured in session.execute(
                 select(TrialRow.number, EpochRow.epoch, EpochRow.value, metrics)
                 .join(EpochRow, EpochRow.trial_id == TrialRow.trial_id)
-                .where(*at_rungs, some)
+                .where(*at_rungs, TrialRow.number.in_(some))
             ):
                 assert value is not None
                 values[number][epoch] = rungs.sign * value

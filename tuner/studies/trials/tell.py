@@ -19,6 +19,7 @@ from tuner.config.study import StudySpec
 from tuner.evaluation.metrics import Metrics
 from tuner.storage import optuna_rows, optuna_writing
 from tuner.storage.tables import EpochRow, StudyRow, TrialRow
+from tuner.storage.updates import changed
 from tuner.studies.search.objective import objective_values, violations
 from tuner.studies.state.records import INFEASIBLE, TrialState
 from tuner.studies.trials.cached_storage import Drafting, changeable
@@ -38,10 +39,7 @@ def tell(session: Session, study: optuna.Study, trial_id: int) -> None:
     """Tell Optuna how a trial ended, with its curve and what the dashboard shows of it."""
     session.flush()
     mine = (TrialRow.trial_id == trial_id, TrialRow.told.is_(False))
-    taken: Any = session.execute(
-        update(TrialRow).where(*mine).values(told=True), execution_options={"synchronize_session": False}
-    )
-    if not taken.rowcount:
+    if not changed(session, update(TrialRow).where(*mine).values(told=True)):
         return  # another worker told it meanwhile
     row = session.get_one(TrialRow, trial_id)
     spec = StudySpec.of_stored(session.get_one(StudyRow, row.study_id).spec)

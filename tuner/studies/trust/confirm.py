@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tuner.config.errors import StudyError
 from tuner.config.study import StudySpec
 from tuner.storage.urls import storage_option
-from tuner.studies.search.objective import broken_on_average
+from tuner.studies.search.objective import broken_on_average, keeping
 from tuner.studies.state.records import GOING, TrialRecord, TrialState
 from tuner.studies.study import Study
 from tuner.studies.trials.journal import RETRIED
@@ -98,10 +98,9 @@ def _compared(study: Study, top: int) -> list[TrialRecord]:
         )
     chosen = _best(study, default)[:top]
     if not chosen:
-        limits = f" that keeps {' and '.join(study.spec.constraints)}" if study.spec.constraints else ""
         raise StudyError(
-            f"study {study.name!r} has no complete trial beside the default config's{limits}: there is nothing to "
-            "confirm",
+            f"study {study.name!r} has no complete trial beside the default config's{keeping(study.spec)}: there is "
+            "nothing to confirm",
             hint="Run it with a larger budget; see how far it is with "
             f"`tuner status {study.name}{storage_option(study.database.url)}`.",
         )

@@ -169,19 +169,15 @@ class Repeats(WorkableStudy):
 
 def open_repeats(study: Study) -> Repeats:
     """The repeats of a study; made where there are none yet."""
-    name = study.name + REPEATS
-
-    def find(session: Session) -> StudyRow | None:
-        return session.scalar(select(StudyRow).where(StudyRow.name == name))
 
     def add(session: Session) -> None:
         lock_studies(session, StudyRow.name == study.name)  # whose orders are those of the repeats
         parent = session.scalar(select(StudyRow).where(StudyRow.name == study.name))
         if parent is None:
             raise StudyError(f"study {study.name!r} was deleted")
-        if find(session) is None:
+        if _row(session, study) is None:
             row = StudyRow(
-                name=name,
+                name=study.name + REPEATS,
                 optuna_study_id=-parent.optuna_study_id,
                 spec=stored(_unpruned(study.spec)),
                 space=parent.space,
@@ -194,7 +190,7 @@ def open_repeats(study: Study) -> Repeats:
             session.add(row)
 
     study.database.run(add)  # again where another process made them
-    row = study.database.run(find)
+    row = study.database.run(lambda session: _row(session, study))
     if row is None:
         raise StudyError(f"the repeats of study {study.name!r} could not be made")
     repeats = _made(study, row, study.dataset)
@@ -204,8 +200,7 @@ def open_repeats(study: Study) -> Repeats:
 
 def find_repeats(study: Study) -> Repeats | None:
     """The repeats of a study; None where nothing was ever repeated."""
-    name = study.name + REPEATS
-    row = study.database.run(lambda session: session.scalar(select(StudyRow).where(StudyRow.name == name)))
+    row = study.database.run(lambda session: _row(session, study))
     return None if row is None else _made(study, row)
 
 
@@ -231,6 +226,10 @@ def fresh_seeds(study: Study, count: int) -> list[int]:
 def count_to(study: Study, seed: int) -> int:
     """How many fresh seeds end with this one."""
     return (seed - study.spec.sampler.seed) % _SEEDS
+
+
+def _row(session: Session, study: Study) -> StudyRow | None:
+    return session.scalar(select(StudyRow).where(StudyRow.name == study.name + REPEATS))
 
 
 def _made(study: Study, row: StudyRow, dataset: Dataset | None = None) -> Repeats:

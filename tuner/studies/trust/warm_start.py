@@ -13,6 +13,7 @@ from tuner.space.space import SearchSpace, same_params
 from tuner.storage.urls import resolve
 from tuner.studies.enqueue import point_of
 from tuner.studies.reading import StudyReader
+from tuner.studies.search.objective import keeping
 from tuner.studies.state.records import TrialRecord
 from tuner.studies.study import Study
 from tuner.studies.trust.confirm import confirmation, measured
@@ -38,8 +39,7 @@ def check_warm_start(spec: StudySpec, earlier: StudyReader) -> None:
             hint="Start from a study with the same objective.",
         )
     if earlier.best() is None:
-        limits = f" that keeps {' and '.join(earlier.spec.constraints)}" if earlier.spec.constraints else ""
-        raise StudyError(f"study {earlier.name!r} has no complete trial{limits} to start from")
+        raise StudyError(f"study {earlier.name!r} has no complete trial{keeping(earlier.spec)} to start from")
 
 
 def warm_points(spec: StudySpec, space: SearchSpace, earlier: Study) -> tuple[list[dict[str, Any]], list[str]]:
