@@ -9,11 +9,11 @@ import pytest
 from tests.evaluation.cases import make_predictions, make_split, raw_case
 from tuner.config.objective import Objective
 from tuner.config.trial import WHOLE, Tiles, TrialConfig
-from tuner.evaluation.at_point import hits_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.judge import judge
 from tuner.evaluation.named import objective_value
 from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.apply import hits_of
 from tuner.postprocess.nms import suppress
 from tuner.postprocess.sweep import NMS_IOUS, nms_grid
 from tuner.postprocess.swept import Swept

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from tuner.data.coco import load_split
 from tuner.data.scenes import generate
-from tuner.evaluation.at_point import hits_of, point_of
 from tuner.models.predictions import Detections
+from tuner.postprocess.apply import hits_of, point_of
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.report.evidence import example_picture

@@ -71,7 +71,7 @@ def evaluate(
     from tuner.evaluation.oracle import evaluate as evaluate_by_oracle
     from tuner.export.judging import check_classes, cost_of, detect, evaluate_model, trained_on_note
     from tuner.export.model import load_model
-    from tuner.postprocess.apply import is_shown
+    from tuner.postprocess.apply import shown_of
     from tuner.postprocess.matching import TruthIndex
     from tuner.report.error_pictures import draw_worst
     from tuner.trainers.detection.precision import resolve_device
@@ -96,7 +96,7 @@ def evaluate(
         parts["errors"] = costs = report(explain(annotated, found))
         tables.append(error_table(costs))
     if pictures is not None:
-        shown = found.subset(is_shown(found, loaded.operating_point, loaded.classes))
+        shown = shown_of(found, loaded.operating_point, loaded.classes)
         written = draw_worst(explain(annotated, shown), pictures)
         tables.append(f"\n{len(written)} pictures of the worst errors at the operating point in {pictures}")
     if cost:

@@ -192,6 +192,6 @@ class Progress(Observer):
             return
         if assignment.is_default:
             self._own = value
-        sign = 1 if self.study.spec.objective.direction == "maximize" else -1
+        sign = self.study.spec.objective.sign
         if feasible and (self.best is None or sign * value > sign * self.best[1]):
             self.best = (assignment.number, value)

@@ -118,8 +118,7 @@ def shown_gain(found: StudySummary, spec: StudySpec, trust: Trust) -> ShownGain 
     if found.default_value is None:
         return None
     trial, value = found.best or (None, found.default_value)
-    change = value - found.default_value
-    gain = change if spec.objective.direction == "maximize" else -change
+    gain = spec.objective.sign * (value - found.default_value)
     if gain <= 0:
         why = f"{none_better} than the default config{f', {_BREAKS}' if gain < 0 else ''}"
         return ShownGain("run", None, None, found.default_value, 1, why_none=why, default_breaks=found.default_breaks)

@@ -72,6 +72,11 @@ class ObjectiveSpec(Frozen):
             return data  # `tuner.studies.search.objective.check_objective` says what is wrong
         return {"direction": objective.direction} | data | {"metric": str(objective)}
 
+    @property
+    def sign(self) -> int:
+        """1 where larger values are better, -1 where smaller ones are."""
+        return 1 if self.direction == "maximize" else -1
+
 
 class SamplerSpec(Frozen):
     """Optuna's sampler, by name; the options that a sampler has no use for must be left out."""

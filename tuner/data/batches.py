@@ -63,9 +63,7 @@ class TrainingBatches:
         self._augment = augment
         self._images = np.asarray(cached.images)
         self._content = cached.content
-        x, y, width, height = split.boxes.T
-        corners = np.stack([x, y, x + width, y + height], axis=1)
-        self._boxes = to_canvas(corners, cached.placements[split.image_index])
+        self._boxes = to_canvas(split.corners, cached.placements[split.image_index])
         self._crowd = split.crowd
         self._labels = np.where(split.crowd, IGNORE, split.labels)
         self._offsets = split.offsets

@@ -52,6 +52,11 @@ class Split:
         return [self.images_dir / name for name in self.file_names]
 
     @property
+    def corners(self) -> NDArray[np.float64]:
+        """(M, 4) float64, the boxes as xyxy in original pixels."""
+        return np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
+
+    @property
     def image_index(self) -> NDArray[np.int64]:
         """(M,) int64, the index of the image that each box lies in."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))

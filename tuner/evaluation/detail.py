@@ -6,12 +6,11 @@ from pydantic import Field
 
 from tuner.config.base import Frozen
 from tuner.data.split import Split
-from tuner.evaluation.at_point import hits_of
 from tuner.evaluation.confusion import confusion_matrix
 from tuner.evaluation.counting import CountErrors, count_errors
 from tuner.evaluation.rates import GRID, RateRow, Tally, row_at, tally
 from tuner.models.predictions import Detections
-from tuner.postprocess.apply import class_thresholds, is_shown
+from tuner.postprocess.apply import class_thresholds, hits_of, shown_of
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
 
@@ -47,7 +46,7 @@ def detail(split: Split, truth: TruthIndex, found: Detections, point: OperatingP
         found: Detections after NMS, with no confidence threshold.
         point: The operating point.
     """
-    shown = found.subset(is_shown(found, point, split.classes))
+    shown = shown_of(found, point, split.classes)
     here = _table(tally(truth, shown, [0.0]), split.classes)
     hits = hits_of(found, truth)
     return Detail(

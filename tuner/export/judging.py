@@ -13,13 +13,13 @@ from tuner.config.trial import Tiles
 from tuner.data.cache import open_cache
 from tuner.data.fingerprint import split_fingerprint
 from tuner.data.split import Split
-from tuner.evaluation.at_point import hits_of, point_of
 from tuner.evaluation.coco import CocoEvaluator
 from tuner.evaluation.cost import ImageCost
 from tuner.evaluation.metrics import Metrics
 from tuner.export.model import LoadedModel, ModelConfig, ModelMetrics
 from tuner.export.predicting import Told, images_of, nobody, predict_raw
 from tuner.models.predictions import Detections
+from tuner.postprocess.apply import hits_of, point_of
 from tuner.postprocess.nms import suppress
 from tuner.trainers.detection.cost import measure_cost
 from tuner.trainers.detection.fitting import as_many_as_fit

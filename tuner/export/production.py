@@ -75,8 +75,7 @@ class Provenance(Frozen):
         """How much better than the default config, positive whatever the objective's direction."""
         if self.default_value is None:
             return None
-        difference = self.value - self.default_value
-        return difference if self.objective.direction == "maximize" else -difference
+        return self.objective.sign * (self.value - self.default_value)
 
     @property
     def trust(self) -> str:

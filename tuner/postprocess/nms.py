@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.config.trial import NmsKind
 from tuner.models.predictions import Detections, RawPredictions
-from tuner.postprocess.apply import class_thresholds, is_shown
+from tuner.postprocess.apply import class_thresholds, shown_of
 from tuner.postprocess.nms_kinds import KINDS
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.postprocess.pairs import blocks
@@ -92,4 +92,4 @@ def shown_at(
     """
     least = float(class_thresholds(point, classes).min(initial=point.confidence))
     found = suppress(raw, point.nms_iou, kind=point.nms, max_detections=max_detections, confidence=least)
-    return found.subset(is_shown(found, point, classes))
+    return shown_of(found, point, classes)

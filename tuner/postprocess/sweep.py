@@ -23,6 +23,7 @@ import numpy as np
 
 from tuner.config.trial import WHOLE, NmsKind, Tiles
 from tuner.models.predictions import Detections, RawPredictions
+from tuner.postprocess.apply import hits_of
 from tuner.postprocess.choice import Choice, CrossFit, choose, cross_fit
 from tuner.postprocess.curve import Criterion, Hits, point
 from tuner.postprocess.matching import MATCH_IOU, TruthIndex
@@ -112,8 +113,7 @@ def sweep(
         else:
             for value in values:
                 found = suppress(raw, value, kind=kind, max_detections=max_detections, device=device)
-                hits = Hits.of(truth.match(found, (MATCH_IOU,)), truth)
-                yield SweepRow(value, score(found), hits, kind, tiles)
+                yield SweepRow(value, score(found), hits_of(found, truth), kind, tiles)
 
 
 def best_operating_points(

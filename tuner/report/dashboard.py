@@ -18,8 +18,8 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna_dashboard import get_note, save_note
 
 from tuner.config.errors import TunerError
-from tuner.evaluation.at_point import hits_of
 from tuner.models.predictions import Detections
+from tuner.postprocess.apply import hits_of
 from tuner.postprocess.matching import TruthIndex
 from tuner.report.anchor_plot import draw_anchors
 from tuner.report.curves import draw_precision_recall

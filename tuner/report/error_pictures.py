@@ -47,7 +47,7 @@ def draw_worst(errors: Explained, folder: Path, *, most: int = 20) -> list[Path]
         box = found.boxes[row].astype(np.float64)
         written.append(write_picture(_crop(errors, int(found.image_index[row]), box, row), folder, name))
     for place, row in enumerate(lost.tolist(), start=1):
-        box = _corners(split.boxes[row])
+        box = split.corners[row]
         name = f"missed-{place:02d}-{_safe(names[split.labels[row]])}"
         written.append(write_picture(_crop(errors, int(split.image_index[row]), box, None), folder, name))
     return written
@@ -60,7 +60,7 @@ def _crop(errors: Explained, image: int, box: NDArray[np.float64], detection: in
     part = pixels[top:bottom, left:right]
     rows = slice(split.offsets[image], split.offsets[image + 1])
     shift = np.array([left, top, left, top])
-    truth = _corners(split.boxes[rows]) - shift
+    truth = split.corners[rows] - shift
     drawn = draw_boxes(part, truth, split.labels[rows], split.classes, crowd=split.crowd[rows])
     if detection is not None:
         one = slice(detection, detection + 1)
@@ -85,10 +85,6 @@ def window(box: NDArray[np.float64], size: tuple[int, int]) -> tuple[int, int, i
     start = np.clip(np.floor(centre - half), 0, limit - 1).astype(int)
     stop = np.clip(np.ceil(centre + half), start + 1, limit).astype(int)
     return int(start[0]), int(start[1]), int(stop[0]), int(stop[1])
-
-
-def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([xywh[..., :2], xywh[..., :2] + xywh[..., 2:]], axis=-1)
 
 
 def _safe(name: str) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tuner.data.split import Split
-from tuner.evaluation.at_point import hits_of
 from tuner.models.predictions import Detections
-from tuner.postprocess.apply import class_thresholds, is_shown
+from tuner.postprocess.apply import class_thresholds, hits_of, shown_of
 from tuner.postprocess.curve import Hits
 from tuner.postprocess.matching import TruthIndex
 from tuner.postprocess.operating_point import OperatingPoint
@@ -40,4 +39,4 @@ def example_picture(hits: Hits, detections: Detections, chosen: OperatingPoint, 
         found=np.bincount(hits.image[counted], minlength=len(split)),
         present=hits.positives.sum(axis=1, dtype=np.int64),
     )
-    return side_by_side(split, detections.subset(is_shown(detections, chosen, split.classes)), images)
+    return side_by_side(split, shown_of(detections, chosen, split.classes), images)

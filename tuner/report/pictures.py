@@ -119,9 +119,9 @@ def side_by_side(split: Split, detections: Detections, images: Sequence[int]) ->
         small = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
         truth = slice(split.offsets[i], split.offsets[i + 1])
         found = slice(detections.offsets[i], detections.offsets[i + 1])
-        xyxy = split.boxes[truth].copy()
-        xyxy[:, 2:] += xyxy[:, :2]
-        left = draw_boxes(small, xyxy * scale, split.labels[truth], split.classes, crowd=split.crowd[truth])
+        left = draw_boxes(
+            small, split.corners[truth] * scale, split.labels[truth], split.classes, crowd=split.crowd[truth]
+        )
         right = draw_boxes(
             small, detections.boxes[found] * scale, detections.labels[found], split.classes, detections.scores[found]
         )

@@ -95,9 +95,8 @@ def replay_study(
         ConfigError: A pruner or sampler has an option that it has no use for, or the first rung lies beyond the end.
     """
     objective = study.spec.objective
-    sign = 1 if objective.direction == "maximize" else -1
     trials = study.trials()
-    curves = stored_curves(trials, study.base.epochs, sign, study.spec.constraints)
+    curves = stored_curves(trials, study.base.epochs, objective.sign, study.spec.constraints)
     complete = [curve for curve in curves if curve.complete]
     if not complete and any(trial.state is TrialState.COMPLETE for trial in trials):
         raise StudyError(
@@ -117,7 +116,7 @@ def replay_study(
         for pruner in pruners:
             tries = [sampled(spec, study.space, study.base, seed) for seed in range(seeds)]
             outcomes.append(_outcome(spec.name, pruner, curves, study.base.epochs, tries))
-    if sign < 0:
+    if objective.sign < 0:
         outcomes = [replace(one, best=None if one.best is None else -one.best) for one in outcomes]
     return Replay(
         epochs=study.base.epochs,

@@ -3,21 +3,21 @@
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2. A trial pauses at each rung
 unless it is among the best there; a paused one goes on once enough others have reached its rung that it is. So, unlike
 in Optuna's successive halving, a trial that met strong company early gets its chance later, and no early trial is
-trained to its end for want of company. Seven things are added. A trial goes on where it is among the best even if the
-next to come were better: else the first three trials at each rung would send one of theirs on, however good, and the
-budget of the best of many would be spent on the best of few. The default config does not wait for that next one, as it
-is trained in full anyway: every gain is stated over it. Where it is a good one, its value is known after half as many
-epochs; where it is no better than most, that costs little (0.53 instead of 0.52 of random search's regret, as below).
-It goes on as soon as another trial is complete, too, however it compares: to train it in full before all others costs a
-search dearly where it is no better than most (on replayed curves, after as many epochs as three full trainings have,
-the regret was 0.62 instead of 0.52 of random search's; 17 tasks, 4 seeds). When nothing else is left to do, the best
-trial of the highest rung goes on until one beside the default config's is complete that keeps the constraints, so that
-there is what to confirm. A trial that is known to break a constraint at a rung ranks behind all that are not, so that
-none of these is let go for its sake. A trial that paused before the first rung, because that was earlier then, goes on
-to it, where it can be judged. A trial that ended at a rung, let go when the budget was spent or failed on its way to
-the next, leaves its place to the one behind it, though it counts among those that were there: so a raised budget
-promotes as many as any other. And a trial without a value at a rung, because its objective is known after the last
-epoch only, is not judged there.
+trained to its end for want of company. What is added:
+
+- A trial goes on where it is among the best even if the next to come were better. Else the first three trials at each
+  rung would send one of theirs on, however good, and the budget of the best of many would go to the best of few.
+- The default config does not wait for that next one, as it is trained in full anyway: every gain is stated over it. It
+  goes on as soon as another trial is complete, too, however it compares. Where it is no better than most, the first
+  costs a search little, while to train it in full before all others would cost dearly (on replayed curves, after as
+  many epochs as three full trainings have, 0.53 and 0.62 of random search's regret instead of 0.52; 17 tasks, 4 seeds).
+- When nothing else is left to do, the best trial of the highest rung goes on until one beside the default config's is
+  complete that keeps the constraints, so that there is what to confirm.
+- A trial that is known to break a constraint at a rung ranks behind all that are not.
+- A trial that paused before the first rung, because that was earlier then, goes on to it, where it can be judged.
+- A trial that ended at a rung, let go when the budget was spent or failed on its way to the next, leaves its place to
+  the one behind it, but counts among those that were there: a raised budget promotes as many as any other.
+- A trial without a value at a rung, because its objective is known after the last epoch only, is not judged there.
 
 All values are better when larger. Trials with equal values rank in the order of their numbers.
 """

@@ -178,7 +178,9 @@ class Drafting(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The one that is changed."""
-        return self._of(trial_id)
+        if self.draft is None or self.draft._trial_id != trial_id:
+            raise KeyError(f"trial {trial_id} is not the one that is changed here")
+        return self.draft
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -193,12 +195,12 @@ class Drafting(BaseStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """In memory."""
-        self._of(trial_id).params[param_name] = distribution.to_external_repr(param_value_internal)
-        self._of(trial_id).distributions[param_name] = distribution
+        self.get_trial(trial_id).params[param_name] = distribution.to_external_repr(param_value_internal)
+        self.get_trial(trial_id).distributions[param_name] = distribution
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """In memory."""
-        draft = self._of(trial_id)
+        draft = self.get_trial(trial_id)
         if state == TrialState.RUNNING and draft.state != TrialState.WAITING:
             return False
         draft.state = state
@@ -212,20 +214,15 @@ class Drafting(BaseStorage):
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """In memory."""
-        self._of(trial_id).intermediate_values[step] = intermediate_value
+        self.get_trial(trial_id).intermediate_values[step] = intermediate_value
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """In memory."""
-        self._of(trial_id).user_attrs[key] = value
+        self.get_trial(trial_id).user_attrs[key] = value
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """In memory."""
-        self._of(trial_id).system_attrs[key] = value
-
-    def _of(self, trial_id: int) -> FrozenTrial:
-        if self.draft is None or self.draft._trial_id != trial_id:
-            raise KeyError(f"trial {trial_id} is not the one that is changed here")
-        return self.draft
+        self.get_trial(trial_id).system_attrs[key] = value
 
     # The study is changed elsewhere.
     create_new_study = _elsewhere

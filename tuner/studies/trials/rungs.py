@@ -47,8 +47,7 @@ class Rungs:
 def rungs_of(spec: StudySpec, epochs: int) -> Rungs:
     """How a study promotes whose trials train so many epochs in full."""
     rungs, factor = promotion_rungs(spec.pruner, epochs)
-    sign = 1 if spec.objective.direction == "maximize" else -1
-    return Rungs(rungs, factor, sign, spec.constraints)
+    return Rungs(rungs, factor, spec.objective.sign, spec.constraints)
 
 
 def without_promotion(rungs: Rungs) -> Rungs:

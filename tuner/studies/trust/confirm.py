@@ -165,7 +165,7 @@ def confirmation(study: Study) -> Confirmation | None:
     if len(rest) < 2:
         why = "; ".join(f"trial {number} was {reason}" for number, reason in left_out.items())
         raise StudyError(f"no config beside the default was trained with all seeds: {why}")
-    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
+    sign = study.spec.objective.sign
     values = {number: [sign * (own[seed].value or 0.0) for seed in seeds] for number, own in rest.items()}
     broken = _broken(study.spec, repeats, [[own[seed] for seed in seeds] for own in rest.values()])
     ranking = rank(values, default.number, broken)

@@ -114,8 +114,7 @@ def noise_of(study: Study) -> Noise | None:
     others = study.database.run(lambda session: _judged(session, study._id))
     if best is None:
         return Noise(tuple(values), spread, None, None, None, broken)
-    sign = 1.0 if study.spec.objective.direction == "maximize" else -1.0
-    gain = float(beyond_rounding(sign * (best[1] - np.mean(values)), values))
+    gain = float(beyond_rounding(study.spec.objective.sign * (best[1] - np.mean(values)), values))
     spread = max(spread, hidden_spread([*values, best[1]]))
     luck = chance(gain, spread, len(values) - 1, others, 1, len(values))
     return Noise(tuple(values), spread, gain, luck, best[0], broken)
