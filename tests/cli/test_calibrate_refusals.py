@@ -130,6 +130,9 @@ def test_wrong_files_and_options_are_refused(tuner, tmp_path: Path) -> None:
     assert "Did you mean 'soft-linear'" in tuner(results, "--data", truth, "--nms", "soft-linea")[2]
     assert "operating criterion 'f3' is not known" in tuner(results, "--data", truth, "--criterion", "f3")[2]
     (tmp_path / "images").mkdir()
+    assert "20 of 20 image files are missing" in tuner(tmp_path, "--data", truth)[2]
+    for image in json.loads(truth.read_text())["images"]:
+        (tmp_path / "images" / image["file_name"]).touch()
     assert "is not a trained model" in tuner(tmp_path, "--data", truth)[2]
     kept = tuner(tmp_path, "--data", truth, "--max-detections", "300")[2]
     assert f"Change `max_detections` in the YAML file in {tmp_path}" in kept
