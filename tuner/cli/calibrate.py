@@ -212,12 +212,11 @@ def _of_model(folder: Path, annotated: Split, data: Path, device: str, tiles: Ti
 
     model = load_model(folder, resolve_device(device))
     check_classes(model.info, annotated, data)
-    note = trained_on_note(model.info, annotated)
-    tiles = tiles or model.operating_point.tiles
+    note, tiles = trained_on_note(model.info, annotated), tiles or model.operating_point.tiles
     with image_progress() as told:
         raw = predict_raw(model, annotated, tiles=tiles, told=told)
-    remedy = f"raise `max_detections` in the YAML file in {folder}"
-    return _Predictions(raw, model.config.max_detections, remedy, _UNSUPPRESSED, tiles, [note] if note else [])
+    remedy, notes = f"raise `max_detections` in the YAML file in {folder}", [note] if note else []
+    return _Predictions(raw, model.config.max_detections, remedy, _UNSUPPRESSED, tiles, notes)
 
 
 def _of_results(file: Path, annotated: Split, max_detections: int | None) -> _Predictions:
@@ -240,8 +239,7 @@ def _write(found: Calibration, criterion: str, output: Path, picture: Path, sour
 
     chosen = found.points[criterion]
     if chosen is None:
-        hits = found.rows[0].hits
-        if not len(hits.scores):
+        if not len(found.rows[0].hits.scores):
             raise ConfigError(f"no threshold serves {criterion}: there are no detections")
         raise ConfigError(
             f"no threshold serves {criterion}: its limit is never reached",
