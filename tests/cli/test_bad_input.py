@@ -54,7 +54,7 @@ def test_an_output_that_cannot_be_written_is_named(call: Call, data: DataSpec, t
     assert said.startswith("error: a file: is there already, and is no folder")
     (tmp_path / "anchors.png").mkdir()
     said = call("anchors", train, "-o", "anchors.png")
-    assert said.startswith("error: anchors.png: Is a directory")
+    assert said.startswith("error: cannot write anchors.png: Is a directory")
     assert "--debug shows where" in said
 
 

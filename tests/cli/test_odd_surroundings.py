@@ -70,6 +70,8 @@ def test_a_command_that_a_signal_ends_leaves_nothing_unfinished(number: signal.S
     code = f"""
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run may have been started to ignore it
 moments = [1]
 def strike(event, arguments):
     if event == "open" and ".writing-" in str(arguments[0]) and str(arguments[0]).endswith("/study.yaml") and moments:
