@@ -55,7 +55,7 @@ def test_an_output_that_cannot_be_written_is_named(call: Call, data: DataSpec, t
     (tmp_path / "anchors.png").mkdir()
     said = call("anchors", train, "-o", "anchors.png")
     assert said.startswith("error: cannot write anchors.png: Is a directory")
-    assert "--debug shows where" in said
+    assert "Choose a folder that is writable" in said
 
 
 def test_a_dry_run_finds_what_the_run_would_refuse(call: Call, data: DataSpec, tmp_path: Path) -> None:
