@@ -63,7 +63,9 @@ def test_a_model_that_began_with_a_classifier_s_weights_is_loaded_without_them(d
     assert not (tmp_path / "other" / "weights.pt").exists()
 
 
-def test_a_study_that_starts_from_a_trained_model(model: Path, data: DataSpec, tmp_path: Path) -> None:
+def test_a_study_that_starts_from_a_trained_model(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [argument for split in ("train", "val") for argument in ("--annotations", data.path(getattr(data, split)))]
     arguments = ["init", "--images", data.path(data.images), *files, "--device", "cpu"]
     assert run(*arguments, "-o", tmp_path / "study.yaml", "--weights", model) == 0
@@ -74,6 +76,9 @@ def test_a_study_that_starts_from_a_trained_model(model: Path, data: DataSpec, t
     (tmp_path / "again.yaml").write_text(study.replace(str(model / "weights.pt"), str(model)))
     assert base_config(load_study_spec(tmp_path / "again.yaml")).weights == str(model / "weights.pt")
     check_named_things(spec, load_space(spec.space), config)
+    assert run(*arguments, "-o", tmp_path / "other.yaml", "--weights", model, "--model", "dense-small") == 1
+    assert f"{model / 'weights.pt'} holds a dense-tiny, not a dense-small" in capsys.readouterr().err
+    assert not (tmp_path / "other.yaml").exists()
 
 
 def test_train_and_val_together_keep_the_canvas_of_the_trial(

@@ -95,7 +95,7 @@ def init(
     if weights is not None and weights not in NAMED:
         file = weights_file(Path(weights).absolute())
         require_weights(file)
-        model = model or _trained_model(file)
+        model = _trained_model(file, model)
         weights = str(file)
     if model is not None:
         check_pretrained(model, weights or "none")
@@ -152,16 +152,26 @@ def _places(folder: Path | None, images: Path | None, annotations: list[Path] | 
     return images or folder or Path(), annotations or [folder or Path()]
 
 
-def _trained_model(file: Path) -> str | None:
-    """The detector that a file of `tuner train` holds, by the config beside it; None of other files."""
+def _trained_model(file: Path, asked: str | None) -> str | None:
+    """The detector for a file of weights: that of the config beside a model of `tuner train`, else what is asked for.
+
+    Raises:
+        ConfigError: Another one is asked for.
+    """
     from tuner.config.weights import holds_detector
 
     if not holds_detector(file):
-        return None
+        return asked
     from tuner.export.model import CONFIG, ModelConfig
     from tuner.export.yaml_files import read_yaml_model
 
-    return read_yaml_model(file.with_name(CONFIG), ModelConfig).config.model
+    trained = read_yaml_model(file.with_name(CONFIG), ModelConfig).config.model
+    if asked not in (None, trained):
+        raise ConfigError(
+            f"--weights: {file} holds a {trained}, not a {asked}",
+            hint=f"Leave --model out to go on with {trained}, or start from other weights.",
+        )
+    return trained
 
 
 def _refuse_nothing_to_train_on(annotations: list[Path], val: Path | None, test: Path | None) -> None:

@@ -66,9 +66,8 @@ def _shown_classes(numbers: Survey) -> tuple[list[int], str]:
     if len(known) <= MANY:
         return known, f"Of {len(boxes)} classes those that train has"
     half = MANY // 2
-    return known[:half] + known[
-        -half:
-    ], f"Of {len(boxes)} classes the {half} most frequent and the {half} rarest in train"
+    which = f"Of {len(boxes)} classes the {half} most frequent and the {half} rarest in train"
+    return known[:half] + known[-half:], which
 
 
 def _range(spread: tuple[int, int, int]) -> str:
