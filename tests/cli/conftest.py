@@ -1,5 +1,6 @@
 """The project that the tests of commands work on."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from tuner.data.scenes import generate
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, empty_database: Path) -> Iterator[Project]:
+    shutil.copyfile(empty_database, tmp_path / "tuner.db")
     generate(tmp_path / "data", train=4, val=2, test=1, size=(64, 48))
     project = Project(tmp_path)
     project.write()

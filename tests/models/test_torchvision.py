@@ -177,6 +177,16 @@ def test_a_batch_of_one_small_image_trains(name):
     assert torch.isfinite(total)
 
 
+@pytest.mark.parametrize("name", ["fasterrcnn-resnet50", "fasterrcnn-resnet50-v2", "retinanet-resnet50"])
+def test_a_step_reaches_every_parameter(name):
+    detector = build(name).train()
+    sum(detector.losses(scenes(), BOXES, LABELS).values()).backward()
+    trained = {key: one.grad for key, one in detector.named_parameters() if one.requires_grad}
+    assert not [key for key, gradient in trained.items() if gradient is None or not torch.isfinite(gradient).all()]
+    # Few may be nothing at all: a bias before a batch norm, a level that no object lies on.
+    assert sum(bool(gradient.any()) for gradient in trained.values()) > 0.9 * len(trained)
+
+
 def test_explicit_anchors_are_exact_and_placed_as_torchvisions():
     sizes = (((46.3, 21.9), (7.5, 8.25)), ((90.1, 33.3), (20.0, 61.7)))
     image_list = ImageList(torch.zeros(1, 3, 64, 96), [(64, 96)])

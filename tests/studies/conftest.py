@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from study_cases import spec_for
 
 from tuner.config.study import DataSpec
 from tuner.data.scenes import generate
+from tuner.storage.urls import resolve, sqlite_file
 from tuner.studies.opening import create_or_open
 from tuner.studies.study import Study
 
@@ -32,10 +35,14 @@ def opened() -> Iterator[list[Study]]:
 
 
 @pytest.fixture
-def begin(data: DataSpec, study_name: str, opened: list[Study]) -> Callable[..., Study]:
+def begin(data: DataSpec, study_name: str, opened: list[Study], empty_database: Path) -> Callable[..., Study]:
     """Create the test's study, or open it again as another process would."""
 
     def create(url: str, **changes: Any) -> Study:
+        file = sqlite_file(resolve(url))
+        if file is not None and not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty_database, file)
         study = create_or_open(spec_for(data, url, study_name, **changes))
         opened.append(study)
         return study

@@ -28,7 +28,7 @@ def open_storage(url: URL, options: Options, *, create: bool) -> RDBStorage:
     import optuna
 
     storage = _of_any_version(url, options, create=create)
-    if storage.get_current_version() != storage.get_head_version():
+    if storage.get_current_version() != _installed_version(storage):
         release(storage)
         raise StorageError(
             f"the tables of Optuna in {masked(url)} are of another version than Optuna {optuna.__version__}",
@@ -52,7 +52,7 @@ def older_version(engine: Engine, options: Options) -> str | None:
     if not inspect(engine).has_table("version_info"):
         return None
     storage = _of_any_version(engine.url, options, create=False)
-    found, head, known = storage.get_current_version(), storage.get_head_version(), storage.get_all_versions()
+    found, head, known = storage.get_current_version(), _installed_version(storage), storage.get_all_versions()
     release(storage)
     if found not in known:
         raise StorageError(
@@ -67,7 +67,7 @@ def upgrade(url: URL, options: Options) -> None:
     """Bring Optuna's tables to the version of the installed Optuna, creating them where there are none."""
     storage = _of_any_version(url, options, create=True)
     try:
-        if storage.get_current_version() != storage.get_head_version():
+        if storage.get_current_version() != _installed_version(storage):
             with _silent():
                 storage.upgrade()
     finally:
@@ -78,6 +78,19 @@ def _of_any_version(url: URL, options: Options, *, create: bool) -> RDBStorage:
     from optuna.storages import RDBStorage
 
     return RDBStorage(_optuna_url(url), options, skip_compatibility_check=True, skip_table_creation=not create)
+
+
+_heads: dict[str, str] = {}
+"""Version of the tables by version of Optuna: kept, as Optuna loads all its migrations each time that it is asked."""
+
+
+def _installed_version(storage: RDBStorage) -> str:
+    """The version of the tables that the installed Optuna works with."""
+    import optuna
+
+    if optuna.__version__ not in _heads:
+        _heads[optuna.__version__] = storage.get_head_version()
+    return _heads[optuna.__version__]
 
 
 @contextmanager

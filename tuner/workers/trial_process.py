@@ -170,10 +170,13 @@ def main(file_descriptor: int) -> None:
     prepare = mailbox.receive()
     if not isinstance(prepare, Prepare):
         return
+    gc.disable()  # all that is imported stays: to look for garbage among it is a fifth of the start
     try:
         trainer = load_trainer(prepare.trainer)
     except ConfigError as error:
         sys.exit(error.message)  # the last line of the log, which the worker tells
+    gc.freeze()
+    gc.enable()
     _limit_threads(prepare.threads)
     mailbox.silence = prepare.silence
     mailbox.send(Ready())

@@ -110,8 +110,8 @@ def test_trials_that_share_a_gpu_cost_its_hours_once(studies_url: str, begin: Be
     assert gpu_hours_spent(study) is not None
 
 
-def test_a_resumed_trial_pays_for_each_epoch_once_in_the_budget_of_epochs(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "none"}, budget={"trials": None, "epochs": EPOCHS + 1})
+def test_a_resumed_trial_pays_for_each_epoch_once_in_the_budget_of_epochs(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner={"name": "none"}, budget={"trials": None, "epochs": EPOCHS + 1})
     first = take(study)
     train(study, first, 0.5, epochs=4)
     forget_worker(study, first)

@@ -33,8 +33,8 @@ def run_to_its_end(study: Study, value: Callable[[int], float], breaks: Callable
         reach(study, assignment, value(assignment.number), breaks=breaks(assignment.number))
 
 
-def test_configs_that_keep_the_constraints_go_on_before_better_ones_that_do_not(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner=PROMOTE, budget={"trials": 12}, constraints=[LIMIT])
+def test_configs_that_keep_the_constraints_go_on_before_better_ones_that_do_not(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner=PROMOTE, budget={"trials": 12}, constraints=[LIMIT])
     run_to_its_end(study, lambda number: 0.1 + number / 100 + number % 2 / 2, lambda number: number % 2 == 1)
     complete = [trial.number for trial in study.trials() if trial.state is TrialState.COMPLETE]
     assert 0 in complete

@@ -28,8 +28,8 @@ def test_no_trial_is_complete_without_an_epoch(studies_url: str, begin: Begin) -
     assert study.optuna.trials[0].state is State.FAIL
 
 
-def test_kinds_of_failure(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_kinds_of_failure(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     outcomes = {
         FailureKind.OUT_OF_MEMORY: (TrialState.PRUNED, State.PRUNED),
         FailureKind.DIVERGED: (TrialState.PRUNED, State.PRUNED),
@@ -81,8 +81,8 @@ def test_a_trial_that_kills_its_worker_each_time_is_given_up(studies_url: str, b
     assert given_up.reason.startswith("4 attempts failed")
 
 
-def test_the_same_config_error_twice_ends_the_study(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_the_same_config_error_twice_ends_the_study(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     for message in ("image size 96 is too small", "no such weights", "image size 128 is too small"):
         assignment = study.next_trial(WORKER)
         assert assignment is not None
@@ -90,11 +90,11 @@ def test_the_same_config_error_twice_ends_the_study(studies_url: str, begin: Beg
     with pytest.raises(StudyError, match="the same error: image size 128 is too small"):
         study.next_trial(WORKER)
     assert study.summary().problem is not None
-    assert begin(studies_url).next_trial(WORKER) is not None  # run again, it goes on
+    assert begin(sqlite_url).next_trial(WORKER) is not None  # run again, it goes on
 
 
-def test_an_undefined_objective_is_a_bad_config(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, objective={"metric": "map_small"})
+def test_an_undefined_objective_is_a_bad_config(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, objective={"metric": "map_small"})
     assignment = study.next_trial(WORKER)
     assert assignment is not None
     with pytest.raises(BadConfig, match="map_small is undefined"):

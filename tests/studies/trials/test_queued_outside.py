@@ -80,10 +80,10 @@ def test_a_value_that_the_others_leave_no_use_for_is_refused_as_well(
 
 
 @pytest.mark.parametrize("sampler", ["grid", "gp", "tpe", "cmaes", "random"])
-def test_what_a_point_leaves_open_is_drawn(studies_url: str, begin: Begin, sampler: str) -> None:
+def test_what_a_point_leaves_open_is_drawn(sqlite_url: str, begin: Begin, sampler: str) -> None:
     optimizer = {"type": "categorical", "choices": ["adamw", "sgd"]}
     space = {"optimizer": optimizer, "batch_size": {"type": "int", "low": 2, "high": 8, "step": 2}}
-    study = begin(studies_url, space=space, sampler={"name": sampler}, budget={"trials": 20})
+    study = begin(sqlite_url, space=space, sampler={"name": sampler}, budget={"trials": 20})
     run_one(study, 0.5)
     for point in ({"batch_size": 6}, {"optimizer": "sgd"}, {}):
         client_of(study).enqueue_trial(point)
@@ -113,8 +113,8 @@ def test_the_default_config_comes_first_all_the_same(studies_url: str, begin: Be
     assert study.summary().default_value == pytest.approx(0.5)
 
 
-def test_a_study_that_began_without_the_default_config_trains_it_next(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_a_study_that_began_without_the_default_config_trains_it_next(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     run_one(study, 0.4)
     none_is_it = update(TrialRow).where(TrialRow.study_id == study._id).values(is_default=False)
     study.database.run(lambda session: session.execute(none_is_it) and None)

@@ -27,8 +27,8 @@ State = optuna.trial.TrialState
 HERE, THERE = (replace(WORKER, host=host) for host in ("here", "there"))
 
 
-def test_a_closing_study_waits_for_a_trial_with_a_rung_to_come(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 4})
+def test_a_closing_study_waits_for_a_trial_with_a_rung_to_come(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 4})
     first, second, third, fourth = (take(study, number) for number in range(4))
     for assignment, value in ((first, 0.3), (second, 0.2), (third, 0.1)):
         assert reach(study, assignment, value) is TrialState.PAUSED
@@ -157,8 +157,8 @@ def test_a_trial_whose_host_was_not_heard_of_goes_on_with_any(paused_there: Stud
     take(paused_there, 1, HERE)
 
 
-def test_the_end_of_a_study_waits_for_its_last_trial(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 3})
+def test_the_end_of_a_study_waits_for_its_last_trial(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": 3})
     first, second, third = (take(study, number) for number in range(3))
     assert reach(study, first, 0.3) is TrialState.PAUSED
     assert reach(study, second, 0.2) is TrialState.PAUSED
@@ -186,12 +186,12 @@ def test_a_study_that_no_longer_promotes_ends_its_paused_trials_but_the_default_
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
 
 
-def test_a_trial_that_paused_before_what_is_the_first_rung_now_goes_on_to_it(studies_url: str, begin: Begin) -> None:
+def test_a_trial_that_paused_before_what_is_the_first_rung_now_goes_on_to_it(sqlite_url: str, begin: Begin) -> None:
     pruner, budget = {"name": "promote", "reduction_factor": 4}, {"trials": 4}
-    study = begin(studies_url, pruner=pruner | {"first_rung": 2}, budget=budget | {"trials": 40})
+    study = begin(sqlite_url, pruner=pruner | {"first_rung": 2}, budget=budget | {"trials": 40})
     for number in range(4):
         assert reach(study, take(study, number), 0.5 - number / 10) is TrialState.PAUSED
-    study = begin(studies_url, pruner=pruner | {"first_rung": 3}, budget=budget)
+    study = begin(sqlite_url, pruner=pruner | {"first_rung": 3}, budget=budget)
     for number in range(4):
         assignment = take(study, number)
         assert assignment.first_epoch == 3
@@ -203,8 +203,8 @@ def test_a_trial_that_paused_before_what_is_the_first_rung_now_goes_on_to_it(stu
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2
 
 
-def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": None, "epochs": 7})
+def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner={"name": "promote", "first_rung": 1}, budget={"trials": None, "epochs": 7})
     for number, value in enumerate((0.3, 0.2, 0.5, 0.4, 0.1)):
         reach(study, take(study, number), value)
     assert reach(study, take(study, 2), 0.5) is TrialState.PAUSED  # the best of five reached the second rung
@@ -216,10 +216,10 @@ def test_a_spent_budget_of_epochs_promotes_nothing_but_what_a_study_must_have(st
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE] + [TrialState.PRUNED] * 2
 
 
-def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(studies_url: str, begin: Begin) -> None:
+def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(sqlite_url: str, begin: Begin) -> None:
     def run(trials: int) -> list[int]:
         """Train all, each worse than those before; the numbers of the complete ones."""
-        study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": trials})
+        study = begin(sqlite_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": trials})
         while (assignment := study.next_trial(WORKER)) is not None:
             reach(study, assignment, 0.9 - assignment.number / 100)
         return [trial.number for trial in study.trials(states=[TrialState.COMPLETE])]
@@ -230,8 +230,8 @@ def test_a_raised_budget_promotes_as_many_of_the_new_trials_as_any_other(studies
     assert run(12) == [0, 1, 6, 9]
 
 
-def test_a_new_trial_need_not_beat_those_that_have_ended(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": 5})
+def test_a_new_trial_need_not_beat_those_that_have_ended(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url, pruner={"name": "promote", "first_rung": 3}, budget={"trials": 5})
     for number in range(4):
         assignment = take(study, number)
         for epoch in range(1, 4):

@@ -28,8 +28,8 @@ Begin = Callable[..., Study]
 State = optuna.trial.TrialState
 
 
-def test_the_first_trial_is_the_default_config(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_the_first_trial_is_the_default_config(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     first = study.next_trial(WORKER)
     second = study.next_trial(WORKER)
     assert first is not None
@@ -85,8 +85,8 @@ def test_a_curve_is_the_same_here_and_in_optuna(studies_url: str, begin: Begin) 
     assert study.optuna.direction == optuna.study.StudyDirection.MAXIMIZE
 
 
-def test_weak_trials_are_pruned_and_the_default_never(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_weak_trials_are_pruned_and_the_default_never(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     for top, pruned in ((0.2, False), (0.5, False), (0.1, True), (0.6, False)):
         assignment = study.next_trial(WORKER)
         assert assignment is not None
@@ -265,8 +265,8 @@ def test_an_end_that_optuna_did_not_hear_of_is_told_later(studies_url: str, begi
     assert (study.optuna.trials[0].state, study.optuna.trials[0].value) == (State.PRUNED, 0.1)
 
 
-def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin) -> None:
-    study = begin(studies_url)
+def test_what_the_pruner_said_outlives_the_worker(sqlite_url: str, begin: Begin) -> None:
+    study = begin(sqlite_url)
     for top in (0.4, 0.5):
         assignment = study.next_trial(WORKER)
         assert assignment is not None
@@ -279,7 +279,7 @@ def test_what_the_pruner_said_outlives_the_worker(studies_url: str, begin: Begin
         assert not study.report(whole, result(epoch, 0.7 * epoch / EPOCHS))
     forget_worker(study, weak)
     forget_worker(study, whole)
-    other = open_study(study.name, studies_url)
+    other = open_study(study.name, sqlite_url)
     following = other.next_trial(WORKER)
     assert following is not None
     assert following.number == 4

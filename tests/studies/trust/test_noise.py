@@ -30,9 +30,9 @@ def run_one(study: Study, value: float) -> None:
     train(study, assignment, value)
 
 
-def test_repeats_of_the_default_config_count(studies_url: str, begin: Begin) -> None:
+def test_repeats_of_the_default_config_count(sqlite_url: str, begin: Begin) -> None:
     budget = {"trials": None, "epochs": 40, "cpu_hours": 1.0, "wall_time": 3600.0}
-    study = begin(studies_url, pruner={"name": "none"}, budget=budget)
+    study = begin(sqlite_url, pruner={"name": "none"}, budget=budget)
     run_one(study, 0.3)
     run_one(study, 0.4)
     assert study.summary().spent is None
@@ -41,7 +41,7 @@ def test_repeats_of_the_default_config_count(studies_url: str, begin: Begin) -> 
     run_all(plan_baseline(study, 4))
     assert study.summary().spent == "45 of 40 epochs"
     assert study.next_trial(WORKER) is None
-    study = begin(studies_url, pruner={"name": "none"}, budget=budget | {"epochs": 46})
+    study = begin(sqlite_url, pruner={"name": "none"}, budget=budget | {"epochs": 46})
     run_all(plan_confirmation(study, 1, 3))  # the default's runs are there
     assert study.summary().spent is None
     assert study.summary().epochs == 18
