@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torchvision.models import mobilenet_v3_large
 from tests.export.command import run
 from tests.production import make_production
 from tuner.config.alive import Activity
-from tuner.config.errors import WeightsError
+from tuner.config.errors import ConfigError, WeightsError
 from tuner.config.load import base_config, load_study_spec
 from tuner.config.study import DataSpec
 from tuner.config.trial import TrialConfig
@@ -79,6 +80,23 @@ def test_a_study_that_starts_from_a_trained_model(
     assert run(*arguments, "-o", tmp_path / "other.yaml", "--weights", model, "--model", "dense-small") == 1
     assert f"{model / 'weights.pt'} holds a dense-tiny, not a dense-small" in capsys.readouterr().err
     assert not (tmp_path / "other.yaml").exists()
+    (tmp_path / "by_hand.yaml").write_text(study.replace("model: dense-tiny", "model: dense-small"))
+    spec = load_study_spec(tmp_path / "by_hand.yaml")
+    with pytest.raises(
+        ConfigError, match=r"by_hand.yaml:\d+: weights: .*weights.pt holds a dense-tiny, not a dense-small"
+    ):
+        check_named_things(spec, load_space(spec.space), base_config(spec))
+
+
+def test_a_model_without_its_config_is_not_guessed_at(
+    model: Path, data: DataSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shutil.copy(model / "weights.pt", tmp_path)
+    files = [argument for split in ("train", "val") for argument in ("--annotations", data.path(getattr(data, split)))]
+    arguments = ["init", "--images", data.path(data.images), *files, "--device", "cpu", "--weights", weights]
+    assert run(*arguments, "-o", tmp_path / "study.yaml") == 1
+    assert "holds a detector, but no config.yaml beside it says which one" in capsys.readouterr().err
+    assert run(*arguments, "-o", tmp_path / "study.yaml", "--model", "dense-tiny") == 0
 
 
 def test_train_and_val_together_keep_the_canvas_of_the_trial(

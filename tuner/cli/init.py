@@ -156,22 +156,21 @@ def _trained_model(file: Path, asked: str | None) -> str | None:
     """The detector for a file of weights: that of the config beside a model of `tuner train`, else what is asked for.
 
     Raises:
-        ConfigError: Another one is asked for.
+        ConfigError: Another one is asked for, or it is not known which one the file holds.
     """
-    from tuner.config.weights import holds_detector
+    from tuner.config.weights import CONFIG, detector_in, holds_detector
 
-    if not holds_detector(file):
-        return asked
-    from tuner.export.model import CONFIG, ModelConfig
-    from tuner.export.yaml_files import read_yaml_model
-
-    trained = read_yaml_model(file.with_name(CONFIG), ModelConfig).config.model
-    if asked not in (None, trained):
+    trained = detector_in(file)
+    if trained is None and asked is None and holds_detector(file):
+        raise ConfigError(
+            f"--weights: {file} holds a detector, but no {CONFIG} beside it says which one", hint="Add --model."
+        )
+    if asked is not None and trained not in (None, asked):
         raise ConfigError(
             f"--weights: {file} holds a {trained}, not a {asked}",
             hint=f"Leave --model out to go on with {trained}, or start from other weights.",
         )
-    return trained
+    return asked or trained
 
 
 def _refuse_nothing_to_train_on(annotations: list[Path], val: Path | None, test: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,23 +38,22 @@ def show(
 
     if trial is not None and curves is not None:
         raise ConfigError("--curves draws all trials of a study", hint="Leave the trial's number out.")
-    opened = read_study(study, storage)
-    metric = metric_name(opened.spec.objective.metric)
-    if trial is not None:
-        found = opened.trials(numbers=[trial])
-        if not found:
-            raise no_trial(study, trial, sum(opened.summary().counts.values()))
-        one = found[0]
-        if as_json:
-            print_json(trial_json(one))
-        else:
-            _print_trial(one, metric)
-        return
-    further = _further_metrics(opened.spec)
-    trials = opened.trials(epochs=as_json or curves is not None or bool(further))
-    if curves is not None:
-        _draw(opened, trials, curves)
-        typer.echo(f"wrote {curves}", err=as_json)
+    with closing(read_study(study, storage)) as opened:
+        metric = metric_name(opened.spec.objective.metric)
+        if trial is not None:
+            found = opened.trials(numbers=[trial])
+            if not found:
+                raise no_trial(study, trial, sum(opened.summary().counts.values()))
+            if as_json:
+                print_json(trial_json(found[0]))
+            else:
+                _print_trial(found[0], metric)
+            return
+        further = _further_metrics(opened.spec)
+        trials = opened.trials(epochs=as_json or curves is not None or bool(further))
+        if curves is not None:
+            _draw(opened, trials, curves)
+            typer.echo(f"wrote {curves}", err=as_json)
     if as_json:
         print_json([trial_json(record) for record in trials])
         return

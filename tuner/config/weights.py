@@ -5,13 +5,15 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import yaml
+
 from tuner.config.errors import WeightsError
 
 NAMED = ("none", "default")
 """What is no path."""
 
-TRAINED = "weights.pt"
-"""The file of weights in the folder of a trained model."""
+TRAINED, CONFIG = "weights.pt", "config.yaml"
+"""The file of weights in the folder of a trained model, and what tells of what they are."""
 
 DETECTOR_PREFIX = "network."
 """What the names of all parameters in such a file begin with."""
@@ -46,6 +48,17 @@ def holds_detector(path: Path) -> bool:
             return index is not None and DETECTOR_PREFIX.encode() in archive.read(index)
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def detector_in(path: Path) -> str | None:
+    """The detector that a file holds which `tuner train` wrote, by the config beside it; None where nothing tells."""
+    if not holds_detector(path):
+        return None
+    try:
+        name = yaml.safe_load(path.with_name(CONFIG).read_text(encoding="utf-8"))["config"]["model"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def require_weights(path: Path) -> None:

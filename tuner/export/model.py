@@ -15,7 +15,7 @@ from tuner.config.base import Frozen
 from tuner.config.errors import ConfigError, WeightsError, nearest
 from tuner.config.files import write_text
 from tuner.config.trial import TrialConfig
-from tuner.config.weights import TRAINED
+from tuner.config.weights import CONFIG, TRAINED
 from tuner.data.letterbox import Canvas
 from tuner.evaluation.metrics import Metrics
 from tuner.export.production import ProductionConfig
@@ -26,7 +26,7 @@ from tuner.models.weights import read_state
 from tuner.postprocess.operating_point import OperatingPoint
 from tuner.trainers.detection import checkpoint
 
-CONFIG, WEIGHTS, METRICS, PICTURES = "config.yaml", TRAINED, "metrics.json", "pictures"
+WEIGHTS, METRICS, PICTURES = TRAINED, "metrics.json", "pictures"
 
 
 class ModelConfig(Frozen):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tuner.config.errors import ConfigError, nearest
 from tuner.config.trial import AnchorSizes
-from tuner.config.weights import holds_detector
+from tuner.config.weights import NAMED, detector_in, holds_detector
 from tuner.data.letterbox import Canvas
 
 
@@ -140,8 +140,14 @@ def check_pretrained(model: str, weights: str) -> None:
     """Refuse pretrained weights (`TrialConfig.weights`) for a detector that has none, but for its own of a training.
 
     Raises:
-        ConfigError: It has none, or there is no such detector.
+        ConfigError: It has none, or they are another detector's, or there is no such detector.
     """
+    held = None if weights in NAMED else detector_in(Path(weights))
+    if held not in (None, model):
+        raise ConfigError(
+            f"weights: {weights} holds a {held}, not a {model}",
+            hint=f"Use model: {held}, or other weights, or weights: none.",
+        )
     if not family(model).pretrained and weights != "none" and not holds_detector(Path(weights)):
         raise ConfigError(
             f"weights: {model} has no pretrained weights, but weights is {weights!r}",
