@@ -24,6 +24,12 @@ def project(tmp_path: Path, empty_database: Path) -> Iterator[Project]:
 
 
 @pytest.fixture
+def no_database(project: Project) -> None:
+    """Let the project's database be one that nobody has made yet."""
+    (project.folder / "tuner.db").unlink()
+
+
+@pytest.fixture
 def tuner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:

@@ -89,6 +89,7 @@ def test_a_new_worker_queues_the_points_of_one_that_died_before_it_had(
     assert project.trials()[1]["params"]["learning_rate"] == 0.003
 
 
+@pytest.mark.usefixtures("no_database")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -111,6 +112,7 @@ def test_a_point_outside_the_space(
     assert not (project.folder / "tuner.db").exists()
 
 
+@pytest.mark.usefixtures("no_database")
 def test_a_point_with_anchors_that_the_data_rule_out_makes_no_study(
     project: Project,
     capsys: pytest.CaptureFixture[str],

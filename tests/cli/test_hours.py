@@ -15,6 +15,7 @@ from tuner.storage.tables import AttemptRow
 from tuner.studies.opening import open_study
 
 
+@pytest.mark.usefixtures("no_database")
 def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     project: Project,
     capsys: pytest.CaptureFixture[str],
@@ -145,6 +146,7 @@ def test_points_are_checked_against_the_planned_epochs(project: Project) -> None
     assert project.trials()[1]["params"] == {"warmup_epochs": 5.0}
 
 
+@pytest.mark.usefixtures("no_database")
 def test_hours_that_are_too_few(project: Project) -> None:
     assert "0.0001 hours are too little: an epoch takes" in project.run("--hours", "0.0001", code=1)
     assert not (project.folder / "tuner.db").exists()
@@ -157,6 +159,7 @@ def test_a_default_config_that_cannot_be_trained_cannot_be_timed(project: Projec
     assert "the trial process that should time an epoch died (exit code 7)" in out
 
 
+@pytest.mark.usefixtures("no_database")
 def test_an_epoch_that_is_timed_in_vain_leaves_nothing_behind(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

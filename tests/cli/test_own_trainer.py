@@ -12,6 +12,7 @@ from tuner.export.yaml_files import load_production
 FORM = "is not of the form package.module:callable"
 
 
+@pytest.mark.usefixtures("no_database")
 @pytest.mark.parametrize(
     ("trainer", "why"),
     [

@@ -122,6 +122,7 @@ def test_what_is_doubtful_is_judged_at_the_image_size_that_the_space_fixes(
     assert "canvas of 128 x" in project.main(capsys, "anchors", "study.yaml", "--recipe", "kmeans-iou")
 
 
+@pytest.mark.usefixtures("no_database")
 def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert "learning_rate" in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert not (project.folder / "tuner.db").exists()
