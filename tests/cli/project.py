@@ -33,6 +33,8 @@ class Project:
     """A folder with a data set and a study file, and the command to work on it."""
 
     folder: Path
+    checks_trainer: bool = False
+    """Whether the trainer is imported before a command begins, in a process of its own, as `test_own_trainer` tests."""
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, **changes: Any) -> None:
@@ -68,7 +70,9 @@ from tuner.workers import limits
 limits.DEFAULT_TIMING = limits.Timing(heartbeat=0.5, settle=1.0)
 from tuner.workers.worker import run_worker
 run_worker.__kwdefaults__["timing"] = limits.DEFAULT_TIMING
-from tuner.cli import common, supervise
+from tuner.cli import common, own_trainer, supervise
+if not {self.checks_trainer}:
+    own_trainer.check_trainer = lambda path: None
 common.LINE_SECONDS = 0.0
 supervise.RESTART_DELAY = 0.5
 from tuner.cli.live import LiveTable

@@ -12,6 +12,11 @@ from tuner.export.yaml_files import load_production
 FORM = "is not of the form package.module:callable"
 
 
+@pytest.fixture(autouse=True)
+def _checked(project: Project) -> None:
+    project.checks_trainer = True
+
+
 @pytest.mark.usefixtures("no_database")
 @pytest.mark.parametrize(
     ("trainer", "why"),

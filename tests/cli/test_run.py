@@ -307,12 +307,18 @@ def test_another_worker_joins(project: Project) -> None:
 
 
 def test_the_demo_goes_on_when_called_again(project: Project) -> None:
-    out = project.call("demo", "--folder", "try", "--trainer", "fake_trainer:train")
+    arguments = ("demo", "--folder", "try", "--trainer", "fake_trainer:train")
+    process = project.start(*arguments)
+    until(process, "trial 0 complete")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LIMIT) == 130
+    file = project.folder / "try" / "study.yaml"
+    file.write_text(re.sub(r"trials: \d+", "trials: 4", file.read_text()))
+    out = project.call(*arguments)
+    assert "Going on with the demo" in out
+    assert "trial 0 complete" not in out
     assert "budget is spent" in out
     assert "tuner export demo -o best.yaml --storage sqlite:///" in out
-    again = project.call("demo", "--folder", "try", "--trainer", "fake_trainer:train")
-    assert "Going on with the demo" in again
-    assert "budget is spent" in again
     assert "holds no demo" in project.call("demo", "--folder", "data", code=1)
 
 
