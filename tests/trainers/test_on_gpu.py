@@ -99,7 +99,7 @@ def test_a_step_of_dense_waits_for_nothing(optimizer: str, micro_batch: int, pre
     with simulated_gpu() as gpu:
         scaled = config.model_copy(update={"precision": precision})
         found, averaged, waits = steps(scaled, gpu, micro_batch=micro_batch)
-    assert found[0] == pytest.approx(losses[0], rel=1e-6)  # sums of another order, by version of torch
+    assert found[0] == losses[0]
     assert found == [pytest.approx(each, rel=1e-3) for each in losses]
     if optimizer == "sgd":  # AdamW makes a whole step of a gradient that is rounding alone
         for name in weights:
