@@ -95,7 +95,7 @@ def init(
     if weights is not None and weights not in NAMED:
         file = weights_file(Path(weights).absolute())
         require_weights(file)
-        model = _trained_model(file, model)
+        model = model or _trained_model(file)
         weights = str(file)
     if model is not None:
         check_pretrained(model, weights or "none")
@@ -152,25 +152,20 @@ def _places(folder: Path | None, images: Path | None, annotations: list[Path] | 
     return images or folder or Path(), annotations or [folder or Path()]
 
 
-def _trained_model(file: Path, asked: str | None) -> str | None:
-    """The detector for a file of weights: that of the config beside a model of `tuner train`, else what is asked for.
+def _trained_model(file: Path) -> str | None:
+    """The detector that a file of `tuner train` holds, by the config beside it; None of other files.
 
     Raises:
-        ConfigError: Another one is asked for, or it is not known which one the file holds.
+        ConfigError: It holds one, and nothing says which.
     """
     from tuner.config.weights import CONFIG, detector_in, holds_detector
 
     trained = detector_in(file)
-    if trained is None and asked is None and holds_detector(file):
+    if trained is None and holds_detector(file):
         raise ConfigError(
             f"--weights: {file} holds a detector, but no {CONFIG} beside it says which one", hint="Add --model."
         )
-    if asked is not None and trained not in (None, asked):
-        raise ConfigError(
-            f"--weights: {file} holds a {trained}, not a {asked}",
-            hint=f"Leave --model out to go on with {trained}, or start from other weights.",
-        )
-    return asked or trained
+    return trained
 
 
 def _refuse_nothing_to_train_on(annotations: list[Path], val: Path | None, test: Path | None) -> None:
