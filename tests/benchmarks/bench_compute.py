@@ -1,18 +1,19 @@
 """What the search saves: epochs until the best mAP of unpruned random searches is reached.
 
     python -m tests.benchmarks.bench_compute FOLDER [--trials 16] [--repetitions 3] [--first 0] [--epochs N]
-        [--image-size N] [--slots 2] [-o OUT]
+        [--image-size N] [--slots 2] [--searches plain random] [-o OUT]
 
 FOLDER holds images/ and annotations/{train,val}.json; epochs and image size are those that `tuner init` proposes for
 it, if not given. Each repetition has seeds of its own; `--first` is the number of the first, for further ones. It runs,
-by the command line as a user would, two random searches without pruning of so many full trials: `plain`, as a script
-without tuner does it, with NMS IoU and confidence among the sampled dimensions and greedy NMS, and `random`, which
-differs from the shipped study in sampler and pruner alone, so that thresholds are swept and NMS with voting is tried
-after each training. Then it runs the shipped study, until one of its epochs has the best final mAP of each, or as many
-epochs are spent as one of them took in all. All begin with the default config, as every study does, and train
-`dense-tiny`, and all have the same seed, which is that of every trial, too: the default config of BCCD alone reaches
-0.520, 0.534 and 0.545 with three seeds, more than lies between most good configs. Epochs of all trials count, in the
-order in which they were reported. Called again, it goes on where it was stopped.
+by the command line as a user would, two random searches without pruning of so many full trials (`--searches` names one
+of them, to run it alone): `plain`, as a script without tuner does it, with NMS IoU and confidence among the sampled
+dimensions and greedy NMS, and `random`, which differs from the shipped study in sampler and pruner alone, so that
+thresholds are swept and NMS with voting is tried after each training. Then it runs the shipped study, until one of its
+epochs has the best final mAP of each, or as many epochs are spent as one of them took in all. All begin with the
+default config, as every study does, and train `dense-tiny`, and all have the same seed, which is that of every trial,
+too: the default config of BCCD alone reaches 0.520, 0.534 and 0.545 with three seeds, more than lies between most good
+configs. Epochs of all trials count, in the order in which they were reported. Called again, it goes on where it was
+stopped.
 
 For each random search two ratios to its epochs are printed: until its mAP was seen after an epoch, and until a trial
 that was trained to its last epoch has it ("never" where the study was stopped before). The best of many noisy trials is
@@ -124,9 +125,9 @@ def repeat(out: Path, options: argparse.Namespace, repetition: int) -> dict[str,
     full = options.trials * length
     seed = 2 * repetition  # as for the figures in the README
     searches = {}
-    for search, space in SPACES.items():
+    for search in options.searches:
         name = f"{search}-{repetition}"
-        changes = {"pruner": {"name": "none"}, "budget": {"trials": options.trials}, "space": space}
+        changes = {"pruner": {"name": "none"}, "budget": {"trials": options.trials}, "space": SPACES[search]}
         tuner(out, "run", write_study(out, name, options, sampler={"name": "random", "seed": seed}, **changes))
         searches[search] = history(out, name)
     name = f"default-{repetition}"
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--searches", nargs="+", choices=SPACES, default=list(SPACES))
     parser.add_argument("-o", "--out", type=Path, default=Path("bench-compute"))
     options = parser.parse_args()
     folder, out = options.folder.resolve(), options.out.resolve()
@@ -168,7 +170,7 @@ def main() -> None:
     tuner(out, "init", f"--images={folder / 'images'}", *files, "--name=compute", "-o", "init.yaml", "--force")
     chosen = range(options.first, options.first + options.repetitions)
     repetitions = [repeat(out, options, repetition) for repetition in chosen]
-    for search in SPACES:
+    for search in options.searches:
         ratios = [repetition[search] for repetition in repetitions]
         found = [ratio for ratio in ratios if ratio is not None]
         each = ", ".join("never" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
