@@ -1,5 +1,6 @@
 """The live table by itself: what a terminal of any width and height shows of it."""
 
+import dataclasses
 import io
 
 import pytest
@@ -95,11 +96,11 @@ def test_times_left_do_not_grow_while_one_waits(
         table.trial_started(assignment, slot)
     assert (table.running[1].seconds_left(), table.seconds_left()) == (None, None)
     clock[0] = 100.0
-    table.epoch_reported(first, result(1, 0.25))
-    table.epoch_reported(second, result(1, 0.25))
-    table.trial_ended(first, Ended("complete"))
-    # The second trial has three epochs to go, and the study three trials.
-    for seconds, of_trial, of_study in ((100.0, 300.0, 300.0), (160.0, 240.0, 240.0), (500.0, 200.0, 200.0)):
+    lasting = dataclasses.replace(result(1, 0.25), train_seconds=90.0, eval_seconds=0.0)
+    table.epoch_reported(first, lasting)
+    table.epoch_reported(second, lasting)
+    # The second trial has three epochs to go, of 100 s with its start; the study fourteen of 90 s, two at a time.
+    for seconds, of_trial, of_study in ((100.0, 300.0, 630.0), (130.0, 270.0, 600.0), (500.0, 200.0, 585.0)):
         clock[0] = seconds
         assert (table.running[1].seconds_left(), table.seconds_left()) == (of_trial, of_study)
     table.epoch_reported(second, result(4, 0.25))

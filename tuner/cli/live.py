@@ -36,8 +36,8 @@ class LiveTable(Progress):
     The rows come last, so that the others stay in sight where there are more slots than the terminal has lines.
     """
 
-    def __init__(self, study: StudyReader, console: Console) -> None:
-        super().__init__(study)
+    def __init__(self, study: StudyReader, console: Console, timeout: float | None = None) -> None:
+        super().__init__(study, timeout)
         self._console = console
         self._counted = False
         self._live = Live(self.render(), console=console, auto_refresh=False)

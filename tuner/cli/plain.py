@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli import common
-from tuner.cli.common import duration, metric_name, number
+from tuner.cli.common import duration, metric_name, number, plural
 from tuner.cli.progress import Progress
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 class PlainLog(Progress):
     """One line for each event, and now and then how far a long epoch is."""
 
-    def __init__(self, study: StudyReader) -> None:
-        super().__init__(study)
+    def __init__(self, study: StudyReader, timeout: float | None = None) -> None:
+        super().__init__(study, timeout)
         self._told: dict[int, float] = {}
         """When something was said of a running trial, by its number."""
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
         """Say where trials run."""
-        super().worker_started(slots)
         places = ", ".join(f"{slot.label} ({slot.threads} threads)" for slot in slots)
-        self._say(f"{self.title}: {len(slots)} slots: {places}")
+        self._say(f"{self.title}: {plural(len(slots), 'slot')}: {places}")
 
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """Say with what."""
@@ -76,7 +75,7 @@ class PlainLog(Progress):
             over = self.gain_text()
             best = f" · best {number(self.best[1])} of trial {self.best[0]}" + (f" ({over})" if over else "")
         left = self.seconds_left()
-        to_come = "" if left == 0 else f" · left {duration(left)}"
+        to_come = f" · left {duration(left)}" if left and round(left) else ""
         self._say(
             f"{trial.label} {ended.outcome} after epoch {trial.epoch}/{trial.total}"
             f" · {number(trial.value)}{why} · {counts}{best}{to_come}"

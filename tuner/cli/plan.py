@@ -92,11 +92,11 @@ def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, 
 
 def print_plan(plan: PlanSpec) -> None:
     """The plan, and what it is made of."""
-    from tuner.cli.common import duration
+    from tuner.cli.common import duration, plural
 
     kept = f", one of {plan.reduction_factor} goes on" if plan.reduction_factor else ""
     total = plan.search_seconds + plan.confirm_seconds
-    typer.echo(f"plan       {plan.hours:g} hours, {plan.slots} trials at the same time")
+    typer.echo(f"plan       {plan.hours:g} hours, {plural(plan.slots, 'trial')} at the same time")
     typer.echo(f"  epoch    {plan.epoch_seconds:.3g} s with the default config, while all slots work")
     typer.echo(
         f"  search   {plan.trials} trials of up to {plan.epochs} epochs, first judged after {plan.first_rung}{kept}"

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tuner.cli.common import gain, share_done
+from tuner.cli.time_left import TimeLeft, epochs_to_come
 from tuner.studies.search.objective import feasible, objective_value
 from tuner.studies.state.presence import REPEATS
 from tuner.studies.state.records import Assignment, TrialState
@@ -74,38 +75,30 @@ class Progress(Observer):
         total: Trials, or runs with other seeds, at the end; None without a limit.
     """
 
-    def __init__(self, study: StudyReader) -> None:
+    def __init__(self, study: StudyReader, timeout: float | None = None) -> None:
+        """Begin with what a study has; `timeout` is how many seconds it may take."""
         self.study = study
         self.running: dict[int, RunningTrial] = {}
         self.counts = {"complete": 0, "pruned": 0, "paused": 0, "failed": 0}
         self.best: tuple[int, float] | None = None
-        self._begun = self._last_end = time.monotonic()
-        self._begun_here: set[int] = set()
         left = study.trials(states=[TrialState.PAUSED, TrialState.INTERRUPTED], epochs=False)
         self._paused = {trial.number for trial in left if trial.state == TrialState.PAUSED}
         self._left_at = {trial.number: trial.value for trial in left}
+        self._left = TimeLeft(epochs_to_come(study), timeout)
         found = study.summary()
         for state in self.counts:
             self.counts[state] = found.counts.get(TrialState(state), 0)
-        self._begun_before = sum(found.counts.values())
         self.total = study.spec.budget.trials
         self.repeats = isinstance(study, Repeats)
         self.title = f"study {study.name.removesuffix(REPEATS)}{', runs with other seeds' if self.repeats else ''}"
         self._own, self._others = found.default_value, found.default_repeats
-        if isinstance(study, Repeats):  # which are all there from the start, waiting
-            self.total = self._begun_before
-            self._begun_before -= sum(not run.attempts for run in study.unfinished())
+        if self.repeats:
+            self.total = sum(found.counts.values())  # they are all there from the start, waiting
         else:
             self.best = found.best
 
-    def worker_started(self, slots: list[SlotPlan]) -> None:
-        """Start the clock."""
-        self._begun = time.monotonic()
-
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:
         """Add a row."""
-        if assignment.attempt_id == 1:
-            self._begun_here.add(assignment.number)
         self._set_paused(self._paused - {assignment.number})
         self.running[assignment.number] = RunningTrial(
             self.study.label(assignment),
@@ -126,6 +119,7 @@ class Progress(Observer):
         # The last epoch of an interrupted attempt may be reported again; it has cost no time here.
         if result.epoch > trial.epoch:
             trial.epochs_here, trial.reported = trial.epochs_here + 1, time.monotonic()
+            self._left.epoch_ended(result.train_seconds + result.eval_seconds)
         trial.epoch = result.epoch
         trial.now = ""
         trial.value = objective_value(self.study.spec.objective.metric, result.metrics)
@@ -134,27 +128,20 @@ class Progress(Observer):
     def trial_ended(self, assignment: Assignment, ended: Ended) -> None:
         """Remove a row and count it."""
         trial = self.running.pop(assignment.number)
-        self._last_end = time.monotonic()
         if ended.outcome in ("paused", "interrupted"):
             self._left_at[assignment.number] = trial.value
         if ended.outcome == "paused":
             self._set_paused(self._paused | {assignment.number})
         elif ended.outcome in self.counts:
             self.counts[ended.outcome] += 1
+        if ended.outcome == "failed":
+            self._left.spare(trial.total - trial.epoch)
         if ended.outcome == "complete" and trial.value is not None:
             self._consider(assignment, trial.value, trial.feasible)
 
     def seconds_left(self) -> float | None:
-        """Estimated time until the study's budget of trials is spent; None while no trial begun here has ended.
-
-        Trials to come cost what those begun here have cost on average, however often they were paused. It does not
-        grow while they run, not even where one takes longer.
-        """
-        ended = len(self._begun_here - self.running.keys())
-        if self.total is None or not ended:
-            return None
-        each, left = (self._last_end - self._begun) / ended, self.total - self._begun_before - ended
-        return max(0.0, left * each - min(time.monotonic() - self._last_end, each))
+        """Estimated time until the study's budget is spent (see `TimeLeft`)."""
+        return self._left.seconds()
 
     def counts_text(self, separator: str) -> str:
         """How many trials ended how; paused ones only where there are any."""

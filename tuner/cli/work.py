@@ -49,7 +49,7 @@ def work(
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
-        observers=[_display(study), Background(DashboardObserver(study))],
+        observers=[_display(study, _seconds_for(study, timeout)), Background(DashboardObserver(study))],
         elsewhere=elsewhere,
     )
     trust = trust_of(study)
@@ -71,7 +71,7 @@ def work_on_repeats(
         slots=plans,
         trainer=trainer or BUILT_IN_TRAINER,
         timeout=timeout,
-        observers=[] if quiet else [_display(repeats)],
+        observers=[] if quiet else [_display(repeats, timeout)],
     )
     if report.reason == "stopped":
         why = f": {report.message}" if report.message else ""
@@ -88,13 +88,20 @@ def cut_short(report: WorkerReport, repeats: Repeats) -> bool:
     return report.reason == "failed" or (report.reason != "finished" and bool(repeats.unfinished()))
 
 
-def _display(study: StudyReader) -> Progress:
+def _seconds_for(study: Study, timeout: float | None) -> float | None:
+    """Seconds until a run of the study ends by its timeout or its budget of wall time; None without a limit."""
+    wall_time = study.spec.budget.wall_time
+    limits = [timeout] if wall_time is None else [timeout, max(0.0, wall_time - study.wall_seconds())]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _display(study: StudyReader, timeout: float | None) -> Progress:
     from tuner.cli.fitting import screen
     from tuner.cli.live import LiveTable
     from tuner.cli.plain import PlainLog
 
     console = screen()
-    return LiveTable(study, console) if console.is_interactive else PlainLog(study)
+    return LiveTable(study, console, timeout) if console.is_interactive else PlainLog(study, timeout)
 
 
 def exit_code(report: WorkerReport, study: Study | None = None) -> int:

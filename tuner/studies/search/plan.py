@@ -185,8 +185,9 @@ def _sizes(wanted: int, epochs: int | None, trials: int | None) -> Iterator[tupl
 def _too_little(plan: PlanSpec) -> ConfigError:
     needed = (plan.search_seconds + plan.confirm_seconds) / USABLE / 3600
     return ConfigError(
-        f"{plan.hours:g} hours are too little: an epoch takes {plan.epoch_seconds:.3g} s, with {plan.slots} trials at "
-        f"the same time, so the smallest study ({plan.trials} trials of up to {plan.epochs} epochs, the best of them "
-        f"confirmed with {plan.seeds} seeds) takes {math.ceil(needed * 100) / 100:g} hours",
+        f"{plan.hours:g} hours are too little: an epoch takes {plan.epoch_seconds:.3g} s, with "
+        f"{plan.slots} trial{'s' if plan.slots > 1 else ''} at the same time, so the smallest study ({plan.trials} "
+        f"trials of up to {plan.epochs} epochs, the best of them confirmed with {plan.seeds} seeds) takes "
+        f"{math.ceil(needed * 100) / 100:g} hours",
         hint="Give it more time or more devices, or make epochs shorter by a smaller model or image size.",
     )
