@@ -48,7 +48,7 @@ class Project:
             "pruner": {"name": "none"},
             "budget": {"trials": 4},
             "device": "cpu",
-            "slots": 2,
+            "slots": 1,
         }  # fmt: skip
         (self.folder / "study.yaml").write_text(yaml.safe_dump(spec | changes))
 

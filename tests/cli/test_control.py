@@ -81,7 +81,7 @@ def test_a_full_disk_pauses_and_says_so_and_the_same_command_goes_on(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.misbehave(trial1={"action": "full disk", "epoch": 2})
-    out = project.run("--slots", "1", code=1)
+    out = project.run(code=1)
     assert "The study is paused, because a disk is full or cannot be written." in out
     assert "Free space there, or mend what else is wrong; then the same command goes on with the study." in out
     status = project.main(capsys, "status", "cells")
@@ -100,9 +100,9 @@ def test_stop_ends_all_workers_and_no_other_joins_until_run(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.misbehave(all={"seconds": 2.0})
-    first = project.start_run("--slots", "1")
+    first = project.start_run()
     until(first, r"epoch 1/4")
-    second = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
+    second = project.start("worker", "--trainer", "fake_trainer:train")
     until(second, r"epoch 1/4")
     project.main(capsys, "stop", "cells", "--reason", "enough")
     for process in (first, second):
@@ -138,7 +138,7 @@ def test_a_trial_is_stopped_alone(project: Project, capsys: pytest.CaptureFixtur
 
 def test_an_interrupted_trial_is_stopped_where_it_stands(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.misbehave(all={"seconds": 2.0})
-    project.run("--timeout", "3s", "--slots", "1")
+    project.run("--timeout", "3s")
     assert project.trials()[0]["state"] == "interrupted"
     assert "has ended as pruned" in project.main(capsys, "stop", "cells", "0")
     assert project.trials()[0]["state"] == "pruned"
@@ -155,7 +155,7 @@ def test_an_interrupted_trial_is_stopped_where_it_stands(project: Project, capsy
 def test_a_budget_ends_the_study_over_restarts_and_is_named(
     project: Project, budget: dict[str, Any], said: str, trials: int
 ) -> None:
-    project.write(budget={"trials": None} | budget, slots=1)
+    project.write(budget={"trials": None} | budget)
     out = project.run()
     assert re.search(rf"budget is spent \(.*{said}\)", out), out
     assert "cost " in out
@@ -168,7 +168,7 @@ def test_a_budget_ends_the_study_over_restarts_and_is_named(
 
 def test_a_study_from_which_no_gain_is_expected_ends(project: Project) -> None:
     # The default learning rate is about the best there is, so hardly a trial gains anything.
-    project.write(budget={"trials": 40, "no_gain": 3}, slots=1)
+    project.write(budget={"trials": 40, "no_gain": 3})
     out = project.run()
     assert "the last 3 trials raised the best value by" in out
     assert "within its noise" in out
@@ -176,11 +176,11 @@ def test_a_study_from_which_no_gain_is_expected_ends(project: Project) -> None:
 
 
 def test_a_larger_budget_reaches_workers_that_run(project: Project) -> None:
-    project.write(budget={"trials": 2}, slots=1)
+    project.write(budget={"trials": 2})
     project.misbehave(all={"seconds": 0.3})
     process = project.start_run()
     until(process, r"trial 1 · epoch 1/4")
-    project.write(budget={"trials": 4}, slots=1)
+    project.write(budget={"trials": 4})
     project.create()
     project.misbehave()
     out, err = process.communicate(timeout=LIMIT)
@@ -235,7 +235,7 @@ def test_commands_that_are_proposed_name_the_database(project: Project, capsys: 
 def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     studies = (("low", 0, "cpu"), ("paused", 7, "cpu"), ("high", 5, "cpu"), ("gpu", 4, "cuda:99"), ("moved", 9, "cpu"))
     for name, priority, device in studies:
-        project.write(name=name, priority=priority, budget={"trials": 1}, device=device, slots=1)
+        project.write(name=name, priority=priority, budget={"trials": 1}, device=device)
         project.create()
     project.main(capsys, "pause", "paused", "--reason", "the cluster is needed")
     hidden = project.folder / "hidden"
@@ -244,7 +244,7 @@ def test_a_worker_takes_studies_by_priority(project: Project, capsys: pytest.Cap
     assert "study 'moved' is left to other workers: the image folder " in left
     assert "or --data of `tuner worker` and `tuner confirm`." in left
     out = project.call("worker", "--data", str(hidden), "--trainer", "fake_trainer:train")
-    order = re.findall(r"study (\S+): 1 slots", out)
+    order = re.findall(r"study (\S+): 1 slot", out)
     assert order == ["moved", "high", "low"]
     assert "study 'gpu' is left to other workers: device 'cuda:99' was asked for" in out
     assert "study 'paused' is paused: the cluster is needed; go on: tuner resume paused" in out
@@ -257,21 +257,21 @@ def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_fails_or_is_pau
 ) -> None:
     project.misbehave(all={"seconds": 2.0})
     for name, priority in (("gone", 3), ("broken", 2), ("cells", 1), ("low", 0)):
-        project.write(name=name, priority=priority, budget={"trials": 2}, slots=1)
+        project.write(name=name, priority=priority, budget={"trials": 2})
         project.create()
     process = project.start("worker", "--trainer", "fake_trainer:train")
-    until(process, r"study gone: 1 slots")
+    until(process, r"study gone: 1 slot")
     until(process, r"epoch 1/4")
     optuna.delete_study(study_name="gone", storage=project.storage)
     project.misbehave(all={"action": "BadConfig", "epoch": 2})
-    until(process, r"study broken: 1 slots")
+    until(process, r"study broken: 1 slot")
     until(process, r"trial 1 failed")
     project.misbehave(all={"seconds": 2.0})
-    until(process, r"study cells: 1 slots")
+    until(process, r"study cells: 1 slot")
     until(process, r"epoch 1/4")
     project.main(capsys, "pause", "cells")
     until(process, r"Nothing can be begun here now, and another study has work")
-    until(process, r"study low: 1 slots")
+    until(process, r"study low: 1 slot")
     until(process, r"epoch 1/4")
     project.main(capsys, "pause", "low")
     until(process, r"the study is paused")  # with no other that has work, it waits
@@ -281,7 +281,7 @@ def test_a_worker_goes_on_with_other_studies_when_one_is_deleted_fails_or_is_pau
     out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 1, out + err  # for the study that failed
     assert "study 'gone' was deleted" in err
-    assert "study cells: 1 slots" in out
+    assert "study cells: 1 slot" in out
     assert {trial["state"] for trial in project.trials()} == {"complete"}
     assert "study 'broken' has ended: two trials failed with the same error" in out
     assert "study 'low' is paused; go on: tuner resume low" in out
@@ -311,9 +311,7 @@ def test_what_is_refused_changes_nothing_and_a_dry_run_refuses_it_too(
 
 def test_what_keeps_old_trials_valid_may_change(project: Project) -> None:
     project.run("--trials", "1")
-    project.write(
-        budget={"trials": 2}, priority=3, slots=1, pruner={"name": "median", "startup_trials": 1, "first_rung": 1}
-    )
+    project.write(budget={"trials": 2}, priority=3, pruner={"name": "median", "startup_trials": 1, "first_rung": 1})
     assert "budget is spent" in project.run()
     study = opened(project)
     assert (study.spec.priority, study.spec.pruner.name) == (3, "median")

@@ -22,7 +22,7 @@ SPACE = {
 def test_points_of_the_user_come_right_after_the_default_config(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.write(space=SPACE, slots=1)
+    project.write(space=SPACE)
     (project.folder / "points.yaml").write_text(
         "- {learning_rate: 3e-3}\n- {learning_rate: 0.05, anchors: kmeans-iou}\n"
     )
@@ -83,7 +83,7 @@ def test_a_new_worker_queues_the_points_of_one_that_died_before_it_had(
 
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "workers")
     monkeypatch.setattr(supervise, "supervised", supervised)
-    project.write(space=SPACE, slots=1)
+    project.write(space=SPACE)
     (project.folder / "points.yaml").write_text("- {learning_rate: 3e-3}")
     project.main(capsys, "run", "study.yaml", "--trainer", "fake_trainer:train", "--enqueue", "points.yaml")
     assert project.trials()[1]["params"]["learning_rate"] == 0.003
@@ -141,7 +141,7 @@ def test_a_study_starts_from_the_best_of_an_earlier_one(project: Project) -> Non
     earlier = sorted(project.trials(), key=lambda trial: -trial["value"])
     narrow = {"learning_rate": SPACE["learning_rate"] | {"high": earlier[0]["params"]["learning_rate"] * 1.01}}
     inside = [t for t in earlier if t["params"]["learning_rate"] <= narrow["learning_rate"]["high"]]
-    project.write(name="second", space=narrow, slots=1)
+    project.write(name="second", space=narrow)
     out = project.run("--warm-start", "cells", "--trials", "2")
     if len(inside) < len(earlier):
         assert "lies outside" in out

@@ -31,7 +31,7 @@ def test_a_smaller_value_of_a_minimised_objective_is_a_gain(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     defaults = {"epochs": 4, "image_size": 64, "learning_rate": 0.05}
-    project.write(objective={"metric": "-1*map"}, defaults=defaults, budget={"trials": 2}, slots=1)
+    project.write(objective={"metric": "-1*map"}, defaults=defaults, budget={"trials": 2})
     (project.folder / "points.yaml").write_text("- {learning_rate: 2e-3}")
     out = project.run("--enqueue", "points.yaml")
     assert re.search(r"· best -0\.3\d+ of trial 1 \(\+0\.\d+, \+\d+\.\d%\)", out), out

@@ -20,7 +20,7 @@ def test_a_study_is_laid_out_for_its_hours_searched_and_confirmed(
     project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64})
+    project.write(pruner={"name": "promote"}, defaults={"epochs": 9, "image_size": 64}, slots=2)
     hours = ("--hours", "0.03", "--trials", "9")
     out = project.run(*hours, "--dry-run", "--json")
     plan = json.loads(out[: out.rindex("}") + 1])["plan"]
@@ -71,7 +71,7 @@ def test_the_time_of_a_plan_is_not_spent_on_an_abandoned_confirmation(project: P
 
 def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(project: Project) -> None:
     project.write(defaults={"epochs": 4, "image_size": 64})
-    hours = ("--hours", "0.01", "--trials", "2", "--slots", "1")
+    hours = ("--hours", "0.01", "--trials", "2")
     process = project.start_run(*hours)
     until(process, r"trial 0 . epoch 1/")
     process.send_signal(signal.SIGINT)
@@ -85,12 +85,12 @@ def test_a_search_whose_time_is_up_is_not_begun_again_but_with_more_hours(projec
     assert "The time of the search is up; a larger --hours goes on with it." in out
     assert "not confirmed: " in out
     assert [trial["state"] for trial in project.trials()] == [trial["state"] for trial in before]
-    out = project.run("--hours", "1.1", "--trials", "2", "--slots", "1")
+    out = project.run("--hours", "1.1", "--trials", "2")
     assert "2 complete" in out
 
 
 def test_a_search_that_its_plan_ends_is_confirmed_although_the_run_has_a_longer_limit(project: Project) -> None:
-    hours = ("--hours", "0.006", "--trials", "12", "--epochs", "4", "--slots", "1")
+    hours = ("--hours", "0.006", "--trials", "12", "--epochs", "4")
     project.misbehave(all={"seconds": 0.1})
     project.run(*hours, "--timeout", "1s")
     project.misbehave(all={"seconds": 10.0})  # longer than planned, so that the time is up amid a trial
@@ -100,11 +100,11 @@ def test_a_search_that_its_plan_ends_is_confirmed_although_the_run_has_a_longer_
 
 
 def test_the_limit_of_a_run_holds_for_the_confirmation_too(project: Project) -> None:
-    hours = ("--hours", "0.1", "--trials", "2", "--epochs", "4", "--slots", "1")
+    hours = ("--hours", "0.1", "--trials", "2", "--epochs", "4")
     project.misbehave(all={"seconds": 10.0})
     project.run(*hours, "--timeout", "1s")
     project.misbehave()
-    project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train", "--slots", "1")
+    project.call("worker", "--study", "cells", "--trainer", "fake_trainer:train")
     project.misbehave(all={"seconds": 60.0})
     out = project.run(*hours, "--timeout", "5s")
     assert "Confirming the best 1" in out
@@ -114,9 +114,9 @@ def test_the_limit_of_a_run_holds_for_the_confirmation_too(project: Project) -> 
 def test_what_comes_next_is_said_last_and_which_trials_count(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = project.run("--hours", "0.02", "--trials", "1", "--slots", "1")  # nothing beside the default to confirm
+    out = project.run("--hours", "0.02", "--trials", "1")  # nothing beside the default to confirm
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
-    said = "The plan's 1 trials count, not the 4 of the study file; --trials N changes that."
+    said = "The plan's number of trials, 1, counts, not the study file's 4; --trials N changes it."
     assert said not in out
     assert said in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert said not in project.main(capsys, "run", "study.yaml", "--dry-run", "--trials", "2")

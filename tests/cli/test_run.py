@@ -124,6 +124,7 @@ def test_what_is_doubtful_is_judged_at_the_image_size_that_the_space_fixes(
 
 @pytest.mark.usefixtures("no_database")
 def test_a_study_from_start_to_end(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.write(slots=2)
     assert "learning_rate" in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert not (project.folder / "tuner.db").exists()
     assert json.loads(project.main(capsys, "list", "--json")) == []
@@ -163,7 +164,7 @@ def test_a_finished_study_starts_no_process_and_goes_on_with_a_larger_budget(pro
 
 
 def test_weak_trials_are_pruned(project: Project) -> None:
-    project.write(pruner={"name": "median", "startup_trials": 1, "first_rung": 1}, budget={"trials": 8}, slots=1)
+    project.write(pruner={"name": "median", "startup_trials": 1, "first_rung": 1}, budget={"trials": 8})
     out = project.run()
     assert "pruning    saved" in out
     trials = project.trials()
@@ -175,7 +176,7 @@ def test_weak_trials_are_pruned(project: Project) -> None:
 
 def test_bugs_in_a_row_end_the_study_and_leave_their_traceback(project: Project) -> None:
     project.misbehave(all={"action": "bug"})
-    out = project.run("--slots", "1", code=1)
+    out = project.run(code=1)
     assert "3 trials failed one after the other" in out
     assert "nobody foresaw this" in out
     logs = list(project.folder.rglob("error.log"))
@@ -226,7 +227,7 @@ def test_a_users_mistake_gets_a_message(
 
 
 def test_two_commands_begin_a_study_in_a_new_database_at_once(project: Project, database_url: str) -> None:
-    arguments = ("--slots", "1", "--storage", database_url)
+    arguments = ("--storage", database_url)
     assert "No studies" in project.call("list", "--storage", database_url)
     for process in [project.start_run(*arguments), project.start_run(*arguments)]:
         out, err = process.communicate(timeout=LIMIT)
@@ -292,9 +293,9 @@ def test_delete_asks_beside_its_json(project: Project) -> None:
 
 def test_another_worker_joins(project: Project) -> None:
     project.misbehave(all={"seconds": 3.0})  # so that trials are left however late the second begins
-    first = project.start_run("--slots", "1")
+    first = project.start_run()
     until(first, r"epoch 1/4")
-    second = project.start("worker", "--study", "cells", "--slots", "1", "--trainer", "fake_trainer:train")
+    second = project.start("worker", "--study", "cells", "--trainer", "fake_trainer:train")
     until(second, r"epoch 1/4")
     project.misbehave()
     for process in (first, second):
@@ -340,7 +341,7 @@ def test_the_live_table_shows_trials_and_the_best(project: Project, monkeypatch:
 
 
 def test_a_log_says_how_far_an_epoch_is(project: Project) -> None:
-    project.write(budget={"trials": 1}, slots=1)
+    project.write(budget={"trials": 1})
     project.misbehave(trial0={"action": "work", "epoch": 2, "long": 0.01, "counts": [3, 5]})
     line = r"\n.* trial 0 · 1/4 epochs done · training 60% \(3 of 5\)\n"
     assert re.search(f"epoch 1/4 .*{line}.* epoch 2/4", project.run())

@@ -29,10 +29,10 @@ def worker_of(process: Process) -> psutil.Process:
 def test_a_worker_that_dies_is_started_again_by_its_command(project: Project, command: str) -> None:
     project.misbehave(all={"seconds": 0.2})
     if command == "run":
-        process = project.start_run("--slots", "1")
+        process = project.start_run()
     else:
         project.create()
-        process = project.start("worker", "--slots", "1", "--trainer", "fake_trainer:train")
+        process = project.start("worker", "--trainer", "fake_trainer:train")
     until(process, r"epoch 2/4")
     (worker,) = psutil.Process(process.pid).children()
     worker.kill()
@@ -57,7 +57,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
     project.misbehave(all={"seconds": 30})
-    process = project.start_run("--slots", "1")
+    process = project.start_run()
     until(process, r"study cells:")  # before, a child may be the one that looks at the trainer
     killed: set[int] = set()
     while process.poll() is None:
@@ -74,7 +74,7 @@ def test_a_worker_whose_starts_fail_is_given_up(project: Project) -> None:
 
 def test_a_worker_whose_command_is_killed_saves_and_ends(project: Project) -> None:
     project.misbehave(all={"seconds": 0.5})
-    process = project.start_run("--slots", "1")
+    process = project.start_run()
     until(process, r"epoch 1/4")
     (worker,) = psutil.Process(process.pid).children()
     process.kill()
@@ -84,7 +84,7 @@ def test_a_worker_whose_command_is_killed_saves_and_ends(project: Project) -> No
 
 def test_a_study_that_was_deleted_is_not_begun_anew_by_a_worker_that_starts_again(project: Project) -> None:
     project.misbehave(all={"seconds": 30})
-    process = project.start_run("--slots", "1")
+    process = project.start_run()
     until(process, r"trial 0 · slot 0")
     worker = worker_of(process)
     worker.suspend()

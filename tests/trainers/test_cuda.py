@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +50,17 @@ def no_waits() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
+def held() -> int:
+    """Bytes of the GPU that this process cannot give back."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(CUDA)
+
+
 @contextmanager
 def memory_of(size: int) -> Iterator[None]:
-    """Within, this process has so many bytes of the GPU."""
-    torch.cuda.empty_cache()
+    """Within, this process has so many bytes of the GPU beside those that earlier tests have left in use."""
+    size += held()
     torch.cuda.set_per_process_memory_fraction(size / torch.cuda.get_device_properties(CUDA).total_memory)
     try:
         yield
@@ -201,9 +209,10 @@ def test_an_interrupted_training_goes_on_as_an_undisturbed_one(task: TrainingTas
 
 def test_out_of_memory_halves_the_micro_batch_and_training_goes_on(task: TrainingTask) -> None:
     changes: dict[str, object] = {"epochs": 2, "batch_size": 48, "precision": "fp32"}
+    before = held()
     (*_, whole) = train(variant(task, "roomy", **changes), never)
     assert "micro_batch" not in whole.executed
-    with memory_of(whole.peak_memory * 6 // 10):
+    with memory_of((whole.peak_memory - before) * 6 // 10):
         cramped = list(train(variant(task, "cramped", **changes), never))
         size = int(cramped[-1].executed["micro_batch"])
         assert size in (6, 12, 24)
@@ -214,8 +223,7 @@ def test_out_of_memory_halves_the_micro_batch_and_training_goes_on(task: Trainin
 
 
 def test_a_gpu_that_holds_not_one_image_says_so(task: TrainingTask) -> None:
-    torch.cuda.empty_cache()
-    with memory_of(torch.cuda.memory_allocated() + 24 * 2**20), pytest.raises((OutOfMemory, torch.OutOfMemoryError)):
+    with memory_of(24 * 2**20), pytest.raises((OutOfMemory, torch.OutOfMemoryError)):
         list(train(variant(task, "no room", epochs=1, image_size=640), never))
 
 
