@@ -174,7 +174,7 @@ def test_a_default_config_that_the_time_did_not_let_finish_is_trained_for_the_co
     project: Project,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    project.write(budget={"trials": 2})
+    project.write(budget={"trials": 2}, slots=2)
     project.misbehave(trial0={"seconds": 30})
     process = project.start_run()
     until(process, r"trial 1 complete")

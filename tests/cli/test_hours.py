@@ -116,7 +116,7 @@ def test_what_comes_next_is_said_last_and_which_trials_count(
 ) -> None:
     out = project.run("--hours", "0.02", "--trials", "1")  # nothing beside the default to confirm
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
-    said = "The plan's number of trials, 1, counts, not the study file's 4; --trials N changes it."
+    said = "The plan's number of trials, 1, counts, not the study file's 4; --trials N changes that."
     assert said not in out
     assert said in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert said not in project.main(capsys, "run", "study.yaml", "--dry-run", "--trials", "2")

@@ -17,6 +17,7 @@ def without_run(trials: list[dict[str, Any]]) -> list[Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: signal.Signals) -> None:
+    project.write(slots=2)
     project.misbehave(all={"seconds": 0.2})
     process = project.start_run()
     read = until(process, r"epoch 2/4")
@@ -42,7 +43,6 @@ def test_a_signal_saves_and_the_same_command_goes_on(project: Project, number: s
 
 
 def test_an_interrupted_study_ends_like_an_undisturbed_one(project: Project) -> None:
-    project.write(slots=1)
     project.run()
     undisturbed = without_run(project.trials())
     delete_study("cells", project.storage)
@@ -72,6 +72,7 @@ def test_a_second_interrupt_ends_at_once_even_what_hangs(project: Project) -> No
 
 
 def test_a_killed_slot_costs_neither_its_trial_nor_the_others(project: Project) -> None:
+    project.write(slots=2)
     project.misbehave(trial1={"action": "sigkill", "epoch": 3, "times": 1})
     out = project.run()
     assert "SIGKILL" in out
@@ -82,6 +83,7 @@ def test_a_killed_slot_costs_neither_its_trial_nor_the_others(project: Project) 
 
 
 def test_a_killed_worker_leaves_its_trials_to_the_next(project: Project) -> None:
+    project.write(slots=2)
     project.misbehave(all={"seconds": 0.2})
     process = project.start_run()
     until(process, r"epoch 2/4")

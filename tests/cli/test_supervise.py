@@ -113,6 +113,7 @@ def test_a_worker_that_dies_while_the_database_is_away_waits_for_it(
     from tcp_proxy import Proxy
 
     url = resolve(database_url)
+    project.write(slots=2)
     project.misbehave(all={"seconds": 0.8})
     (project.folder / "tuner-studies").mkdir()
     (project.folder / "plan.json").rename(project.folder / "tuner-studies" / "plan.json")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.export.command import run
 from tuner.config.errors import ConfigError, DataError, WeightsError
@@ -319,7 +320,13 @@ def test_says_which_part_of_a_model_is_missing_or_broken(model: Path, tmp_path: 
     torch.save({"other": torch.zeros(1)}, folder / "weights.pt")
     with pytest.raises(WeightsError, match="does not fit"):
         load_model(folder)
-    (folder / "config.yaml").unlink()
+    config = folder / "config.yaml"
+    info = yaml.safe_load(config.read_text())
+    for ids in ([*info["category_ids"], 77], info["category_ids"][:1] * len(info["classes"])):
+        config.write_text(yaml.safe_dump(info | {"category_ids": ids}))
+        with pytest.raises(ConfigError, match=f"category_ids: {len(info['classes'])} classes need as many ids"):
+            load_model(folder)
+    config.unlink()
     with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
         load_model(folder)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tuner.cli.common import duration
+from tuner.cli.common import duration, plural
 
 if TYPE_CHECKING:
     from tuner.config.study import BudgetSpec, StudySpec
@@ -72,7 +72,7 @@ def show_plan(
 
         print_plan(spec.plan)
     for plan in plans:
-        typer.echo(f"slot {plan.index}     {plan.label}, {plan.threads} threads")
+        typer.echo(f"slot {plan.index}     {plan.label}, {plural(plan.threads, 'thread')}")
 
 
 def plan_json(spec: StudySpec, checked: Checked) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class PlainLog(Progress):
 
     def worker_started(self, slots: list[SlotPlan]) -> None:
         """Say where trials run."""
-        places = ", ".join(f"{slot.label} ({slot.threads} threads)" for slot in slots)
+        places = ", ".join(f"{slot.label} ({plural(slot.threads, 'thread')})" for slot in slots)
         self._say(f"{self.title}: {plural(len(slots), 'slot')}: {places}")
 
     def trial_started(self, assignment: Assignment, slot: SlotPlan) -> None:

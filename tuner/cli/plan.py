@@ -61,9 +61,7 @@ def planned(
     assert plan is not None
     given = spec.budget.trials if "trials" in spec.budget.model_fields_set else None
     if known is not None and not trials and given not in (None, plan.trials):
-        text = (
-            f"The plan's number of trials counts, {plan.trials}, not the study file's {given}; --trials N changes that."
-        )
+        text = f"The plan's number of trials, {plan.trials}, counts, not the study file's {given}; --trials N changes that."
         secho(text, fg="yellow", err=True)
     return spec.model_copy(
         update={

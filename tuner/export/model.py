@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from tuner.config.base import Frozen
@@ -41,6 +41,12 @@ class ModelConfig(Frozen):
     seed: int = Field(ge=0)
     software: dict[str, str]
     production: ProductionConfig = Field(description="the config that this model was trained from")
+
+    @model_validator(mode="after")
+    def _each_class_has_an_id(self) -> Self:
+        if len(set(self.category_ids)) != len(self.classes):
+            raise ValueError(f"category_ids: {len(self.classes)} classes need as many ids, each another")
+        return self
 
 
 class ModelMetrics(Frozen):
