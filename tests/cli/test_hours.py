@@ -116,7 +116,7 @@ def test_what_comes_next_is_said_last_and_which_trials_count(
 ) -> None:
     out = project.run("--hours", "0.02", "--trials", "1")  # nothing beside the default to confirm
     assert out.index("budget is spent") < out.index("not confirmed: ") < out.index("Next:")
-    said = "The plan's number of trials, 1, counts, not the study file's 4; --trials N changes that."
+    said = "The budget is the plan's, 1 trial, not the study file's 4; --trials N changes it."
     assert said not in out
     assert said in project.main(capsys, "run", "study.yaml", "--dry-run")
     assert said not in project.main(capsys, "run", "study.yaml", "--dry-run", "--trials", "2")
@@ -124,7 +124,7 @@ def test_what_comes_next_is_said_last_and_which_trials_count(
     assert "Timing" not in project.run("--hours", "0.03", "--trials", "1", "--slots", "1", "--dry-run")
     assert "Timing" in project.run("--hours", "0.02", "--trials", "1", "--slots", "2", "--dry-run")
     project.write(budget={})
-    assert "The plan's" not in project.main(capsys, "run", "study.yaml", "--dry-run")
+    assert "The budget is the plan's" not in project.main(capsys, "run", "study.yaml", "--dry-run")
 
 
 def test_f1_is_known_after_each_epoch_and_planned_with_pruning(project: Project) -> None:

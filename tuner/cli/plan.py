@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.coloured import secho
+from tuner.cli.common import plural
 
 if TYPE_CHECKING:
     from tuner.config.study import PlanSpec, StudySpec
@@ -61,7 +62,10 @@ def planned(
     assert plan is not None
     given = spec.budget.trials if "trials" in spec.budget.model_fields_set else None
     if known is not None and not trials and given not in (None, plan.trials):
-        text = f"The plan's number of trials, {plan.trials}, counts, not the study file's {given}; --trials N changes that."
+        text = (
+            f"The budget is the plan's, {plural(plan.trials, 'trial')}, not the study file's {given}; "
+            "--trials N changes it."
+        )
         secho(text, fg="yellow", err=True)
     return spec.model_copy(
         update={
@@ -92,7 +96,7 @@ def _epoch_seconds(spec: StudySpec, slots: list[SlotPlan], trainer: str | None, 
 
 def print_plan(plan: PlanSpec) -> None:
     """The plan, and what it is made of."""
-    from tuner.cli.common import duration, plural
+    from tuner.cli.common import duration
 
     kept = f", one of {plan.reduction_factor} goes on" if plan.reduction_factor else ""
     total = plan.search_seconds + plan.confirm_seconds
