@@ -144,5 +144,5 @@ def print_confirmation(found: Confirmation, metric: str) -> None:
         )
     for trial, broken in found.broken.items():
         secho(f"trial {trial} does not keep {broken}: it cannot win", fg="yellow")
-    typer.echo(f"noise      one run differs by {ranking.spread:.4f} (standard deviation), beside what its seed does to all alike")
+    typer.echo(f"noise      standard deviation of one run {ranking.spread:.4f}, beside what its seed does to all alike")
     secho(f"confirmed  {found.verdict}", fg="green" if found.stands_out else "yellow")
