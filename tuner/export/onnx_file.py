@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,7 +63,9 @@ def save_onnx(model: LoadedModel, path: Path | str, *, batch: int = 1, force: bo
     # Tracing leaves tensors without values where anchors are kept: in torchvision's generators, which are copied, and
     # in the cache that a `dense` detector shares with its copies, where those with values are before.
     detector = copy.deepcopy(model.detector)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # Of torch 2.11 about itself.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         detector.candidates(images)
         program = torch.onnx.export(
             _Candidates(detector).eval(),

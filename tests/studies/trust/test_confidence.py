@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ runs = st.lists(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), min
 def test_means_rank_and_a_shift_changes_nothing_else(values: list[list[float]], shift: float) -> None:
     found = rank(dict(enumerate(values)), default=0)
     means = [one.mean for one in found.estimates]
-    assert means == sorted(means, reverse=True)
+    assert all(after <= before + 1e-9 for before, after in pairwise(means))  # but for rounding
     for one in found.estimates:
         assert one.low <= one.mean <= one.high
         assert (one.probability is None) == (one.key == 0)
