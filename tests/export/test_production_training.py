@@ -322,7 +322,8 @@ def test_says_which_part_of_a_model_is_missing_or_broken(model: Path, tmp_path: 
         load_model(folder)
     config = folder / "config.yaml"
     info = yaml.safe_load(config.read_text())
-    for ids in ([*info["category_ids"], 77], info["category_ids"][:1] * len(info["classes"])):
+    own = info["category_ids"]
+    for ids in ([*own, 77], [*own, own[0]], own[:1] * len(own)):
         config.write_text(yaml.safe_dump(info | {"category_ids": ids}))
         with pytest.raises(ConfigError, match=f"category_ids: {len(info['classes'])} classes need as many ids"):
             load_model(folder)

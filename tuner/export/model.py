@@ -44,7 +44,7 @@ class ModelConfig(Frozen):
 
     @model_validator(mode="after")
     def _each_class_has_an_id(self) -> Self:
-        if len(set(self.category_ids)) != len(self.classes):
+        if not len(self.classes) == len(self.category_ids) == len(set(self.category_ids)):
             raise ValueError(f"category_ids: {len(self.classes)} classes need as many ids, each another")
         return self
 
