@@ -83,10 +83,10 @@ def test_what_is_to_come_is_what_the_pruner_is_expected_to_let_run(
 ) -> None:
     project.write(defaults={"epochs": 9, "image_size": 64}, **changes)
     study = create_or_open(load_study_spec(project.folder / "study.yaml", {"storage": project.storage}))
-    assert epochs_to_come(study) == (None if epochs is None else pytest.approx(epochs))
+    assert epochs_to_come(study, study.summary()) == (None if epochs is None else pytest.approx(epochs))
     if epochs is not None:
         assignment = study.next_trial(WORKER)
         assert assignment is not None
         study.report(assignment, result(1, 0.25))
-        assert epochs_to_come(study) == pytest.approx(epochs - 1)
+        assert epochs_to_come(study, study.summary()) == pytest.approx(epochs - 1)
     study.close()

@@ -99,9 +99,11 @@ def test_a_step_of_dense_waits_for_nothing(optimizer: str, micro_batch: int, pre
     with simulated_gpu() as gpu:
         scaled = config.model_copy(update={"precision": precision})
         found, averaged, waits = steps(scaled, gpu, micro_batch=micro_batch)
-    assert found[0] == pytest.approx(losses[0], rel=1e-6)  # to the bit, but for torch before 2.12
-    # AdamW makes a whole step of a gradient that is rounding alone.
-    assert found == [pytest.approx(each, rel=1e-3 if optimizer == "sgd" else 0.02) for each in losses]
+    # torch 2.11 rounds otherwise, and AdamW makes a whole step of a gradient that is rounding alone.
+    rounded = torch.__version__.startswith("2.11.")
+    assert found[0] == (pytest.approx(losses[0], rel=1e-6) if rounded else losses[0])
+    near = 0.02 if rounded and optimizer == "adamw" else 1e-3
+    assert found == [pytest.approx(each, rel=near) for each in losses]
     if optimizer == "sgd":
         for name in weights:
             torch.testing.assert_close(averaged[name], weights[name], rtol=1e-4, atol=1e-6)

@@ -84,8 +84,8 @@ class Progress(Observer):
         left = study.trials(states=[TrialState.PAUSED, TrialState.INTERRUPTED], epochs=False)
         self._paused = {trial.number for trial in left if trial.state == TrialState.PAUSED}
         self._left_at = {trial.number: trial.value for trial in left}
-        self._left = TimeLeft(epochs_to_come(study), timeout)
         found = study.summary()
+        self._left = TimeLeft(epochs_to_come(study, found), timeout)
         for state in self.counts:
             self.counts[state] = found.counts.get(TrialState(state), 0)
         self.total = study.spec.budget.trials

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tuner.studies.search.plan import expected_epochs
-from tuner.studies.state.records import TrialState
+from tuner.studies.state.records import StudySummary, TrialState
 from tuner.studies.trust.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -54,15 +54,18 @@ class TimeLeft:
         return max(0.0, min(left, self._deadline - now))
 
 
-def epochs_to_come(study: StudyReader) -> float | None:
+def epochs_to_come(study: StudyReader, found: StudySummary) -> float | None:
     """How many epochs a study, or its repeats, will train yet, as the pruner is expected to let them run.
 
     None where neither trials nor epochs have a limit.
+
+    Args:
+        study: Which.
+        found: Its summary.
     """
     if isinstance(study, Repeats):
         return sum(run.config.epochs - run.last_epoch for run in study.unfinished())
-    spec, found = study.spec, study.summary()
-    length, limits = int(spec.defaults["epochs"]), []
+    spec, length, limits = study.spec, int(study.spec.defaults["epochs"]), []
     if spec.budget.trials is not None:
         failed = found.counts[TrialState.FAILED] * length
         limits.append(expected_epochs(spec.pruner, length, spec.budget.trials) - failed)
