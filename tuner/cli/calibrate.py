@@ -23,7 +23,7 @@ from tuner.cli.common import (
 )
 from tuner.cli.ground_truth import ground_truth, is_study_file
 from tuner.cli.image_progress import image_progress
-from tuner.config.errors import ConfigError, nearest
+from tuner.config.errors import ConfigError, nearest, plural
 from tuner.config.paths import check_output
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def calibrate(
     crowded = crowded_notes([annotated], given.kept, given.remedy)
     notes = [*doubts(given.raw, annotated, evaluator.truth), *given.notes, *crowded]
     if not as_json:  # said even if there is no point to be found
-        typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes, {len(given.raw.scores)} predictions")
+        predictions = plural(len(given.raw.scores), "prediction")
+        typer.echo(f"{plural(len(annotated), 'image')}, {len(annotated.boxes)} boxes, {predictions}")
         for note in notes:
             typer.echo(f"note: {note}")
     found = compute(

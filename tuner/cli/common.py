@@ -153,11 +153,6 @@ def duration(seconds: float | None) -> str:
     return f"{total // 86400} d {total % 86400 // 3600:02d} h"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun, as in "1 slot" and "2 slots"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def share_done(done: int, total: int, what: Activity) -> str:
     """How far something is within an epoch (`tuner.config.alive.SignOfLife`), as in "training 61%"; without, at 0."""
     return f"{what} {100 * done // total}%" if done else what

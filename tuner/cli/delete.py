@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.common import AsJson, Storage, StudyName, print_json
+from tuner.config.errors import plural
 
 
 def delete(
@@ -22,11 +23,11 @@ def delete(
 
     trials, folder = to_delete(study, storage)
     if not yes:
-        question = f"Delete study {study!r} with its {trials} trials and the folder {folder}?"
+        question = f"Delete study {study!r} with its {plural(trials, 'trial')} and the folder {folder}?"
         with redirect_stdout(sys.stderr):  # beside the JSON; click would print a blank before the answer on stdout
             typer.confirm(question, abort=True, err=True)
     delete_study(study, storage)
     if as_json:
         print_json({"deleted": study, "trials": trials})
     else:
-        typer.echo(f"Deleted study {study!r} with its {trials} trials.")
+        typer.echo(f"Deleted study {study!r} with its {plural(trials, 'trial')}.")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tuner.cli.common import duration, plural
+from tuner.cli.common import duration
+from tuner.config.errors import plural
 
 if TYPE_CHECKING:
     from tuner.config.study import BudgetSpec, StudySpec
@@ -34,9 +35,11 @@ def show_plan(
     typer.echo(f"study      {spec.name}")
     typer.echo(f"storage    {masked(resolve(spec.storage))}")
     for split in checked.dataset.splits:
-        typer.echo(f"{split.name:<10} {len(split)} images, {len(split.labels)} boxes, {len(split.classes)} classes")
+        images = plural(len(split), "image")
+        typer.echo(f"{split.name:<10} {images}, {len(split.labels)} boxes, {len(split.classes)} classes")
+    epochs = plural(base.epochs, "epoch")
     typer.echo(
-        f"default    {base.model}, image size {base.image_size}, {base.epochs} epochs, batch {base.batch_size}, "
+        f"default    {base.model}, image size {base.image_size}, {epochs}, batch {base.batch_size}, "
         f"learning rate {base.learning_rate:g}"
     )
     if baseline_repeats > 1:
@@ -63,8 +66,8 @@ def show_plan(
         typer.echo("first      after the default config, as far as the study has not tried them:")
     for point in points:
         typer.echo(f"  {' '.join(f'{name}={value}' for name, value in point.items())}")
-    trials = f"{spec.budget.trials} trials" if spec.budget.trials else "no limit of trials"
-    typer.echo(f"budget     {trials}, {base.epochs} epochs at most for each")
+    trials = plural(spec.budget.trials, "trial") if spec.budget.trials else "no limit of trials"
+    typer.echo(f"budget     {trials}, {epochs} at most for each")
     if limits := _limits(spec.budget):
         typer.echo(f"           at most {', '.join(limits)}")
     if spec.plan is not None:
@@ -101,11 +104,11 @@ def _first_judged(spec: StudySpec, epochs: int) -> int | None:
 def _limits(budget: BudgetSpec) -> list[str]:
     """The limits of a budget beside that of trials."""
     limits = (
-        (budget.epochs, "{:d} epochs of all trials"),
+        (budget.epochs and plural(budget.epochs, "epoch"), "{} of all trials"),
         (budget.wall_time and duration(budget.wall_time), "{} of wall time"),
-        (budget.gpu_hours, "{:g} GPU-hours"),
-        (budget.cpu_hours, "{:g} hours of CPU time"),
-        (budget.no_gain, "{:d} trials in a row without a gain"),
+        (budget.gpu_hours and plural(budget.gpu_hours, "GPU-hour"), "{}"),
+        (budget.cpu_hours and plural(budget.cpu_hours, "hour"), "{} of CPU time"),
+        (budget.no_gain and plural(budget.no_gain, "trial"), "{} in a row without a gain"),
         (budget.timeout and duration(budget.timeout), "{} for this run"),
     )
-    return [text.format(limit) for limit, text in limits if limit is not None]
+    return [text.format(limit) for limit, text in limits if limit]

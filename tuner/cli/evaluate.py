@@ -21,6 +21,7 @@ from tuner.cli.common import (
 )
 from tuner.cli.ground_truth import ground_truth, is_study_file
 from tuner.cli.image_progress import image_progress
+from tuner.config.errors import plural
 
 
 def evaluate(
@@ -107,7 +108,7 @@ def evaluate(
             metrics.model_dump(mode="json") | {name: part.model_dump(mode="json") for name, part in parts.items()}
         )
         return
-    typer.echo(f"{len(annotated)} images, {len(annotated.boxes)} boxes")
+    typer.echo(f"{plural(len(annotated), 'image')}, {len(annotated.boxes)} boxes")
     typer.echo(metrics_table(metrics, "--json"))
     for table in tables:
         typer.echo(table)

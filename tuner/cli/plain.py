@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli import common
-from tuner.cli.common import duration, metric_name, number, plural
+from tuner.cli.common import duration, metric_name, number
 from tuner.cli.progress import Progress
+from tuner.config.errors import plural
 from tuner.studies.state.records import Assignment
 from tuner.trainers.contract import EpochResult
 from tuner.workers.devices import SlotPlan

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tuner.cli.coloured import secho
-from tuner.cli.common import plural
+from tuner.config.errors import plural
 
 if TYPE_CHECKING:
     from tuner.config.study import PlanSpec, StudySpec
@@ -100,12 +100,11 @@ def print_plan(plan: PlanSpec) -> None:
 
     kept = f", one of {plan.reduction_factor} goes on" if plan.reduction_factor else ""
     total = plan.search_seconds + plan.confirm_seconds
-    typer.echo(f"plan       {plan.hours:g} hours, {plural(plan.slots, 'trial')} at the same time")
+    typer.echo(f"plan       {plural(plan.hours, 'hour')}, {plural(plan.slots, 'trial')} at the same time")
     typer.echo(f"  epoch    {plan.epoch_seconds:.3g} s with the default config, while all slots work")
-    typer.echo(
-        f"  search   {plan.trials} trials of up to {plan.epochs} epochs, first judged after {plan.first_rung}{kept}"
-    )
-    typer.echo(f"           about {plan.search_epochs} epochs in {duration(plan.search_seconds)}")
+    search = f"{plural(plan.trials, 'trial')} of up to {plural(plan.epochs, 'epoch')}"
+    typer.echo(f"  search   {search}, first judged after {plan.first_rung}{kept}")
+    typer.echo(f"           about {plural(plan.search_epochs, 'epoch')} in {duration(plan.search_seconds)}")
     typer.echo(
         f"  confirm  the best {plan.top} and the default with {plan.seeds} fresh seeds each, "
         f"{duration(plan.confirm_seconds)}"
@@ -168,7 +167,7 @@ def confirm_planned(
             smaller = "" if size == (plan.top, plan.seeds) else ", as far as the time allows"
             typer.echo(
                 f"\nConfirming the best {size[0]} and the default config with {size[1]} fresh seeds{smaller}: "
-                f"{duration(left)} of {plan.hours:g} hours are left."
+                f"{duration(left)} of {plural(plan.hours, 'hour')} are left."
             )
         elif size is None and trust_of(study).confirmation is None:
             secho(f"not confirmed: {duration(left)} are left, too little; later: {again}", fg="yellow")

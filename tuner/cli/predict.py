@@ -11,7 +11,7 @@ import typer
 
 from tuner.cli.common import DeviceName, ModelFolder, Overlap, Point, Tile, tiles_of
 from tuner.cli.image_progress import image_progress
-from tuner.config.errors import ConfigError, DataError
+from tuner.config.errors import ConfigError, DataError, plural
 
 
 def predict(
@@ -79,10 +79,8 @@ def predict(
         detections.replace(written)
     used = loaded.operating_point
     least = f"{used.confidence:.3f}" + (" (some classes have their own)" if used.class_confidence else "")
-    typer.echo(
-        f"{len(found.detections.scores)} detections on {len(each)} images at confidence {least} and above: {written}, "
-        f"pictures in {drawn}"
-    )
+    what = f"{plural(len(found.detections.scores), 'detection')} on {plural(len(each), 'image')}"
+    typer.echo(f"{what} at confidence {least} and above: {written}, pictures in {drawn}")
     if found.faults:
         raise _unreadable(found.faults)
 
@@ -102,6 +100,6 @@ def _check_output(output: Path, drawn: Path, read: list[Path]) -> None:
 
 def _unreadable(faults: Sequence[str]) -> DataError:
     return DataError(
-        f"{len(faults)} images cannot be read and have no results:\n  " + "\n  ".join(faults),
+        f"{plural(len(faults), 'image')} could not be read, left out of the results:\n  " + "\n  ".join(faults),
         hint="Replace these files, or leave them out.",
     )

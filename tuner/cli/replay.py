@@ -9,7 +9,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import AsJson, Storage, StudyName, metric_name, number, print_json
 from tuner.cli.fitting import print_table
-from tuner.config.errors import ConfigError, nearest
+from tuner.config.errors import ConfigError, nearest, plural
 
 if TYPE_CHECKING:
     from tuner.config.base import Frozen
@@ -71,7 +71,8 @@ def replay(
 def _print(found: Replay, metric: str, *, pruned: bool) -> None:
     from rich.table import Table
 
-    typer.echo(f"{found.curves} trials with curves, {found.complete} of them complete ({found.epochs} epochs)")
+    curves = f"{plural(found.curves, 'trial')} with curves, {found.complete} of them complete"
+    typer.echo(f"{curves} ({plural(found.epochs, 'epoch')})")
     if not found.feasible:
         secho("No complete trial keeps the constraints: none is good, and none the best.", fg="yellow")
     elif found.feasible < found.complete:

@@ -9,6 +9,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import change, duration, metric_name, number
 from tuner.cli.own_trainer import trainer_option
+from tuner.config.errors import plural
 from tuner.storage.urls import storage_option
 from tuner.studies.state.records import TrialState
 
@@ -55,7 +56,7 @@ def print_report(study: Study, report: WorkerReport, trust: Trust, *, by_plan: b
     print_findings(found, shown_gain(found, study.spec, trust))
     print_cost(found)
     typer.echo(
-        f"this run   {duration(report.wall_seconds)}, {report.epochs} epochs,"
+        f"this run   {duration(report.wall_seconds)}, {plural(report.epochs, 'epoch')},"
         f" {duration(report.cpu_seconds)} of CPU time"
     )
     if report.reason == "timeout" and report.interrupted and not report.epochs:
@@ -111,7 +112,7 @@ def print_findings(found: StudySummary, gain: ShownGain | None) -> None:
         what = "for a larger budget" if found.spent else "trained next"
         typer.echo(f"queued     {found.queued} {f'point {one}' if found.queued == 1 else f'points {many}'} {what}")
     if found.refused:
-        points = "1 point" if len(found.refused) == 1 else f"{len(found.refused)} points"
+        points = plural(len(found.refused), "point")
         why = f"`tuner show {found.name} {found.refused[-1]}` says why"
         secho(f"refused    {points} that other Optuna clients queued; {why}", fg="yellow")
     if found.foreign_running:
@@ -162,12 +163,12 @@ def print_cost(found: StudySummary) -> None:
     if saved > 0:
         typer.echo(f"pruning    saved {saved} of {found.full_epochs} epochs ({saved / found.full_epochs:.0%})")
     typer.echo(
-        f"cost       {found.epochs} epochs, {duration(found.cost.seconds)} of training,"
+        f"cost       {plural(found.epochs, 'epoch')}, {duration(found.cost.seconds)} of training,"
         f" {duration(found.cost.cpu_seconds)} of CPU time"
     )
     if found.repeat_epochs:
         typer.echo(
-            f"repeats    {found.repeat_epochs} epochs with other seeds,"
+            f"repeats    {plural(found.repeat_epochs, 'epoch')} with other seeds,"
             f" {duration(found.repeat_cost.seconds)} of training, {duration(found.repeat_cost.cpu_seconds)} of CPU time"
         )
 

@@ -11,6 +11,7 @@ import typer
 from tuner.cli.coloured import secho
 from tuner.cli.common import DeviceName
 from tuner.config.counts import MAX_SEED
+from tuner.config.errors import plural
 
 if TYPE_CHECKING:
     from tuner.data.fingerprint import Fingerprint
@@ -43,7 +44,7 @@ def train(
     found = _compare_data(production)
     plan = make_plan(production, output, epochs=epochs, seed=seed, part=data, data=found)
     _explain(plan)
-    typer.echo(f"Training {plan.config.model}: {plan.config.epochs} epochs on {plan.part}.")
+    typer.echo(f"Training {plan.config.model}: {plural(plan.config.epochs, 'epoch')} on {plan.part}.")
     try:
         with Interrupts() as interrupts, EpochProgress(plan.config.epochs, judged=data == "train") as progress:
             judged = train_production(
@@ -111,8 +112,8 @@ def _explain(plan: Plan) -> None:
     asked, chosen = plan.config.epochs, plan.production.config.epochs
     if asked != chosen:
         secho(
-            f"Training {asked} epochs where the study trained {chosen}: warm-up, learning-rate schedule and the end of "
-            f"mosaic are laid out for {asked}. The config and its thresholds were chosen at {chosen}; "
+            f"Training {plural(asked, 'epoch')} where the study trained {chosen}: warm-up, learning-rate schedule and "
+            f"the end of mosaic are laid out for {asked}. The config and its thresholds were chosen at {chosen}; "
             "check them on the result.",
             fg="yellow",
         )

@@ -107,3 +107,9 @@ def listed(items: Iterable[object]) -> str:
     texts = [str(item) for item in items]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
+
+
+def plural(count: float, noun: str) -> str:
+    """A count with its noun, as in "1 slot", "2 slots" and "0.5 hours"."""
+    shown = f"{count:g}" if isinstance(count, float) else str(count)
+    return f"{shown} {noun}{'' if count == 1 else 's'}"

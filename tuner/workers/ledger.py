@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tuner.config.errors import FailureKind, StorageAway, TunerError
+from tuner.config.errors import FailureKind, StorageAway, TunerError, plural
 from tuner.studies.state.records import Assignment, LeaseLost, TrialState
 from tuner.trainers.contract import EpochResult, TrialFailed
 from tuner.workers.audience import Audience
@@ -148,7 +148,7 @@ class Ledger:
 
     def reconnect(self) -> None:
         """Prove for each trial that it is still this worker's, then deliver what was kept."""
-        self._audience.notice(f"the database answers again; {self.kept} epochs were kept for it")
+        self._audience.notice(f"the database answers again; kept for it: {plural(self.kept, 'epoch')}")
         for running in list(self.running):
             if running.ended is not None:  # perhaps there, too, and only the answer was lost: nothing to renew then
                 self.end(running, running.ended)

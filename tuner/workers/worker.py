@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError
+from tuner.config.errors import FailureKind, StorageAway, StudyError, TunerError, plural
 from tuner.config.load import base_config
 from tuner.storage.urls import storage_option
 from tuner.studies.state.control import BY_HAND
@@ -282,5 +282,6 @@ class _Worker:
         if any(running.ended is None for running in self._ledger.running) or not (waited or self._interrupts.at_once):
             return False
         if self._ledger.kept:
-            self._audience.notice(f"{self._ledger.kept} epochs could not be delivered: the database is still away")
+            kept = plural(self._ledger.kept, "epoch")
+            self._audience.notice(f"{kept} could not be delivered: the database is still away")
         return True
