@@ -94,6 +94,7 @@ def test_help_fills_its_paragraphs_and_shows_defaults_alike(
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints, called in this process."""
     monkeypatch.setattr(sys, "argv", ["tuner", *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", "")  # as for a script, by `python -m pytest`, too
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code

@@ -111,6 +111,12 @@ def test_a_study_of_another_detector(one_file: Path, tmp_path: Path) -> None:
     assert "learning_rate:" not in "".join(line for line in study.read_text().splitlines() if not line.startswith("#"))
 
 
+def test_a_study_of_another_image_size(one_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    run_init("--images", tmp_path / "pictures", "--annotations", one_file, "-o", study, "--image-size", "128")
+    assert base_config(spec_of(study)).image_size == 128
+
+
 def test_a_study_that_starts_from_pretrained_weights(one_file: Path, tmp_path: Path) -> None:
     study, weights = tmp_path / "study.yaml", tmp_path / "trunk.pth"
     arguments = ["--images", tmp_path / "pictures", "--annotations", one_file, "-o", study, "--force"]

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.cli.common import DeviceName, refuse_folder
+from tuner.config.counts import IMAGE_SIZES
 from tuner.config.errors import ConfigError, DataError, TunerError
 
 if TYPE_CHECKING:
     from tuner.config.study import DataSpec
     from tuner.data.coco import Dataset
     from tuner.data.find_splits import FoundData
-    from tuner.data.survey import Survey
-
-_FEW_OBJECTS = 30
-"""Objects of val below which a single one more or less that is found moves recall by more than 3 %. On BCCD the
-better half of random configs lies within 2 % of mAP."""
 
 
 def init(
@@ -56,6 +52,16 @@ def init(
             show_default="default where the detector has some that can be fetched, else none",
         ),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            help="Longer side of what the detector sees, in pixels.",
+            show_default="what the objects and the device ask for",
+            min=IMAGE_SIZES[0],
+            max=IMAGE_SIZES[1],
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The study file.")] = Path("study.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.", show_default="the folder's")] = None,
     device: DeviceName = "auto",
@@ -76,6 +82,7 @@ def init(
     from tuner.data.alike import alike_notes
     from tuner.data.crowded import crowded_notes
     from tuner.data.doubled import nearly_doubled_notes
+    from tuner.data.few import empty_class_notes, few_notes
     from tuner.data.find_splits import find_data
     from tuner.data.image_checks import turn_notes
     from tuner.data.narrow_range import narrow_range_notes
@@ -113,7 +120,9 @@ def init(
         doubled = nearly_doubled_notes(dataset.val)
         numbers = survey(dataset)
         cuda = slots[0].device == "cuda"
-        proposal = propose(dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights)
+        proposal = propose(
+            dataset, numbers, cuda=cuda, slots=len(slots), model=model, weights=weights, image_size=image_size
+        )
         text = study_file(study_name, found.data, dataset.reports, proposal, folder=parent, device=device)
         written = unchecked / output.name
         written.write_text(text, encoding="utf-8")
@@ -124,7 +133,7 @@ def init(
     config = base_config(spec)
     unseen = unseen_notes(dataset.train, config.image_size)
     crowded = crowded_notes((dataset.train, dataset.val), config.max_detections, "raise `max_detections`")
-    few = (*_few_notes(numbers), *_empty_class_notes(numbers))
+    few = (*few_notes(numbers), *empty_class_notes(numbers))
     print_survey(
         dataset, numbers, proposal, (*found.notes, *dataset.warnings, *doubled, *few, *seen, *unseen, *crowded)
     )
@@ -212,33 +221,6 @@ def _load(found: FoundData, on_bad_boxes: str, folder: Path) -> Dataset:
         return load_dataset(found.data.model_copy(update=changes))
     except TunerError as error:
         raise type(error)(error.message.replace(str(folder), str(folder.parent)), hint=error.hint) from None
-
-
-def _few_notes(numbers: Survey) -> list[str]:
-    """A sentence where there are too few objects to judge trials by."""
-    val = numbers.splits[1]
-    objects, images = sum(val.class_boxes), val.images - val.empty
-    if objects >= _FEW_OBJECTS:
-        return []
-    return [
-        f"objects of val: just {objects}, images with objects: {images}. Which trial is best is mostly luck then: "
-        "annotate more to judge by, and let `tuner confirm` check the winner"
-    ]
-
-
-def _empty_class_notes(numbers: Survey) -> list[str]:
-    """A sentence on classes that no split shows, such as the placeholder that Roboflow writes above the others."""
-    from tuner.config.errors import listed
-
-    counts = zip(numbers.classes, *(split.class_boxes for split in numbers.splits), strict=True)
-    empty = [repr(name) for name, *boxes in counts if not any(boxes)]
-    if not empty:
-        return []
-    have, them = ("has", "it") if len(empty) == 1 else ("have", "them")
-    return [
-        f"{len(empty)} of the {len(numbers.classes)} classes {have} no box in any split: {listed(empty)}; the detector "
-        f"learns never to find {them}, and mAP leaves {them} out"
-    ]
 
 
 def _name(output: Path, images: Path) -> str:

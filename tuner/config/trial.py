@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, model_validator
 
 from tuner.config.base import Count, Frozen, Value
-from tuner.config.counts import MAX_COUNT
+from tuner.config.counts import IMAGE_SIZES, MAX_COUNT
 from tuner.config.problems import KeyProblem
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -148,7 +148,9 @@ class TrialConfig(Frozen):
     anchor_sizes: AnchorSizes | None = Field(
         None, description="explicit anchors per level, (width, height) in pixels; None: not resolved, or no anchors"
     )
-    image_size: int = Field(320, ge=32, le=4096, description="longer side of the canvas in pixels")
+    image_size: int = Field(
+        320, ge=IMAGE_SIZES[0], le=IMAGE_SIZES[1], description="longer side of the canvas in pixels"
+    )
 
     epochs: Count = Field(30, description="full training length; schedules are laid out for it")
     batch_size: int = Field(8, ge=1, le=4096, description="images per optimiser step")

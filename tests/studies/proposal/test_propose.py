@@ -53,6 +53,16 @@ def test_small_objects_ask_for_larger_images_where_a_gpu_allows(study: Path, dat
         load_space("default").default_config(config)
 
 
+def test_the_rest_is_laid_out_for_the_image_size_that_was_asked_for(study: Path, dataset: Dataset) -> None:
+    many = with_train(survey(dataset), images=20_000)
+    small, large = (propose(dataset, many, cuda=True, slots=1, image_size=size).defaults for size in (330, 1600))
+    assert (small["image_size"].value, large["image_size"].value) == (330, 1600)
+    assert small["image_size"].reason.startswith("as asked for; the smallest tenth of the objects is below 5 px")
+    assert small["batch_size"].value > large["batch_size"].value
+    with pytest.raises(DataError, match="at image size 32"):
+        propose(dataset, many, cuda=True, slots=1, image_size=32)
+
+
 def test_thumbnails_beside_the_images_that_hold_the_objects_ask_for_no_small_ones(study: Path) -> None:
     content = json.loads((study.parent / "all.json").read_text())
     thumbnails = names_of("t", 20)

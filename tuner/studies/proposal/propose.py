@@ -61,6 +61,7 @@ def propose(
     slots: int,
     model: str | None = None,
     weights: str | None = "none",
+    image_size: int | None = None,
 ) -> Proposal:
     """Lay out a first study.
 
@@ -72,17 +73,18 @@ def propose(
         model: The detector; None: one that suits the device and has a backbone for the weights.
         weights: What it starts from, as `TrialConfig.weights` has it; None: torchvision's, where there are some for the
             detector and they can be fetched.
+        image_size: In pixels, as `TrialConfig.image_size` has it; None: one that suits the objects and the device.
 
     Raises:
-        DataError: All objects are too small to be seen at the image size that suits the device.
+        DataError: All objects are too small to be seen at the image size.
     """
     chosen = _model(model, cuda, weights not in (None, "none"))
     start = first_weights(chosen.value) if weights is None else asked_weights(weights)
     pretrained = start.value != "none"
-    image_size = _image_size(survey, cuda)
-    unseen_notes(dataset.train, image_size.value)
-    canvas = canvas_for(dataset.train.sizes, image_size.value)
-    batch_size = _batch_size(survey, cuda, image_size.value)
+    size = _image_size(survey, cuda) if image_size is None else _asked_size(survey, image_size)
+    unseen_notes(dataset.train, size.value)
+    canvas = canvas_for(dataset.train.sizes, size.value)
+    batch_size = _batch_size(survey, cuda, size.value)
     steps = survey.train.images / batch_size.value
     epochs, hours = first_length(
         survey, steps, canvas, cuda=cuda, slots=slots, model=chosen.value, pretrained=pretrained
@@ -90,7 +92,7 @@ def propose(
     defaults = {
         "model": chosen,
         "weights": start,
-        "image_size": image_size,
+        "image_size": size,
         "batch_size": batch_size,
         "epochs": epochs,
         **_rates(survey, batch_size.value, steps, chosen.value),
@@ -136,6 +138,11 @@ def _image_size(survey: Survey, cuda: bool) -> Choice:
             "" if cuda else ", on a GPU"
         )
     return Choice(size, reason)
+
+
+def _asked_size(survey: Survey, asked: int) -> Choice:
+    small = survey.small_object * asked
+    return Choice(asked, f"as asked for; the smallest tenth of the objects is below {small:.0f} px there")
 
 
 def _batch_size(survey: Survey, cuda: bool, image_size: int) -> Choice:
