@@ -107,6 +107,7 @@ def init(
     if model is not None:
         check_pretrained(model, weights or "none")
     slots = plan_slots(device)
+    typer.echo("Reading the data set …", err=True)  # a large one takes a minute or more
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], [*annotations, *found.read], force)
     parent = output.absolute().parent

@@ -101,6 +101,7 @@ def run(
     if dry_run:
         require_place(spec.storage)
         check_source(warm_start, spec)
+        typer.echo("Reading the data set …", err=True)
         spec = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         checked = check_study(spec)
         points = points_of(enqueue, spec, checked.space, checked.ruled_out)
@@ -119,7 +120,7 @@ def run(
 
     def begin(first: bool) -> int:
         if first:
-            typer.echo("Reading the data set …", err=True)  # a large one takes a while
+            typer.echo("Reading the data set …", err=True)
         laid_out = planned(spec, hours, plans, trainer, epochs=epochs, trials=trials)
         if begun[0]:
             study = _open_again(laid_out)

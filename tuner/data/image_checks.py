@@ -79,7 +79,7 @@ def header_sizes(paths: Sequence[Path]) -> NDArray[np.int32]:
             return error.message
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(size_or_fault, paths, chunksize=64))
+        found = list(pool.map(size_or_fault, paths))
     raise_unreadable([fault for fault in found if isinstance(fault, str)])
     return np.array(found, np.int32).reshape(-1, 2)
 
@@ -124,7 +124,7 @@ def turn_notes(paths: Sequence[Path]) -> list[str]:
     """A sentence where EXIF orientations turn images that can be read in a way that their sizes cannot check."""
     each = list(dict.fromkeys(paths))  # an image may be in two splits
     with ThreadPoolExecutor(8) as pool:
-        unseen = pool.map(turned_unseen, each, chunksize=64)
+        unseen = pool.map(turned_unseen, each)
         turned = [str(path) for path, is_turned in zip(each, unseen, strict=True) if is_turned]
     if not turned:
         return []
