@@ -217,5 +217,5 @@ def test_other_errors_are_not_taken_for_it() -> None:
 
 
 def test_out_of_memory_with_one_image_ends_the_trial() -> None:
-    with pytest.raises(OutOfMemory, match="not even one image fits"):
+    with pytest.raises(OutOfMemory, match="does not hold a single image beside the model"):
         trained(limit=0)

@@ -100,6 +100,6 @@ def _check_output(output: Path, drawn: Path, read: list[Path]) -> None:
 
 def _unreadable(faults: Sequence[str]) -> DataError:
     return DataError(
-        f"{plural(len(faults), 'image')} could not be read, left out of the results:\n  " + "\n  ".join(faults),
+        f"{plural(len(faults), 'image')} cannot be read, left out of the results:\n  " + "\n  ".join(faults),
         hint="Replace these files, or leave them out.",
     )

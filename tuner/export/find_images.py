@@ -35,7 +35,7 @@ def find_images(paths: Sequence[Path], *, apart_from: Path | None = None) -> tup
                     hint=f"Known: {', '.join(IMAGE_SUFFIXES)}. Links to folders are named on their own.",
                 )
             if others:
-                notes.append(f"{path}: {len(others)} files and folders passed over: {listed(others)}")
+                notes.append(f"{path}: passed over: {listed(others)}")
             found += inside
         elif path.exists():
             found.append(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,8 +11,7 @@ from torch.optim import Optimizer
 from tuner.config.trial import TrialConfig
 from tuner.data.batch import Batch
 from tuner.models.detector import Detector
-from tuner.trainers.contract import OutOfMemory
-from tuner.trainers.detection.cuda_errors import is_out_of_memory
+from tuner.trainers.detection.fitting import as_many_as_fit
 from tuner.trainers.detection.optimizer import clip_gradients
 from tuner.trainers.detection.precision import Precision
 
@@ -41,15 +42,7 @@ class TrainStep:
         Raises:
             OutOfMemory: Not even one image fits.
         """
-        while True:
-            try:
-                losses = self._backward(batch.to(self.precision.device))
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Here the error is gone, and with it the activations that it held.
-            self._shrink()
+        losses, self.micro_batch = as_many_as_fit(self.micro_batch, partial(self._backward, batch))
         scaler = self.precision.scaler
         if self.config.gradient_clip > 0:
             scaler.unscale_(self.optimizer)
@@ -58,11 +51,12 @@ class TrainStep:
         scaler.update()
         return losses
 
-    def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        self.optimizer.zero_grad(set_to_none=True)
+    def _backward(self, batch: Batch, micro_batch: int) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)  # those of an attempt that did not fit, too
+        batch = batch.to(self.precision.device)
         total: dict[str, Tensor] = {}
         count = len(batch.images)
-        parts = [slice(start, start + self.micro_batch) for start in range(0, count, self.micro_batch)]
+        parts = [slice(start, start + micro_batch) for start in range(0, count, micro_batch)]
         shares = self._shares(batch, parts) if len(parts) > 1 else [{}]
         for part, share in zip(parts, shares, strict=True):
             images = batch.images[part]
@@ -91,13 +85,3 @@ class TrainStep:
             buffer.copy_(value)  # batch norms are to count each image once
         whole = {name: torch.stack([each[name] for each in found]).sum().clamp(min=1) for name in found[0]}
         return [{name: value.clamp(min=1) / whole[name] for name, value in each.items()} for each in found]
-
-    def _shrink(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-        if self.micro_batch == 1:
-            raise OutOfMemory(
-                f"{self.config.model} at {self.config.image_size} px: not even one image fits the GPU's memory",
-                hint="Use a smaller image size or model.",
-            )
-        self.micro_batch = max(1, self.micro_batch // 2)
