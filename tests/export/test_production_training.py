@@ -273,7 +273,7 @@ def test_train_and_val_together_are_judged_on_test_alone(
     assert run(*arguments, "--data", "train+val", "--epochs", 1) == 0
     said = capsys.readouterr().out
     assert "only the test split can judge" in said
-    assert "Training 1 epochs where the study trained 2" in said
+    assert "Training 1 epoch where the study trained 2" in said
     assert "val mAP" not in said
     info = load_model(tmp_path / "model").info
     assert (info.trained_on, info.config.epochs) == ("train+val", 1)

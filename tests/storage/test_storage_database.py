@@ -295,7 +295,10 @@ def test_an_optuna_database_without_our_tables(sqlite_url: str) -> None:
     import optuna
 
     Path(resolve(sqlite_url).database or "").parent.mkdir()
-    optuna.create_study(study_name="theirs", storage=sqlite_url)
+    storage = optuna.storages.RDBStorage(sqlite_url)
+    optuna.create_study(study_name="theirs", storage=storage)
+    storage.remove_session()
+    storage.engine.dispose()
     with pytest.raises(StorageError, match="holds no studies of tuner"):
         connect(sqlite_url, create=False)
     database = connect(sqlite_url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -38,6 +39,7 @@ class Database:
     def __init__(self, url: URL, engine: Engine) -> None:
         self.url = url
         self.engine = engine
+        weakref.finalize(self, engine.dispose)  # a command that has read a study and ends closes nothing
         self._connections = Connections(engine) if url.get_backend_name() == "postgresql" else None
 
     def __repr__(self) -> str:
