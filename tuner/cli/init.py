@@ -107,11 +107,11 @@ def init(
     if model is not None:
         check_pretrained(model, weights or "none")
     slots = plan_slots(device)
+    parent = output.absolute().parent
+    output.parent.mkdir(parents=True, exist_ok=True)
     typer.echo("Reading the data set …", err=True)  # a large one takes a minute or more
     found = find_data(images, annotations, val, test, stem=output.with_suffix(""))
     _refuse_overwriting([output, *found.files], [*annotations, *found.read], force)
-    parent = output.absolute().parent
-    output.parent.mkdir(parents=True, exist_ok=True)
     with writing_folder(output.absolute()) as unchecked:  # the files that are there stay
         dataset = _load(found, on_bad_boxes or "repair", unchecked)
         if on_bad_boxes is None:
