@@ -225,7 +225,7 @@ def test_nothing_in_a_folder_is_passed_over_in_silence(
         (folder / name).write_text("text")
     assert run("predict", model, folder, "-o", tmp_path / "out", "--device", "cpu") == 0
     said = capsys.readouterr().out
-    assert ": passed over: notes.txt" in said
+    assert f"{folder}: passed over: notes.txt" in said
     assert "stack.tif has 2 pictures; only the first is looked at" in said
     assert "on 6 images" in said
     for name in ("a.png", "b.bmp"):
